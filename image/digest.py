@@ -1,0 +1,92 @@
+"""Content identities. Three types for three meanings, so that a checker catches a swap.
+
+``Digest``  of a stored blob (usually compressed),
+``DiffID``  of a layer's uncompressed tar,
+``ChainID`` of a stack of layers (image-spec, "Layer ChainID").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from image.errors import InvalidDigest
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+_SUM = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Sum:
+    """``algorithm:encoded``; validated, so that it is safe in a path or a URL."""
+
+    value: str
+
+    def __post_init__(self) -> None:
+        if not _SUM.match(self.value):
+            raise InvalidDigest(f"invalid digest {self.value[:150]!r}: want sha256:<64 hex> or sha512:<128 hex>")
+
+    @classmethod
+    def of(cls, data: bytes, algorithm: str = "sha256") -> Self:
+        """The digest of ``data``."""
+        return cls(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
+
+    @classmethod
+    def from_hash(cls, hasher: _Hash) -> Self:
+        """The digest of what ``hasher`` was fed."""
+        return cls(f"{hasher.name}:{hasher.hexdigest()}")
+
+    @property
+    def algorithm(self) -> str:
+        return self.value.partition(":")[0]
+
+    @property
+    def encoded(self) -> str:
+        return self.value.partition(":")[2]
+
+    @property
+    def short(self) -> str:
+        """The first 12 hex digits, as docker prints ids."""
+        return self.encoded[:12]
+
+    def hasher(self) -> _Hash:
+        """A fresh hash object of this digest's algorithm."""
+        return hashlib.new(self.algorithm)
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Digest(_Sum):
+    """Identity of a stored blob."""
+
+    __slots__ = ()
+
+
+class DiffID(_Sum):
+    """Identity of a layer's uncompressed tar stream."""
+
+    __slots__ = ()
+
+
+class ChainID(_Sum):
+    """Identity of a stack of layers, bottom to top."""
+
+    __slots__ = ()
+
+    def then(self, diff_id: DiffID) -> ChainID:
+        """The chain with one more layer on top."""
+        return ChainID.of(f"{self} {diff_id}".encode())
+
+
+def chain_ids(diff_ids: Iterable[DiffID]) -> tuple[ChainID, ...]:
+    """The chain id after each layer, bottom to top."""
+    chain: list[ChainID] = []
+    for diff_id in diff_ids:
+        chain.append(chain[-1].then(diff_id) if chain else ChainID(str(diff_id)))
+    return tuple(chain)

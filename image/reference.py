@@ -1,0 +1,111 @@
+"""Image names: the distribution grammar with Docker's normalisation.
+
+``ubuntu`` means ``docker.io/library/ubuntu``; a first segment is a host only if it
+contains a dot or a colon or is ``localhost``.
+
+Spec: distribution ``reference`` grammar.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from image.digest import Digest
+from image.errors import InvalidDigest, InvalidReference
+
+DEFAULT_DOMAIN = "docker.io"
+_DOMAIN = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
+    r"|\[[A-Fa-f0-9:]+\])(?::[0-9]{1,5})?\Z"
+)
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
+_BARE_ID = re.compile(r"[0-9a-f]{64}\Z")
+_MAX_NAME_LENGTH = 255
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Reference:
+    """A repository on a host, with a tag, a digest, both or neither."""
+
+    domain: str
+    path: str
+    tag: str | None = None
+    digest: Digest | None = None
+
+    def __post_init__(self) -> None:
+        if not _DOMAIN.match(self.domain):
+            raise InvalidReference(f"invalid registry host {self.domain!r}")
+        if not _PATH.match(self.path):
+            hint = ": repository names are lowercase" if self.path != self.path.lower() else ""
+            raise InvalidReference(f"invalid repository name {self.path[:300]!r}{hint}")
+        if len(self.domain) + 1 + len(self.path) > _MAX_NAME_LENGTH:
+            raise InvalidReference(f"image name {self.path[:40]!r}... is longer than {_MAX_NAME_LENGTH} characters")
+        if self.tag is not None and not _TAG.match(self.tag):
+            raise InvalidReference(f"invalid tag {self.tag[:150]!r}")
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """The reference that a user wrote. No tag stays no tag (see ``with_default_tag``).
+
+        Raises InvalidReference.
+        """
+        if _BARE_ID.match(text):
+            raise InvalidReference(f"invalid image name {text!r}: 64 hex digits are an id, not a name")
+        rest, at, digest_text = text.partition("@")
+        digest: Digest | None = None
+        if at:
+            try:
+                digest = Digest(digest_text)
+            except InvalidDigest as error:
+                raise InvalidReference(f"invalid image name {text[:300]!r}: {error}") from error
+        domain, rest = _split_domain(rest)
+        path, colon, tag = rest.partition(":")
+        if not path:
+            raise InvalidReference(f"invalid image name {text[:300]!r}: the repository is missing")
+        if domain == DEFAULT_DOMAIN and "/" not in path:
+            path = f"library/{path}"
+        return cls(domain, path, tag if colon else None, digest)
+
+    @property
+    def repository(self) -> str:
+        """``host/path`` without tag and digest."""
+        return f"{self.domain}/{self.path}"
+
+    @property
+    def familiar_repository(self) -> str:
+        """The repository as docker prints it: ``ubuntu`` for ``docker.io/library/ubuntu``."""
+        if self.domain != DEFAULT_DOMAIN:
+            return self.repository
+        return self.path.removeprefix("library/") if self.path.count("/") == 1 else self.path
+
+    @property
+    def familiar(self) -> str:
+        return self.familiar_repository + self._suffix()
+
+    def __str__(self) -> str:
+        return self.repository + self._suffix()
+
+    def _suffix(self) -> str:
+        return (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
+
+    def with_default_tag(self) -> Reference:
+        """With ``latest`` when it has neither tag nor digest."""
+        return self if self.tag or self.digest else replace(self, tag="latest")
+
+    def with_digest(self, digest: Digest) -> Reference:
+        """The same repository at exactly this content; a tag stays for display."""
+        return replace(self, digest=digest)
+
+    def with_tag(self, tag: str) -> Reference:
+        return replace(self, tag=tag, digest=None)
+
+
+def _split_domain(name: str) -> tuple[str, str]:
+    first, slash, rest = name.partition("/")
+    is_host = "." in first or ":" in first or first == "localhost" or first != first.lower()
+    if not slash or not is_host:
+        return DEFAULT_DOMAIN, name
+    return (DEFAULT_DOMAIN if first in {"index.docker.io", "docker.io"} else first), rest
