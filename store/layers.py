@@ -1,0 +1,237 @@
+"""Unpacked layers as overlay2 directories, and mounts of stacks of them.
+
+    overlay2/<id>/diff     the layer's files, in overlay form (whiteouts are 0:0 devices)
+    overlay2/<id>/link     the layer's short name
+    overlay2/<id>/lower    the short names of the layers below, top first
+    overlay2/<id>/work     overlayfs scratch space, while a workspace is written
+    overlay2/<id>/merged   where a sandbox mounts the stack, in its own mount namespace
+    overlay2/l/<short>     symbolic link to ../<id>/diff
+
+mount(2) takes at most 4096 bytes of options, so a stack is mounted with short names
+relative to ``overlay2/``; more than 200 layers fit.
+
+A mount never appears in the caller's mount namespace: a sandbox mounts for itself, and
+``mounted`` gives a directory descriptor of a mount that nothing else can see. So a process
+that is killed leaves no mount behind.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from image.digest import ChainID, DiffID
+from image.errors import KernelError, LayerNotFound
+from store import kernel
+from store.content import storage_errors
+from store.metadata import LayerRecord, Metadata
+
+_EMPTY: Final = "l/0"
+"""Short name of an empty directory: the bottom of every stack, as overlayfs wants two lowers."""
+
+
+@dataclass(frozen=True, slots=True)
+class OverlayMount:
+    """The words of one overlay mount. All names are relative to ``base``; ``lowers`` top first.
+
+    Without ``upper`` the mount is read-only.
+    """
+
+    base: Path
+    lowers: tuple[str, ...]
+    upper: str | None
+    work: str | None
+    merged: str
+    volatile: bool = False
+    """Skip flushing to disk: for trees that a crash would discard anyway."""
+
+    @property
+    def options(self) -> bytes:
+        """The data argument of mount(2), for a caller whose working directory is ``base``."""
+        words = "lowerdir=" + ":".join(self.lowers)
+        if self.upper is not None:
+            words += f",upperdir={self.upper},workdir={self.work}"
+            if self.volatile:
+                words += ",volatile"
+        return os.fsencode(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A layer that is being made. Its files are in ``diff``."""
+
+    directory: str
+    path: Path
+
+    @property
+    def diff(self) -> Path:
+        return self.path / "diff"
+
+
+class LayerStore:
+    """``overlay2/`` under the store's root."""
+
+    def __init__(self, root: Path, metadata: Metadata) -> None:
+        self.base = root / "overlay2"
+        self._trash = root / "trash"
+        self._metadata = metadata
+
+    def create(self) -> None:
+        """Make the directories. Idempotent."""
+        (self.base / "l").mkdir(parents=True, exist_ok=True)
+        (self.base / _EMPTY).mkdir(exist_ok=True)
+        (self.base / "view").mkdir(exist_ok=True)
+        self._trash.mkdir(mode=0o700, exist_ok=True)
+
+    def get(self, chain_id: ChainID) -> LayerRecord:
+        """Raises LayerNotFound."""
+        layer = self._metadata.layer(chain_id)
+        if layer is None:
+            raise LayerNotFound(f"layer {chain_id} is not unpacked in the store")
+        return layer
+
+    def has(self, chain_id: ChainID) -> bool:
+        return self._metadata.layer(chain_id) is not None
+
+    def stack(self, chain_id: ChainID | None) -> tuple[LayerRecord, ...]:
+        """The layers of a chain, top first. Raises LayerNotFound."""
+        if chain_id is None:
+            return ()
+        stack = self._metadata.layer_stack(chain_id)
+        if not stack:
+            raise LayerNotFound(f"layer {chain_id} is not unpacked in the store")
+        return tuple(stack)
+
+    def diff(self, layer: LayerRecord) -> Path:
+        return self.base / layer.directory / "diff"
+
+    def make_workspace(self, directory: str, parent: ChainID | None) -> Workspace:
+        """An empty layer directory, ready to be an overlay's upper side above ``parent``.
+
+        The caller (a session) has leased ``directory``. The root directory gets the mode and
+        owner of the parent's, as the upper side's root is what a container sees as ``/``.
+        """
+        path = self.base / directory
+        below = self.diff(self.get(parent)).stat() if parent else None
+        with storage_errors(f"make a layer directory in {self.base}"):
+            path.mkdir(mode=0o700)
+            for name in ("diff", "work", "merged"):
+                (path / name).mkdir()
+            (path / "diff").chmod(stat.S_IMODE(below.st_mode) if below else 0o755)
+            if below and (below.st_uid or below.st_gid):
+                os.chown(path / "diff", below.st_uid, below.st_gid)
+        return Workspace(directory, path)
+
+    def commit(
+        self, workspace: Workspace, parent: ChainID | None, diff_id: DiffID, *, size: int, entries: int
+    ) -> LayerRecord:
+        """Make a finished workspace the layer on top of ``parent``.
+
+        When another process made the same layer first, that one is returned and the
+        workspace is left to be discarded. ``size`` in bytes.
+        """
+        chain_id = parent.then(diff_id) if parent else ChainID(str(diff_id))
+        lower = [self._short(layer.directory) for layer in self.stack(parent)]
+        layer = LayerRecord(chain_id, parent, diff_id, workspace.directory, size, entries)
+        with storage_errors(f"commit a layer in {self.base}"):
+            (workspace.path / "link").write_text(self._short(workspace.directory).removeprefix("l/"))
+            (workspace.path / "lower").write_text(":".join(lower))
+            with suppress(FileExistsError):
+                os.symlink(f"../{workspace.directory}/diff", self.base / self._short(workspace.directory))
+            shutil.rmtree(workspace.path / "work", ignore_errors=True)
+        return layer if self._metadata.add_layer(layer) else self.get(chain_id)
+
+    def overlay(
+        self, chain_id: ChainID | None, workspace: Workspace | None = None, *, volatile: bool = False
+    ) -> OverlayMount:
+        """How to mount a stack, writable into ``workspace`` or read-only without one.
+
+        ``volatile`` is dropped where the kernel (before 5.10) does not have it.
+        """
+        lowers = tuple(self._short(layer.directory) for layer in self.stack(chain_id))
+        if workspace is None:
+            return OverlayMount(self.base, (*lowers, _EMPTY), None, None, "view")
+        at = workspace.directory
+        return OverlayMount(
+            self.base, (*lowers, _EMPTY), f"{at}/diff", f"{at}/work", f"{at}/merged", volatile and _knows_volatile()
+        )
+
+    def discard(self, directory: str) -> Path | None:
+        """Take a layer directory out of use at once; the path that ``empty_trash`` will delete."""
+        with suppress(FileNotFoundError):
+            os.unlink(self.base / self._short(directory))
+        target = self._trash / f"{directory}-{secrets.token_hex(4)}"
+        try:
+            os.rename(self.base / directory, target)
+        except FileNotFoundError:
+            return None
+        return target
+
+    def empty_trash(self) -> None:
+        """Delete what ``discard`` set aside. Processes may do this at the same time."""
+        for path in list(self._trash.iterdir()):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def directories(self) -> set[str]:
+        """Names of all layer directories on disk."""
+        return {path.name for path in self.base.iterdir() if path.name not in {"l", "view"}}
+
+    def _short(self, directory: str) -> str:
+        return f"l/{directory[:12]}"
+
+
+@cache
+def _knows_volatile() -> bool:
+    numbers = [int(number) for number in re.findall(r"\d+", os.uname().release)[:2]]
+    return numbers >= [5, 10]
+
+
+def new_directory_name() -> str:
+    """A name for a layer directory; its first 12 characters are unique by themselves."""
+    return secrets.token_hex(16)
+
+
+@contextmanager
+def mounted(overlay: OverlayMount) -> Iterator[int]:
+    """A descriptor of the merged tree, usable by every thread, seen by no other process.
+
+    The mount lives in a mount namespace of its own that ends at once; the open descriptor
+    alone keeps the mount. Raises KernelError.
+    """
+    opened: list[int] = []
+    failed: list[BaseException] = []
+
+    def in_private_namespace() -> None:
+        try:
+            kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_FS)
+            kernel.mount(None, b"/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+            os.chdir(overlay.base)
+            merged = os.fsencode(overlay.merged)
+            kernel.mount(b"overlay", merged, b"overlay", 0, overlay.options)
+            opened.append(os.open(merged, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=in_private_namespace, name="mount")
+    thread.start()
+    thread.join()
+    if failed:
+        error = failed[0]
+        if isinstance(error, OSError):
+            number = error.errno or 0
+            raise KernelError("mount a root filesystem", "mount", number, str(overlay.base)) from error
+        raise error
+    try:
+        yield opened[0]
+    finally:
+        os.close(opened[0])
