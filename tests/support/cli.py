@@ -1,0 +1,71 @@
+"""Run ``tierce`` as a user does: a process with arguments, an exit code and two streams."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a command ended and what it said."""
+
+    argv: tuple[str, ...]
+    code: int
+    stdout: str
+    stderr: str
+
+    def __str__(self) -> str:
+        return f"{' '.join(self.argv)}: exit code {self.code}\n{self.stdout}{self.stderr}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tierce:
+    """``tierce --root ROOT`` with credentials of its own; calling it runs a command.
+
+    ``tierce("images")`` must succeed or the test fails with all that was printed;
+    ``tierce.attempt("rmi", "absent")`` takes any exit code.
+    """
+
+    root: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def argv(self, *args: str | Path) -> tuple[str, ...]:
+        return (sys.executable, "-m", "tierce", "--root", str(self.root), *map(str, args))
+
+    def __call__(
+        self, *args: str | Path, stdin: str | None = None, cwd: Path | None = None, timeout_s: float = 600
+    ) -> Result:
+        result = self.attempt(*args, stdin=stdin, cwd=cwd, timeout_s=timeout_s)
+        assert result.code == 0, str(result)
+        return result
+
+    def attempt(
+        self, *args: str | Path, stdin: str | None = None, cwd: Path | None = None, timeout_s: float = 600
+    ) -> Result:
+        argv = self.argv(*args)
+        done = subprocess.run(
+            argv, check=False, capture_output=True, text=True, input=stdin, cwd=cwd, env=self.env(), timeout=timeout_s
+        )
+        return Result(argv, done.returncode, done.stdout, done.stderr)
+
+    def start(self, *args: str | Path, cwd: Path | None = None) -> subprocess.Popen[str]:
+        """The command as a running process, to signal or to talk to; the caller waits for it."""
+        return subprocess.Popen(
+            self.argv(*args),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=cwd,
+            env=self.env(),
+        )
+
+    def env(self) -> dict[str, str]:
+        """The environment of each command: the caller's, with credentials kept beside the root."""
+        private = {"DOCKER_CONFIG": str(self.root.parent / f"{self.root.name}-credentials")}
+        return os.environ | private | dict(self.environment)

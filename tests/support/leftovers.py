@@ -1,0 +1,131 @@
+"""What a test may leave behind on the machine, before and after.
+
+Processes are found without guessing at their names: the test process becomes the parent of
+orphans (PR_SET_CHILD_SUBREAPER), so whatever Tierce forgets turns up among its children.
+Mounts and files are looked for in the places that tests and Tierce use, so that other
+programs on the machine don't disturb.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from tests.support.process import DAEMONS
+
+_PR_SET_CHILD_SUBREAPER = 36
+_PEER_PROGRAMS = ("containerd-shim", "conmon", "containerd", "dockerd", "catatonit")
+_OWN_PLACES = ("/run/tierce", "/var/lib/tierce", "/tmp/tierce", "/dev/shm/tierce")
+_PEER_FILES = ("/tmp/tierce-peers-", "/tmp/tierce-fixtures-")
+_GRACE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state that a test must restore. Each item is a line that a person can act on."""
+
+    mounts: frozenset[str]
+    namespaces: frozenset[str]
+    links: frozenset[str]
+    tables: frozenset[str]
+    cgroups: frozenset[str]
+    processes: frozenset[str]
+    files: frozenset[str]
+
+    def new_since(self, before: Snapshot) -> list[str]:
+        """What is here and was not there before."""
+        return [
+            f"{each.name}: {item}"
+            for each in fields(self)
+            for item in sorted(getattr(self, each.name) - getattr(before, each.name))
+        ]
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of every process below it whose own parent has ended."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def snapshot(places: Iterable[Path] = ()) -> Snapshot:
+    """The state now. ``places`` are directories of the test, searched for mounts."""
+    return Snapshot(
+        mounts=frozenset(_mounts([*map(str, places), *_OWN_PLACES])),
+        namespaces=frozenset(os.listdir("/run/netns") if os.path.isdir("/run/netns") else ()),
+        links=frozenset(os.listdir("/sys/class/net")),
+        tables=frozenset(_nft_tables()),
+        cgroups=frozenset(str(path) for depth in ("*", "*/*", "*/*/*") for path in _cgroups(depth)),
+        processes=frozenset(_children()),
+        files=frozenset(_files()),
+    )
+
+
+def leftovers(before: Snapshot, places: Iterable[Path] = ()) -> list[str]:
+    """What appeared since ``before`` and stays. Things that are just ending get a moment to do so."""
+    deadline = time.monotonic() + _GRACE_S
+    places = list(places)
+    while found := snapshot(places).new_since(before):
+        if time.monotonic() > deadline:
+            return found
+        _reap_adopted()
+        time.sleep(0.05)
+    return []
+
+
+def _mounts(places: list[str]) -> Iterable[str]:
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        point = line.split(" ")[4]
+        if point.startswith(tuple(places)) and not point.startswith(_PEER_FILES):
+            yield point
+
+
+def _nft_tables() -> list[str]:
+    try:
+        listed = subprocess.run(["nft", "list", "tables"], check=False, capture_output=True, text=True)
+    except FileNotFoundError:
+        return []
+    return listed.stdout.splitlines()
+
+
+def _cgroups(depth: str) -> Iterable[Path]:
+    return (path for path in Path("/sys/fs/cgroup").glob(f"{depth}/*tierce*") if "tierce-peer" not in str(path))
+
+
+def _files() -> Iterable[str]:
+    for place in _OWN_PLACES:
+        for path in Path(place).parent.glob(f"{Path(place).name}*"):
+            if not str(path).startswith(_PEER_FILES):
+                yield str(path)
+
+
+def _children() -> Iterable[str]:
+    for pid in _child_ids():
+        argv = _argv(pid)
+        if pid not in DAEMONS and os.path.basename(argv[0]) not in _PEER_PROGRAMS:
+            yield f"{pid} {' '.join(argv)}"
+
+
+def _child_ids() -> list[int]:
+    tasks = Path("/proc/self/task").glob("*/children")
+    return [int(pid) for task in tasks for pid in task.read_text().split()]
+
+
+def _argv(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")[:-1] or ["(zombie)"]
+    except OSError:
+        return ["(gone)"]
+
+
+def _reap_adopted() -> None:
+    """Collect adopted children that have ended; a test's own Popen objects cope with that."""
+    for pid in _child_ids():
+        if pid not in DAEMONS:
+            try:
+                os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                continue
