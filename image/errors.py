@@ -2,14 +2,17 @@
 
     TierceError
     ├ InvalidInput       InvalidDigest, InvalidReference, InvalidPlatform,
-    │                    InvalidManifest, InvalidConfig, InvalidArchive
+    │                    InvalidManifest, InvalidConfig, InvalidSpec, InvalidArchive,
+    │                    InvalidTemplate(position)
     ├ NotFound           BlobNotFound, ReferenceNotFound, LayerNotFound, ContainerNotFound
-    ├ Conflict           NameInUse, ImageInUse
+    ├ Conflict           NameInUse, ImageInUse, PortInUse
     ├ VerificationError  DigestMismatch, SizeMismatch, PolicyRejected
     ├ DockerfileError    span, hint
     ├ RegistryError      method, url, status, codes, temporary
     ├ KernelError        stage, syscall, errno, path
     ├ StorageError       the store's own files: no space, no permission, damaged
+    ├ NotPermitted       this process lacks a right that the work needs
+    ├ CommandNotStarted  command, status (126 not executable, 127 not found)
     ├ ProcessFailed      argv, status
     └ Cancelled          the user or a sibling's failure stopped the work
 
@@ -70,6 +73,12 @@ class InvalidConfig(_InvalidDocument):
     _what = "image config"
 
 
+class InvalidSpec(InvalidConfig):
+    """A container's runtime configuration breaks the runtime-spec, or asks for what we cannot do."""
+
+    _what = "runtime config"
+
+
 class InvalidArchive(InvalidInput):
     """A tar stream is malformed, or tries to write outside its root."""
 
@@ -77,6 +86,15 @@ class InvalidArchive(InvalidInput):
         self.problem = problem
         self.entry = entry
         super().__init__(f"archive entry {entry!r}: {problem}" if entry is not None else f"archive: {problem}")
+
+
+class InvalidTemplate(InvalidInput):
+    """A ``--format`` template can't be parsed, or can't be applied, at ``position`` (line:column)."""
+
+    def __init__(self, position: str, problem: str) -> None:
+        self.position = position
+        self.problem = problem
+        super().__init__(f"template {position}: {problem}" if position else f"template: {problem}")
 
 
 class NotFound(TierceError):
@@ -109,6 +127,10 @@ class NameInUse(Conflict):
 
 class ImageInUse(Conflict):
     """The image is needed by something else."""
+
+
+class PortInUse(Conflict):
+    """A port of the host to be published is taken."""
 
 
 class VerificationError(TierceError):
@@ -190,6 +212,20 @@ class KernelError(TierceError):
 
 class StorageError(TierceError):
     """The store could not read or write its own files (full disk, permission, damage)."""
+
+
+class NotPermitted(TierceError):
+    """This process may not do what was asked; the message names the right that is missing."""
+
+
+class CommandNotStarted(TierceError):
+    """A container's command could not be executed; ``status`` is 127 (not found) or 126."""
+
+    def __init__(self, command: str, why: str, status: int) -> None:
+        self.command = command
+        self.why = why
+        self.status = status
+        super().__init__(f'cannot start container: exec: "{command}": {why}')
 
 
 class ProcessFailed(TierceError):
