@@ -76,8 +76,11 @@ class Reference:
 
     @property
     def familiar_repository(self) -> str:
-        """The repository as docker prints it: ``ubuntu`` for ``docker.io/library/ubuntu``."""
-        if self.domain != DEFAULT_DOMAIN:
+        """The repository as docker prints it: ``ubuntu`` for ``docker.io/library/ubuntu``.
+
+        The host stays where the path alone would be read as another host.
+        """
+        if self.domain != DEFAULT_DOMAIN or _looks_like_host(self.path.partition("/")[0]):
             return self.repository
         return self.path.removeprefix("library/") if self.path.count("/") == 1 else self.path
 
@@ -105,7 +108,10 @@ class Reference:
 
 def _split_domain(name: str) -> tuple[str, str]:
     first, slash, rest = name.partition("/")
-    is_host = "." in first or ":" in first or first == "localhost" or first != first.lower()
-    if not slash or not is_host:
+    if not slash or not _looks_like_host(first):
         return DEFAULT_DOMAIN, name
     return (DEFAULT_DOMAIN if first in {"index.docker.io", "docker.io"} else first), rest
+
+
+def _looks_like_host(segment: str) -> bool:
+    return "." in segment or ":" in segment or segment == "localhost" or segment != segment.lower()

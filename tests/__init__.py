@@ -1,1 +1,1 @@
-"""TODO."""
+"""Tests mirror the packages; peers/ compares with other tools, support/ is what tests share."""

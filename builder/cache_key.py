@@ -1,0 +1,92 @@
+"""What makes two steps the same, so that the result of one serves the other. Pure.
+
+A key covers the operation, the key of the base, and the *content* of what is read from
+elsewhere. Not covered: file times, host paths, names of stages, proxy settings, secrets.
+With a source date epoch, layers are written with clamped times, so the epoch is covered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Final
+
+from builder.graph import (
+    BindMount,
+    CacheMount,
+    CopyFiles,
+    FromContext,
+    FromImage,
+    FromScratch,
+    MakeDirectory,
+    Operation,
+    RunCommand,
+    RunMount,
+    SecretMount,
+    TmpfsMount,
+)
+from image.digest import ChainID
+
+_VERSION: Final = "tierce-1"
+"""Change it when the meaning of a step changes, and old results no longer serve."""
+
+
+def image_key(chain_id: ChainID | None) -> str:
+    """The key of an image's root filesystem: its content."""
+    return _hash("image", str(chain_id) if chain_id else "")
+
+
+def step_key(operation: Operation, base: str | None, contents: Sequence[str], *, epoch_s: int | None) -> str:
+    """The key of a step on a base with key ``base``.
+
+    ``contents`` are the checksums of what is read from each of the step's other inputs.
+    """
+    return _hash(_VERSION, repr(_keyed(operation)), base or "", *contents, f"epoch {epoch_s}" if epoch_s else "")
+
+
+def definition_key(key: str, others: Sequence[str]) -> str:
+    """A key by where the content comes from, known before it is read.
+
+    ``key`` is the step's key without contents, ``others`` the keys of its other inputs.
+    """
+    return _hash("definition", key, *others)
+
+
+def _keyed(operation: Operation) -> tuple[object, ...]:
+    match operation:
+        case RunCommand():
+            mounts = tuple(_keyed_mount(mount) for mount in operation.mounts)
+            return (
+                "run", operation.args, operation.env, operation.cwd, operation.user,
+                operation.network, mounts, operation.script,
+            )  # fmt: skip
+        case CopyFiles():
+            inline = tuple((file.name, hashlib.sha256(file.data).hexdigest()) for file in operation.inline)
+            return (
+                "copy", operation.sources, operation.dest, inline, operation.chown, operation.chmod,
+                operation.excludes, operation.parents, operation.from_context, operation.unpack,
+            )  # fmt: skip
+        case MakeDirectory():
+            return ("mkdir", operation.path, operation.user)
+        case FromScratch():
+            return ("scratch",)
+        case FromImage():
+            return ("image", str(operation.manifest))
+        case FromContext():
+            return ("context", operation.name)
+
+
+def _keyed_mount(mount: RunMount) -> tuple[object, ...]:
+    match mount:
+        case BindMount():
+            return ("bind", mount.input, mount.source, mount.target, mount.writable)
+        case CacheMount():
+            return ("cache", mount.target)
+        case TmpfsMount():
+            return ("tmpfs", mount.target)
+        case SecretMount():
+            return ("secret", mount.id, mount.target, mount.env)
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,0 +1,223 @@
+"""The build as values: a content-addressed graph of steps.
+
+A step says what is done to its ``base`` (the root filesystem so far), reading from
+``others`` (contexts, stages, images). Equal operations on equal inputs are the same step,
+so a stage that two others share is done once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from image.config import ContainerConfig, ImageConfig
+from image.descriptor import Descriptor
+from image.digest import Digest
+from image.platform import Platform
+from image.reference import Reference
+from image.span import Span
+
+Network = Literal["default", "none", "host"]
+
+
+@dataclass(frozen=True, slots=True)
+class BaseImage:
+    """An image that a stage starts from. ``layers`` are its blobs, bottom to top."""
+
+    reference: Reference
+    manifest: Descriptor
+    config: ImageConfig
+    layers: tuple[Descriptor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FromScratch:
+    """An empty root filesystem."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromImage:
+    """The root filesystem of an image."""
+
+    image: BaseImage = field(repr=False)
+    manifest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class FromContext:
+    """Files the user gave; ``name`` tells which, "" the main build context."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class BindMount:
+    """A read-only (or discarded after writing) view of ``others[input]`` at ``target``."""
+
+    input: int
+    source: str
+    target: str
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CacheMount:
+    """A directory that outlives builds. ``mode`` octal bits."""
+
+    id: str
+    target: str
+    sharing: Literal["shared", "private", "locked"]
+    mode: int
+    uid: int
+    gid: int
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TmpfsMount:
+    """An empty memory file system. ``size`` in bytes, None for the kernel's default."""
+
+    target: str
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SecretMount:
+    """A secret as a file and/or an environment variable; its value is never part of a step."""
+
+    id: str
+    target: str | None
+    env: str | None
+    required: bool
+    mode: int
+    uid: int
+    gid: int
+
+
+RunMount = BindMount | CacheMount | TmpfsMount | SecretMount
+
+
+@dataclass(frozen=True, slots=True)
+class RunCommand:
+    """A process in a sandbox. ``env`` holds every ENV and ARG that it sees, in order.
+
+    ``unkeyed_env`` is seen too, but does not make another step (proxy settings).
+    ``script`` is the body of a heredoc that is the program itself.
+    """
+
+    args: tuple[str, ...]
+    env: tuple[str, ...]
+    cwd: str
+    user: str
+    network: Network = "default"
+    mounts: tuple[RunMount, ...] = ()
+    script: str | None = None
+    unkeyed_env: tuple[str, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class InlineFile:
+    """A file whose content stands in the Dockerfile."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CopyFiles:
+    """``sources`` of ``others[0]`` and ``inline`` files to ``dest``.
+
+    ``dest`` is absolute and keeps a trailing slash. ``chown`` and ``chmod`` are as written,
+    expanded. ``from_context`` files are owned by root unless ``chown`` says otherwise;
+    files of stages and images keep their owners. ``unpack`` extracts local archives (ADD).
+    """
+
+    sources: tuple[str, ...]
+    dest: str
+    inline: tuple[InlineFile, ...] = ()
+    chown: str | None = None
+    chmod: str | None = None
+    excludes: tuple[str, ...] = ()
+    parents: bool = False
+    from_context: bool = True
+    unpack: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDirectory:
+    """A directory that must exist; missing ones are made 0755, owned by ``user``."""
+
+    path: str
+    user: str
+
+
+Operation = FromScratch | FromImage | FromContext | RunCommand | CopyFiles | MakeDirectory
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """One node. ``id`` is the hash of the operation and the inputs' ids.
+
+    ``name`` is what progress shows; ``fresh`` means that the build cache must not serve it.
+    """
+
+    id: str
+    operation: Operation
+    base: Step | None
+    others: tuple[Step, ...]
+    name: str
+    span: Span | None
+    fresh: bool = False
+
+    @property
+    def inputs(self) -> tuple[Step, ...]:
+        return (self.base, *self.others) if self.base else self.others
+
+    @classmethod
+    def make(
+        cls,
+        operation: Operation,
+        base: Step | None = None,
+        others: tuple[Step, ...] = (),
+        *,
+        name: str,
+        span: Span | None = None,
+        fresh: bool = False,
+    ) -> Step:
+        content = "\0".join((repr(operation), base.id if base else "", *(other.id for other in others)))
+        return cls(hashlib.sha256(content.encode()).hexdigest(), operation, base, others, name, span, fresh)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPlan:
+    """A history entry to be; ``step`` made its layer, None for an empty one."""
+
+    created_by: str
+    step: Step | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """What to build: the ``target`` step's root filesystem with this configuration."""
+
+    target: Step
+    platform: Platform
+    base: BaseImage | None
+    config: ContainerConfig
+    history: tuple[HistoryPlan, ...]
+    author: str = ""
+
+    def steps(self) -> Iterator[Step]:
+        """Every step the target needs, inputs first."""
+        seen: set[str] = set()
+        stack: list[tuple[Step, bool]] = [(self.target, False)]
+        while stack:
+            step, ready = stack.pop()
+            if ready:
+                yield step
+            elif step.id not in seen:
+                seen.add(step.id)
+                stack.append((step, True))
+                stack.extend((needed, False) for needed in reversed(step.inputs))

@@ -1,0 +1,69 @@
+"""What a build needs from its siblings; ``tierce`` hands the real ones in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Literal, Protocol
+
+from builder.graph import BaseImage, Network
+from image.digest import ChainID
+from image.platform import Platform
+from image.reference import Reference
+from store.layers import OverlayMount
+from store.store import Session
+
+Stream = Literal["stdout", "stderr"]
+
+
+class BaseImages(Protocol):
+    """Where FROM and ``--from`` find images."""
+
+    def resolve(self, reference: Reference, platform: Platform) -> BaseImage:
+        """The image's documents, from the store or a registry. Raises ReferenceNotFound, RegistryError."""
+
+    def unpack(self, session: Session, image: BaseImage) -> ChainID | None:
+        """Its layers, unpacked and held by ``session``; None for an image without layers."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostMount:
+    """A path of the host inside the sandbox."""
+
+    source: Path
+    target: str
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryMount:
+    """A tmpfs. ``size`` in bytes, None for the kernel's default."""
+
+    target: str
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxRequest:
+    """One process of a build in a fresh sandbox. ``user`` as in a Dockerfile."""
+
+    rootfs: OverlayMount
+    args: tuple[str, ...]
+    env: tuple[str, ...]
+    cwd: str
+    user: str
+    network: Network
+    mounts: tuple[HostMount | MemoryMount, ...] = ()
+    hostname: str = "tierce-build"
+
+
+class Sandbox(Protocol):
+    """Runs a process so that it touches nothing but its root filesystem and mounts."""
+
+    def run(self, request: SandboxRequest, output: Callable[[Stream, bytes], None], cancelled: Event) -> int:
+        """The exit status, or 128 + signal. Ends the process when ``cancelled`` is set.
+
+        Raises KernelError when the sandbox can't be made.
+        """

@@ -1,0 +1,83 @@
+"""The one stream of events of a build. Views (plain, tty, rawjson, quiet) render it.
+
+Times are seconds of the solver's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from image.errors import TierceError
+from image.span import Span
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """Work on a step began."""
+
+    step: str
+    name: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """Bytes that a step's process wrote."""
+
+    step: str
+    stream: Literal["stdout", "stderr"]
+    data: bytes
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepCached:
+    """The result was in the build cache."""
+
+    step: str
+    name: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """The step succeeded."""
+
+    step: str
+    name: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed:
+    """The step failed; the build ends with ``error``."""
+
+    step: str
+    name: str
+    error: TierceError
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepCancelled:
+    """The step was stopped because the build ended."""
+
+    step: str
+    name: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something about the Dockerfile that is not an error."""
+
+    rule: str
+    message: str
+    span: Span | None
+
+
+Event = StepStarted | StepOutput | StepCached | StepDone | StepFailed | StepCancelled | Warned
+Progress = Callable[[Event], None]
+"""Called from several threads."""

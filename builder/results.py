@@ -1,0 +1,70 @@
+"""What solving a step gives: a root filesystem that can be mounted now, and whose layers follow.
+
+A step's files are ready as soon as its process ended, while its layer is still being
+packed, hashed and compressed beside the next step. So a ``Rootfs`` has the directories at
+once and the layers as a future.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from builder.context import Context
+from image.descriptor import Descriptor
+from image.digest import ChainID, DiffID
+from store.layers import LayerStore, mounted
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltLayer:
+    """A committed layer. ``created_s`` is when its step ran, or 0 for a base image's."""
+
+    chain_id: ChainID
+    diff_id: DiffID
+    blob: Descriptor
+    created_s: float = 0.0
+
+
+Stack = tuple[BuiltLayer, ...]
+"""Bottom to top."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rootfs:
+    """The root filesystem after a step. ``directories`` are layer directories, top first."""
+
+    key: str
+    directories: tuple[str, ...]
+    stack: Future[Stack]
+
+    @property
+    def top(self) -> str | None:
+        return self.directories[0] if self.directories else None
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Files the user gave; ``key`` only names them, as their content is checked where they are used."""
+
+    key: str
+    context: Context
+
+
+Result = Rootfs | Files
+
+
+def known(stack: Stack) -> Future[Stack]:
+    """A future that is done."""
+    future: Future[Stack] = Future()
+    future.set_result(stack)
+    return future
+
+
+@contextmanager
+def readable(layers: LayerStore, rootfs: Rootfs) -> Iterator[int]:
+    """A directory descriptor of a result's merged tree, read-only."""
+    with mounted(layers.overlay(rootfs.directories)) as fd:
+        yield fd

@@ -1,0 +1,337 @@
+"""Walks the graph and causes the effects, in parallel.
+
+First the whole graph is *probed* without effects: which results does the build cache hold?
+What is left is *performed*: a step starts when its inputs are there, independent steps side
+by side. A layer is packed, hashed and compressed beside the steps that follow it.
+
+The cache is content-addressed. A step that copies from a stage has two keys: one by
+where the files come from, known before that stage is built, and one by what they are. The
+first only leads to the second, so a stage that changed but gave the same files
+invalidates nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import assert_never
+
+from builder.cache_key import definition_key, image_key, step_key
+from builder.context import Context
+from builder.graph import CopyFiles, FromContext, FromImage, FromScratch, Graph, MakeDirectory, RunCommand, Step
+from builder.ports import BaseImages, Sandbox
+from builder.progress import (
+    Progress,
+    StepCached,
+    StepCancelled,
+    StepDone,
+    StepFailed,
+    StepOutput,
+    StepStarted,
+)
+from builder.results import BuiltLayer, Files, Result, Rootfs, Stack, known
+from builder.steps.copy import CopyEffect
+from builder.steps.run import RunEffect
+from builder.steps.workdir import make_directory
+from image import media_types
+from image.descriptor import Descriptor
+from image.digest import chain_ids
+from image.errors import Cancelled, TierceError
+from image.media_types import Compression
+from store.layer_blob import pack_blob
+from store.layers import Workspace
+from store.metadata import CacheRecord
+from store.store import Session
+
+
+@dataclass(frozen=True, slots=True)
+class SolveOptions:
+    """``jobs`` steps at once. ``epoch_s`` clamps file times (SOURCE_DATE_EPOCH)."""
+
+    jobs: int = 4
+    epoch_s: int | None = None
+    compression: Compression = "gzip"
+    compression_level: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The build's connections to the world."""
+
+    images: BaseImages
+    sandbox: Sandbox
+    contexts: Mapping[str, Context]
+    secrets: Mapping[str, bytes]
+    progress: Progress
+    clock: Callable[[], float] = time.time
+
+
+class Solver:
+    """Solves one graph inside a store session."""
+
+    def __init__(self, session: Session, ports: Ports, options: SolveOptions) -> None:
+        self._session = session
+        self._ports = ports
+        self._options = options
+        self._metadata = session.store.metadata
+        self._layers = session.store.layers
+        self.cancelled = threading.Event()
+        self._copy = CopyEffect(self._layers)
+        self._run = RunEffect(session, ports.sandbox, ports.secrets, self.cancelled)
+        self._used: set[str] = set()
+
+    def solve(self, graph: Graph) -> Stack:
+        """The layers of the target's root filesystem, bottom to top.
+
+        Raises the first failing step's error, after every other step was stopped.
+        """
+        results: dict[str, Result] = {}
+        for step in graph.steps():
+            found = self._probe(step, results)
+            if found is not None:
+                results[step.id] = found
+        needed = _needed(graph.target, results)
+        self._report_cached(graph, results, needed)
+        with ThreadPoolExecutor(2, "commit") as commits:
+            self._perform(needed, results, commits)
+            target = results[graph.target.id]
+            assert isinstance(target, Rootfs)
+            stack = target.stack.result()
+        self._metadata.touch_cached(self._used)
+        return stack
+
+    # Probing: no effects
+
+    def _probe(self, step: Step, results: Mapping[str, Result]) -> Result | None:
+        """The result of a step if it takes no work: sources that are at hand, cached layers."""
+        match step.operation:
+            case FromScratch():
+                return Rootfs(image_key(None), (), known(()))
+            case FromContext():
+                return Files(f"context {step.operation.name}", self._ports.contexts[step.operation.name])
+            case FromImage():
+                return self._unpacked(step.operation)
+        base = results.get(step.base.id) if step.base else None
+        if not isinstance(base, Rootfs) or step.fresh:
+            return None
+        key = self._key_before_effects(step, base, results)
+        return self._cached(key, base) if key else None
+
+    def _unpacked(self, source: FromImage) -> Rootfs | None:
+        chains = chain_ids(source.image.config.diff_ids)
+        if not chains:
+            return Rootfs(image_key(None), (), known(()))
+        if not self._session.hold_layers(chains[-1]):
+            return None
+        return self._image_rootfs(source)
+
+    def _key_before_effects(self, step: Step, base: Rootfs, results: Mapping[str, Result]) -> str | None:
+        """The step's key, as far as it can be known without building what it reads from."""
+        contents: list[str] = []
+        for other in step.others:
+            result = results.get(other.id)
+            if isinstance(result, Files):
+                contents.append(self._content(step, result))
+            else:
+                return self._leads_to(self._definition(step, base))
+        return step_key(step.operation, base.key, contents, epoch_s=self._options.epoch_s)
+
+    def _definition(self, step: Step, base: Rootfs) -> str:
+        """The key by where the content comes from: the ids of other inputs cover all of their making."""
+        plain = step_key(step.operation, base.key, (), epoch_s=self._options.epoch_s)
+        return definition_key(plain, [self._source_identity(other) for other in step.others])
+
+    def _source_identity(self, step: Step) -> str:
+        """A stage by its definition, with the content of every context file that enters it."""
+        match step.operation:
+            case FromContext():
+                return step.operation.name
+            case _:
+                parts = [self._source_identity(needed) for needed in step.inputs]
+                contents = [
+                    self._content(step, Files("", self._ports.contexts[other.operation.name]))
+                    for other in step.others
+                    if isinstance(other.operation, FromContext)
+                ]
+                return step_key(step.operation, step.id, [*parts, *contents], epoch_s=self._options.epoch_s)
+
+    def _leads_to(self, definition: str) -> str | None:
+        record = self._metadata.cached(definition)
+        return record.label if record is not None else None
+
+    def _content(self, step: Step, source: Result) -> str:
+        """The checksum of what a step reads from one of its other inputs."""
+        match step.operation:
+            case CopyFiles():
+                return self._copy.checksum(step.operation, source)
+            case RunCommand():
+                return self._run.checksum(step.operation, source)
+            case _:
+                raise AssertionError(f"{step.name} reads from no other input")
+
+    def _cached(self, key: str, base: Rootfs) -> Rootfs | None:
+        """A recorded result on exactly this base, held by the session."""
+        record = self._metadata.cached(key)
+        if record is None or record.chain_id is None or record.diff_id is None or record.blob is None:
+            return None
+        below = base.stack.result()
+        layer = self._metadata.layer(record.chain_id)
+        if layer is None or layer.parent != (below[-1].chain_id if below else None):
+            return None
+        if not (self._session.hold_layers(record.chain_id) and self._session.reuse(record.blob.digest)):
+            return None
+        self._used.add(key)
+        built = BuiltLayer(record.chain_id, record.diff_id, record.blob, record.created_s)
+        return Rootfs(key, (layer.directory, *base.directories), known((*below, built)))
+
+    def _report_cached(self, graph: Graph, results: Mapping[str, Result], needed: Mapping[str, Step]) -> None:
+        for step in graph.steps():
+            if step.id in results and step.id not in needed and not isinstance(step.operation, FromScratch | FromContext):
+                self._ports.progress(StepCached(step.id, step.name, self._ports.clock()))
+
+    # Performing
+
+    def _perform(self, needed: Mapping[str, Step], results: dict[str, Result], commits: ThreadPoolExecutor) -> None:
+        """Run every needed step, each as soon as its inputs are there."""
+        waiting = dict(needed)
+        running: dict[Future[Result], Step] = {}
+        failure: BaseException | None = None
+        with ThreadPoolExecutor(self._options.jobs, "step") as effects:
+            try:
+                while waiting or running:
+                    for step in [step for step in waiting.values() if all(n.id in results for n in step.inputs)]:
+                        del waiting[step.id]
+                        running[effects.submit(self._guarded, step, results, commits)] = step
+                    done, _ = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        step = running.pop(future)
+                        results[step.id] = future.result()
+            except BaseException as error:
+                failure = error
+                self.cancelled.set()
+                raise
+            finally:
+                if failure is not None:
+                    wait(running)
+
+    def _guarded(self, step: Step, results: Mapping[str, Result], commits: ThreadPoolExecutor) -> Result:
+        """Perform one step and tell how it went."""
+        clock, progress = self._ports.clock, self._ports.progress
+        if self.cancelled.is_set():
+            raise Cancelled(f"{step.name} was not started")
+        try:
+            return self._perform_step(step, results, commits)
+        except TierceError as error:
+            if self.cancelled.is_set():
+                progress(StepCancelled(step.id, step.name, clock()))
+            else:
+                progress(StepFailed(step.id, step.name, error, clock()))
+            raise
+
+    def _perform_step(self, step: Step, results: Mapping[str, Result], commits: ThreadPoolExecutor) -> Result:
+        clock, progress = self._ports.clock, self._ports.progress
+        operation = step.operation
+        if isinstance(operation, FromImage):
+            progress(StepStarted(step.id, step.name, clock()))
+            self._ports.images.unpack(self._session, operation.image)
+            progress(StepDone(step.id, step.name, clock()))
+            return self._image_rootfs(operation)
+        assert step.base is not None
+        base = results[step.base.id]
+        assert isinstance(base, Rootfs)
+        others = [results[other.id] for other in step.others]
+        contents = [self._content(step, other) for other in others]
+        key = step_key(operation, base.key, contents, epoch_s=self._options.epoch_s)
+        self._remember_definition(step, base, key)
+        if not step.fresh and base.stack.done() and (found := self._cached(key, base)):
+            progress(StepCached(step.id, step.name, clock()))
+            return found
+        progress(StepStarted(step.id, step.name, clock()))
+        workspace = self._session.workspace(base.top)
+        self._effect(step, base, others, workspace)
+        progress(StepDone(step.id, step.name, clock()))
+        stack = commits.submit(self._commit, step, key, base, workspace)
+        return Rootfs(key, (workspace.directory, *base.directories), stack)
+
+    def _effect(self, step: Step, base: Rootfs, others: list[Result], workspace: Workspace) -> None:
+        """Do to ``workspace``, on top of ``base``, what the step says."""
+        operation = step.operation
+        match operation:
+            case RunCommand():
+
+                def output(stream: str, data: bytes) -> None:
+                    kind = "stderr" if stream == "stderr" else "stdout"
+                    self._ports.progress(StepOutput(step.id, kind, data, self._ports.clock()))
+
+                self._run.perform(operation, base, others, workspace, output)
+            case CopyFiles():
+                self._copy.perform(operation, base, others, workspace)
+            case MakeDirectory():
+                make_directory(operation, self._layers, base, workspace)
+            case FromScratch() | FromImage() | FromContext():
+                raise AssertionError("sources have no base")
+            case _:
+                assert_never(operation)
+
+    def _remember_definition(self, step: Step, base: Rootfs, key: str) -> None:
+        """Let the next build find this step before it builds what the step reads from."""
+        if any(not isinstance(other.operation, FromContext) for other in step.others):
+            record = CacheRecord(self._definition(step, base), None, None, None, 0, key)
+            self._metadata.add_cached(record)
+
+    def _image_rootfs(self, source: FromImage) -> Rootfs:
+        image = source.image
+        chains = chain_ids(image.config.diff_ids)
+        stack = tuple(
+            BuiltLayer(chain, diff, _as_oci(blob))
+            for chain, diff, blob in zip(chains, image.config.diff_ids, image.layers, strict=True)
+        )
+        top = chains[-1] if chains else None
+        return Rootfs(image_key(top), self._layers.directories_of(top), known(stack))
+
+    def _commit(self, step: Step, key: str, base: Rootfs, workspace: Workspace) -> Stack:
+        """Pack a finished workspace into a layer and its blob, and remember both for next time."""
+        options = self._options
+        with self._session.writer() as writer:
+            packed = pack_blob(
+                workspace.diff,
+                writer.write_hashed,
+                options.compression,
+                level=options.compression_level,
+                clamp_s=options.epoch_s,
+            )
+            writer.commit_as(packed.digest)
+        blob = Descriptor(media_types.oci_layer(options.compression), packed.digest, packed.size)
+        below = base.stack.result()
+        parent = below[-1].chain_id if below else None
+        layer = self._session.commit_layer(
+            workspace, parent, packed.diff_id, size=packed.unpacked_size, entries=packed.entries
+        )
+        built = BuiltLayer(layer.chain_id, layer.diff_id, blob, self._ports.clock())
+        self._metadata.add_cached(
+            CacheRecord(key, layer.chain_id, layer.diff_id, blob, packed.unpacked_size, step.name)
+        )
+        return (*below, built)
+
+
+def _needed(target: Step, results: Mapping[str, Result]) -> dict[str, Step]:
+    """The steps that must be performed, by id: from the target down to what is known."""
+    needed: dict[str, Step] = {}
+    stack = [target]
+    while stack:
+        step = stack.pop()
+        if step.id not in results and step.id not in needed:
+            needed[step.id] = step
+            stack.extend(step.inputs)
+    return needed
+
+
+def _as_oci(blob: Descriptor) -> Descriptor:
+    """The same blob in OCI's words, as it enters an OCI manifest."""
+    compression = media_types.layer_compression(blob.media_type)
+    if media_types.is_foreign(blob.media_type):
+        return blob
+    return Descriptor(media_types.oci_layer(compression), blob.digest, blob.size)
