@@ -109,9 +109,9 @@ class LayerRecord:
 
 @dataclass(frozen=True, slots=True)
 class CacheRecord:
-    """The result of a build step: a stack of layers whose top it made, or no new layer.
+    """The result of a build step: the layer it made, as the top of a stack.
 
-    ``blob`` and ``diff_id`` are None when the step changed nothing or had no layer.
+    A record without layer leads to another key, which is in ``label``. ``created_s`` 0 means now.
     """
 
     key: str
@@ -349,7 +349,7 @@ class Metadata:
             record.key, str(record.chain_id) if record.chain_id else None,
             str(record.diff_id) if record.diff_id else None,
             str(blob.digest) if blob else None, blob.media_type if blob else None, blob.size if blob else None,
-            record.size, record.label, now, now,
+            record.size, record.label, record.created_s or now, now,
         )  # fmt: skip
 
     def touch_cached(self, keys: Iterable[str]) -> None:
