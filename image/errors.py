@@ -4,7 +4,8 @@
     ├ InvalidInput       InvalidDigest, InvalidReference, InvalidPlatform,
     │                    InvalidManifest, InvalidConfig, InvalidSpec, InvalidArchive,
     │                    InvalidTemplate(position)
-    ├ NotFound           BlobNotFound, ReferenceNotFound, LayerNotFound, ContainerNotFound
+    ├ NotFound           BlobNotFound, ReferenceNotFound, LayerNotFound, ContainerNotFound,
+    │                    SourceNotFound
     ├ Conflict           NameInUse, ImageInUse, PortInUse
     ├ VerificationError  DigestMismatch, SizeMismatch, PolicyRejected
     ├ DockerfileError    span, hint
@@ -115,6 +116,18 @@ class LayerNotFound(NotFound):
 
 class ContainerNotFound(NotFound):
     """No container with this name or id."""
+
+
+class SourceNotFound(NotFound):
+    """COPY or ADD names a file that its source does not have.
+
+    ``path`` is absolute in the source. ``excluded``: it exists, but the ignore file hides it.
+    """
+
+    def __init__(self, path: str, *, excluded: bool = False) -> None:
+        self.path = path
+        self.excluded = excluded
+        super().__init__(f'"{path}": not found')
 
 
 class Conflict(TierceError):
