@@ -1,0 +1,311 @@
+"""Who the user is at each registry: docker's and podman's files, and credential helpers.
+
+A look-up goes through the files in order; the first that knows the registry decides.
+Within a file: ``credHelpers``, then ``auths`` (repository, namespace, host), then
+``credsStore``. Secrets are never printed, and never leave this module but as a
+``Credential``.
+
+Spec: docker ``config.json`` and credential helper protocol; containers-auth.json(5).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import fcntl
+import json
+import os
+import re
+import secrets
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from image.errors import InvalidInput, StorageError
+from image.reference import DEFAULT_DOMAIN
+from transfer.registry.challenge import Credential
+
+_HUB_KEY: Final = "https://index.docker.io/v1/"
+_HELPER_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+\Z")
+_HELPER_TIMEOUT_S: Final = 60.0
+_MAX_HELPER_REPLY: Final = 1 << 20
+_ABSENT: Final = "credentials not found in native keychain"
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialFiles:
+    """``read`` in order of precedence; ``write`` is where ``login`` stores."""
+
+    read: tuple[Path, ...]
+    write: Path
+
+
+def credential_files(environ: Mapping[str, str], authfile: str | None = None) -> CredentialFiles:
+    """The files that docker and podman users have, by the environment.
+
+    ``authfile`` (``--authfile``) or REGISTRY_AUTH_FILE stands alone; DOCKER_CONFIG, where
+    set, comes before podman's places, because a user who sets it means it.
+    """
+    alone = authfile or environ.get("REGISTRY_AUTH_FILE")
+    if alone:
+        return CredentialFiles((Path(alone),), Path(alone))
+    home = environ.get("HOME", "/")
+    docker = Path(environ.get("DOCKER_CONFIG") or os.path.join(home, ".docker"), "config.json")
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    config = environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+    podman = [Path(place, "containers", "auth.json") for place in (runtime, config) if place]
+    if environ.get("DOCKER_CONFIG"):
+        return CredentialFiles((docker, *podman), docker)
+    return CredentialFiles((*podman, docker), docker)
+
+
+class Credentials:
+    """Look-up, login and logout over a user's files. ``environ`` is what helpers run with."""
+
+    def __init__(self, files: CredentialFiles, environ: Mapping[str, str]) -> None:
+        self._files = files
+        self._environ = environ
+
+    def find(self, domain: str, path: str = "") -> Credential | None:
+        """The credential for a repository of a registry; None when no file knows one.
+
+        Raises InvalidInput for a broken file, and when a helper fails.
+        """
+        inline = self._environ.get("DOCKER_AUTH_CONFIG")
+        if inline:
+            found = self._look_up(decode(inline.encode(), "DOCKER_AUTH_CONFIG"), domain, path)
+            if found:
+                return found
+        for file in self._files.read:
+            found = self._look_up(_read(file), domain, path)
+            if found:
+                return found
+        return None
+
+    def _look_up(self, document: dict[str, Any], domain: str, path: str) -> Credential | None:
+        helpers = _mapping(document, "credHelpers")
+        for key in _host_keys(domain):
+            if isinstance(helper := helpers.get(key), str):
+                return self._from_helper(helper, key)
+        auths = _mapping(document, "auths")
+        found = _from_auths(auths, domain, path)
+        if found:
+            return found
+        store = document.get("credsStore")
+        if isinstance(store, str) and store:
+            for key in _host_keys(domain):
+                if found := self._from_helper(store, key):
+                    return found
+        return None
+
+    def _from_helper(self, helper: str, server: str) -> Credential | None:
+        reply = self._run_helper(helper, "get", server.encode())
+        if reply is None:
+            return None
+        try:
+            document = json.loads(reply)
+            username, secret = document["Username"], document["Secret"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InvalidInput(f"credential helper {helper}: its reply for {server} is not understood") from error
+        if username == "<token>":
+            return Credential(identity_token=str(secret))
+        return Credential(str(username), str(secret))
+
+    def _run_helper(self, helper: str, action: str, data: bytes) -> bytes | None:
+        """What ``docker-credential-<helper>`` prints; None when it has no such credential."""
+        if not _HELPER_NAME.match(helper):
+            raise InvalidInput(f"credential helper {helper[:60]!r}: not a valid name")
+        program = f"docker-credential-{helper}"
+        try:
+            done = subprocess.run(
+                [program, action], input=data, capture_output=True, env=dict(self._environ),
+                timeout=_HELPER_TIMEOUT_S, check=False,
+            )  # fmt: skip
+        except FileNotFoundError:
+            raise InvalidInput(f"run credential helper {program}: not installed") from None
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise InvalidInput(f"run credential helper {program}: {type(error).__name__}") from error
+        if done.returncode == 0 and len(done.stdout) <= _MAX_HELPER_REPLY:
+            return done.stdout
+        if _ABSENT in done.stdout.decode("utf-8", "replace"):
+            return None
+        # Its output may hold the secret, so the message has the exit code alone.
+        raise InvalidInput(f"credential helper {program} {action}: failed with exit code {done.returncode}")
+
+    # Login and logout
+
+    def login(self, domain: str, credential: Credential) -> str:
+        """Store a credential; says where. Other entries and unknown keys stay as they are."""
+        key = _storage_key(domain)
+        with _locked(self._files.write):
+            document = _read(self._files.write)
+            helper = _mapping(document, "credHelpers").get(key) or document.get("credsStore")
+            if isinstance(helper, str) and helper:
+                self._store_with(helper, key, credential)
+                document.setdefault("auths", {})[key] = {}
+                _write(self._files.write, document)
+                return f"credential helper {helper}"
+            entry: dict[str, str] = {}
+            if credential.username:
+                entry["auth"] = base64.b64encode(f"{credential.username}:{credential.password}".encode()).decode()
+            if credential.identity_token:
+                entry["identitytoken"] = credential.identity_token
+            document["auths"] = {**_mapping(document, "auths"), key: entry}
+            _write(self._files.write, document)
+        return str(self._files.write)
+
+    def _store_with(self, helper: str, key: str, credential: Credential) -> None:
+        request = {
+            "ServerURL": key,
+            "Username": credential.username if not credential.identity_token else "<token>",
+            "Secret": credential.identity_token or credential.password,
+        }
+        self._run_helper(helper, "store", json.dumps(request).encode())
+
+    def logout(self, domain: str) -> bool:
+        """Forget a registry in every file that we read; False when none knew it."""
+        known = [self._forget(file, domain) for file in self._files.read]
+        return any(known)
+
+    def _forget(self, file: Path, domain: str) -> bool:
+        if not file.exists():
+            return False
+        with _locked(file):
+            document = _read(file)
+            auths, helpers = _mapping(document, "auths"), _mapping(document, "credHelpers")
+            keys = [key for key in auths if _normalized(key) in {_normalized(k) for k in _host_keys(domain)}]
+            helper = next((helpers[k] for k in _host_keys(domain) if k in helpers), document.get("credsStore"))
+            if isinstance(helper, str) and helper:
+                for key in keys or [_storage_key(domain)]:
+                    keys += [key] if self._run_helper(helper, "erase", key.encode()) is not None else []
+            if any(key in auths for key in keys):
+                document["auths"] = {key: value for key, value in auths.items() if key not in keys}
+                _write(file, document)
+        return bool(keys)
+
+
+# Keys
+
+
+def _host_keys(domain: str) -> tuple[str, ...]:
+    """How files and helpers may call a registry, most usual first."""
+    if domain == DEFAULT_DOMAIN:
+        return (_HUB_KEY, "index.docker.io", "docker.io", "registry-1.docker.io")
+    return (domain, f"https://{domain}", f"https://{domain}/v1/", f"https://{domain}/v2/", f"http://{domain}")
+
+
+def _storage_key(domain: str) -> str:
+    return _HUB_KEY if domain == DEFAULT_DOMAIN else domain
+
+
+def _normalized(key: str) -> str:
+    """``host`` or ``host/repository`` for whatever URL form a file has."""
+    bare = re.sub(r"^https?://", "", key).rstrip("/")
+    host = re.sub(r"/v[12]$", "", bare)
+    return re.sub(r"^(?:index|registry-1)\.docker\.io(?=/|$)", "docker.io", host)
+
+
+def _from_auths(auths: Mapping[str, Any], domain: str, path: str) -> Credential | None:
+    """The longest key that is the repository, one of its namespaces, or the host."""
+    entries = {_normalized(key): entry for key, entry in reversed(auths.items()) if isinstance(entry, dict)}
+    parts = path.split("/") if path else []
+    for length in range(len(parts), -1, -1):
+        entry = entries.get("/".join((domain, *parts[:length])))
+        if entry is not None and (found := _decode_entry(entry)):
+            return found
+    return None
+
+
+def _decode_entry(entry: Mapping[str, Any]) -> Credential | None:
+    def text(key: str) -> str:
+        value = entry.get(key)
+        return value if isinstance(value, str) else ""
+
+    username, password = text("username"), text("password")
+    if auth := text("auth"):
+        try:
+            username, _, password = base64.b64decode(auth).decode().rstrip("\0").partition(":")
+        except (binascii.Error, UnicodeDecodeError) as error:
+            raise InvalidInput("read credentials: an auth entry is not base64 of user:password") from error
+    found = Credential(username, password, text("identitytoken"), text("registrytoken"))
+    return found if found != Credential() else None
+
+
+# Files
+
+
+def decode(data: bytes, name: str) -> dict[str, Any]:
+    """Raises InvalidInput that does not repeat the content."""
+    try:
+        document = json.loads(data or b"{}")
+    except (ValueError, RecursionError):
+        raise InvalidInput(f"read credentials from {name}: not valid JSON") from None
+    if not isinstance(document, dict):
+        raise InvalidInput(f"read credentials from {name}: not a JSON object")
+    return document
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return decode(file.read_bytes(), str(file))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise InvalidInput(f"read credentials from {file}: {(error.strerror or '').lower()}") from error
+
+
+def _mapping(document: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = document.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Two logins at once must not lose one: the file's directory is the lock."""
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StorageError(f"store credentials in {file}: {(error.strerror or '').lower()}") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _write(file: Path, document: Mapping[str, Any]) -> None:
+    """Replace the file whole, readable by its owner alone. A symbolic link's target is replaced."""
+    target = Path(os.path.realpath(file))
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(fd, "wb") as out:
+                out.write(json.dumps(document, indent="\t").encode() + b"\n")
+                out.flush()
+                os.fsync(out.fileno())
+            os.rename(temporary, target)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise StorageError(f"store credentials in {file}: {(error.strerror or '').lower()}") from error
+
+
+def parse_login(text: str) -> Credential:
+    """``user:password`` or ``user``, as in ``--creds``. Raises InvalidInput."""
+    username, _, password = text.partition(":")
+    if not username:
+        raise InvalidInput("--creds: want user:password")
+    return Credential(username, password)
+
+
+def known_registries(files: Sequence[Path]) -> tuple[str, ...]:
+    """The registries that the files have entries for, in order, without their secrets."""
+    keys = [_normalized(key) for file in files for key in _mapping(_read(file), "auths")]
+    return tuple(dict.fromkeys(keys))

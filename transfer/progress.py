@@ -1,0 +1,77 @@
+"""What a transfer tells while it runs: one stream of small events, rendered elsewhere.
+
+Events of several blobs interleave. The callback is called by one thread at a time; it
+must not block for long, as the transfer waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from image.descriptor import Descriptor
+from image.platform import Platform
+
+How = Literal["copied", "skipped", "mounted"]
+"""``skipped``: the destination had it; ``mounted``: it was linked there from another repository."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageStarted:
+    """One image of possibly several: its manifest, and everything that will be placed for it."""
+
+    manifest: Descriptor
+    platform: Platform | None
+    blobs: tuple[Descriptor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BlobStarted:
+    """``total`` in bytes as they come from the source."""
+
+    descriptor: Descriptor
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlobProgress:
+    """``done`` bytes of the blob are through. After a retry it starts again from 0."""
+
+    descriptor: Descriptor
+    done: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlobDone:
+    descriptor: Descriptor
+    how: How
+
+
+@dataclass(frozen=True, slots=True)
+class UnpackStarted:
+    descriptor: Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class UnpackDone:
+    """``size`` in bytes of the layer's files."""
+
+    descriptor: Descriptor
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestDone:
+    """A manifest or index is at the destination; the last one is the image itself."""
+
+    descriptor: Descriptor
+    how: How
+
+
+Event = ImageStarted | BlobStarted | BlobProgress | BlobDone | UnpackStarted | UnpackDone | ManifestDone
+Progress = Callable[[Event], None]
+
+
+def silent(_event: Event) -> None:
+    """A progress callback for callers that show nothing."""

@@ -1,0 +1,553 @@
+"""The only HTTP of the project: connections, TLS, proxies, redirects, time limits.
+
+Built on ``http.client``, because nothing else in reach streams a body into a buffer that
+the caller owns at memory speed. A ``Transport`` is used by any number of threads; each
+request has a connection to itself, taken from a small pool.
+
+Three limits keep a slow or hostile peer from holding us: connecting, silence, and a total
+that grows with the size of the body. ``abort`` wakes every thread that waits here.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import io
+import ipaddress
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+from urllib.parse import unquote, urlsplit
+
+from image.errors import Cancelled, InvalidInput, RegistryError
+from transfer.registry.wire import (
+    Headers,
+    Origin,
+    Request,
+    is_loopback,
+    is_private,
+    origin,
+    redact,
+    redirected,
+    request_target,
+)
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+BLOCK_SIZE: Final = 1 << 20
+_MAX_REDIRECTS: Final = 8
+_MAX_IDLE: Final = 8
+"""Connections kept for a host."""
+_FRESH_S: Final = 2.0
+"""A connection idle for longer may be closed by its peer just as a body that can't be repeated starts."""
+_BROKEN: Final = (OSError, http.client.HTTPException, EOFError)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """In seconds. A body may take ``total_s`` plus one second for each ``slowest_rate`` bytes."""
+
+    connect_s: float = 20.0
+    idle_s: float = 60.0
+    total_s: float = 120.0
+    slowest_rate: int = 16 << 10
+
+    def limit_s(self, size: int | None) -> float:
+        """How long a request with a body of ``size`` bytes may take; None is a body of unknown size."""
+        return self.total_s + (size if size is not None else 1 << 34) / self.slowest_rate
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """An upload: its blocks, and its size in bytes where it is known (else sent chunked)."""
+
+    blocks: Iterable[ReadableBuffer]
+    size: int | None
+
+
+class Transport:
+    """Sends requests. ``verify`` False accepts any certificate (``--tls-verify=false``)."""
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        *,
+        verify: bool = True,
+        certificates: tuple[Path, ...] = (),
+        timeouts: Timeouts = Timeouts(),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.verify = verify
+        self.timeouts = timeouts
+        self.clock = clock
+        self._environ = environ
+        self._certificates = certificates
+        self._lock = threading.Lock()
+        self._idle: dict[Origin, list[_Connection]] = {}
+        self._busy: set[_Connection] = set()
+        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._aborted = threading.Event()
+
+    def send(self, request: Request, body: Body | None = None, *, size: int | None = 0) -> Reply:
+        """The reply to a request, redirects followed (never with a streamed body).
+
+        ``size`` is the number of bytes the exchange may carry, for its time limit. Any status
+        is a reply; raises RegistryError when there is none, Cancelled after ``abort``.
+        """
+        forbid_local = False
+        for _ in range(_MAX_REDIRECTS):
+            reply = self._exchange(request, body, self.timeouts.limit_s(size), forbid_local)
+            if not _follows(request, reply.status) or body is not None or reply.headers.get("Location") is None:
+                return reply
+            with reply:
+                forbid_local = reply.peer is not None and not is_private(reply.peer)
+                following = redirected(request, reply.headers)
+            if request.body and origin(following.url) != origin(request.url):
+                raise RegistryError(
+                    f"{request.method} {redact(request.url)}: refused a redirect of a form to another host",
+                    url=redact(request.url),
+                )
+            request = following
+        raise RegistryError(f"{request.method} {redact(request.url)}: too many redirects", url=redact(request.url))
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, unless aborted: then Cancelled."""
+        if self._aborted.wait(seconds):
+            raise Cancelled("the transfer was stopped")
+
+    def abort(self) -> None:
+        """Stop everything under way, in every thread; later calls raise Cancelled."""
+        self._aborted.set()
+        with self._lock:
+            busy = list(self._busy)
+        for connection in busy:
+            connection.shut()
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        with self._lock:
+            idle = [connection for pool in self._idle.values() for connection in pool]
+            self._idle.clear()
+        for connection in idle:
+            connection.close()
+
+    # One exchange
+
+    def _exchange(self, request: Request, body: Body | None, limit_s: float, forbid_local: bool) -> Reply:
+        where = origin(request.url)
+        while True:
+            connection = self._take(where, only_fresh=body is not None)
+            reused = connection.used
+            try:
+                if self._aborted.is_set():
+                    raise Cancelled("the transfer was stopped")
+                connection.prepare(self.clock() + limit_s, forbid_local)
+                return Reply(self, connection, request, connection.perform(request, body))
+            except _BROKEN as error:
+                self._drop(connection)
+                if self._aborted.is_set():
+                    raise Cancelled("the transfer was stopped") from error
+                if reused and body is None and not isinstance(error, TimeoutError):
+                    continue  # the peer closed an idle connection: that says nothing about this request
+                raise failure(request, error) from error
+            except BaseException:
+                self._drop(connection)
+                raise
+
+    def _take(self, where: Origin, *, only_fresh: bool) -> _Connection:
+        with self._lock:
+            pool = self._idle.get(where, [])
+            while pool:
+                connection = pool.pop()
+                if not only_fresh or self.clock() - connection.idle_since < _FRESH_S:
+                    break
+                connection.close()
+            else:
+                connection = self._new(where)
+            self._busy.add(connection)
+            return connection
+
+    def _new(self, where: Origin) -> _Connection:
+        proxy = proxy_for(where, self._environ)
+        context = self._context(where.netloc) if where.scheme == "https" else None
+        return _Connection(where, proxy, context, self.timeouts, self.clock)
+
+    def _context(self, host: str) -> ssl.SSLContext:
+        if host not in self._contexts:
+            self._contexts[host] = tls_context(host, self._certificates, verify=self.verify)
+        return self._contexts[host]
+
+    def _drop(self, connection: _Connection) -> None:
+        with self._lock:
+            self._busy.discard(connection)
+        connection.close()
+
+    def _give_back(self, connection: _Connection) -> None:
+        """Keep a connection whose reply was read to the end."""
+        with self._lock:
+            self._busy.discard(connection)
+            pool = self._idle.setdefault(connection.where, [])
+            if connection.sock is not None and len(pool) < _MAX_IDLE and not self._aborted.is_set():
+                connection.idle_since = self.clock()
+                connection.used = True
+                pool.append(connection)
+                return
+        connection.close()
+
+
+class Reply:
+    """A status, headers and a body that is read into the caller's buffer. Close it."""
+
+    def __init__(
+        self, transport: Transport, connection: _Connection, request: Request, response: http.client.HTTPResponse
+    ) -> None:
+        self._transport = transport
+        self._connection: _Connection | None = connection
+        self._response = response
+        self._request = request
+        self.status = response.status
+        self.headers = Headers(tuple(response.getheaders()))
+        self.peer = connection.peer
+
+    @property
+    def url(self) -> str:
+        """Where the reply came from, after redirects."""
+        return self._request.url
+
+    @property
+    def method(self) -> str:
+        return self._request.method
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """The next bytes of the body; 0 at its end. Raises RegistryError (temporary) when it breaks."""
+        try:
+            return self._response.readinto(memoryview(buffer))
+        except _BROKEN as error:
+            raise self._failure(error) from error
+
+    def read(self, limit: int) -> bytes:
+        """A small body, whole. Raises RegistryError when it is longer than ``limit`` bytes."""
+        data = self.read_some(limit + 1)
+        if len(data) > limit:
+            raise RegistryError(
+                f"{self._request.method} {redact(self.url)}: the reply is larger than {limit} bytes",
+                method=self._request.method, url=redact(self.url), status=self.status,
+            )  # fmt: skip
+        return data
+
+    def read_some(self, limit: int) -> bytes:
+        """At most ``limit`` bytes of the body."""
+        try:
+            return self._response.read(limit)
+        except _BROKEN as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: BaseException) -> Exception:
+        if self._transport._aborted.is_set():
+            return Cancelled("the transfer was stopped")
+        return failure(self._request, error)
+
+    def close(self) -> None:
+        """Give the connection back when the body was read to its end, else close it."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if self._response.isclosed() and not self._response.will_close:
+            self._transport._give_back(connection)
+        else:
+            self._response.close()
+            self._transport._drop(connection)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if kind is None and not self._response.isclosed():
+            with suppress(RegistryError, Cancelled):
+                self.read_some(64 << 10)  # a short rest is cheaper to read than a connection to make
+        self.close()
+
+
+def _follows(request: Request, status: int) -> bool:
+    return status in {307, 308} or (status in {301, 302, 303} and request.method in {"GET", "HEAD"})
+
+
+# Connections
+
+
+class _Connection(http.client.HTTPConnection):
+    """One TCP or TLS connection, direct or through a proxy, with a deadline on every read."""
+
+    def __init__(
+        self,
+        where: Origin,
+        proxy: Proxy | None,
+        context: ssl.SSLContext | None,
+        timeouts: Timeouts,
+        clock: Callable[[], float],
+    ) -> None:
+        to = proxy.origin if proxy else where
+        super().__init__(to.host, to.port, timeout=timeouts.connect_s, blocksize=BLOCK_SIZE)
+        self.where = where
+        self.used = False
+        self.idle_since = 0.0
+        self.peer: str | None = None
+        self._proxy = proxy
+        self._context = context
+        self._timeouts = timeouts
+        self._clock = clock
+        self._deadline = 0.0
+        self._forbid_local = False
+        if proxy and context:
+            self.set_tunnel(where.host, where.port, proxy.headers)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def prepare(self, deadline: float, forbid_local: bool) -> None:
+        """Limits for the next exchange."""
+        self._deadline = deadline
+        self._forbid_local = forbid_local
+
+    def connect(self) -> None:
+        super().connect()
+        if self._context is not None:
+            self.sock = self._context.wrap_socket(self.sock, server_hostname=self.where.host)
+        self.peer = None if self._proxy else self.sock.getpeername()[0]
+
+    def perform(self, request: Request, body: Body | None) -> http.client.HTTPResponse:
+        """Send a request and read the head of its reply."""
+        if self.sock is None:
+            self.connect()
+        if self._forbid_local and self.peer is not None and _is_local(self.peer):
+            raise RegistryError(
+                f"{request.method} {redact(request.url)}: refused a redirect to this machine", url=redact(request.url)
+            )
+        self.sock.settimeout(self._timeouts.idle_s)
+        self._send_head(request, body)
+        try:
+            if body is not None:
+                self._send_body(body)
+        except (BrokenPipeError, ConnectionResetError):
+            # A registry that refuses an upload answers and closes: the answer says why.
+            with suppress(*_BROKEN):
+                return self.getresponse()
+            raise
+        return self.getresponse()
+
+    def _send_head(self, request: Request, body: Body | None) -> None:
+        target = request_target(request.url)
+        through = self._proxy if self._context is None else None
+        self.putrequest(
+            request.method, self.where.url + target if through else target, skip_host=True, skip_accept_encoding=True
+        )
+        headers = {"Host": self.where.netloc, "User-Agent": "tierce", **request.headers}
+        if through:
+            headers |= through.headers
+        if body is not None and body.size is None:
+            headers["Transfer-Encoding"] = "chunked"
+        elif body is not None or request.body or request.method in {"POST", "PUT", "PATCH"}:
+            headers["Content-Length"] = str(len(request.body) if body is None else body.size)
+        for name, value in headers.items():
+            self.putheader(name, value)
+        self.endheaders(request.body or None)
+
+    def _send_body(self, body: Body) -> None:
+        for block in body.blocks:
+            view = memoryview(block).cast("B")
+            if self._clock() > self._deadline:
+                raise TimeoutError("the upload took too long")
+            if not len(view):
+                continue
+            if body.size is None:
+                self.send(b"%x\r\n" % len(view))
+            self.send(view)
+            if body.size is None:
+                self.send(b"\r\n")
+        if body.size is None:
+            self.send(b"0\r\n\r\n")
+
+    def response_class(  # type: ignore[override]  # the base class calls it as a factory
+        self, sock: socket.socket, debuglevel: int = 0, method: str | None = None, url: str | None = None
+    ) -> http.client.HTTPResponse:
+        return http.client.HTTPResponse(_WithDeadline(sock, self), debuglevel, method, url)  # type: ignore[arg-type]
+
+    def time_left_s(self) -> float:
+        return self._deadline - self._clock()
+
+    def idle_limit_s(self) -> float:
+        return min(self._timeouts.idle_s, max(self.time_left_s(), 0.001))
+
+    def shut(self) -> None:
+        """Wake a thread that waits on this connection; it sees an end of the stream."""
+        sock = self.sock
+        if sock is not None:
+            with suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+class _WithDeadline:
+    """What HTTPResponse takes for a socket: reads of it know the connection's deadline."""
+
+    def __init__(self, sock: socket.socket, connection: _Connection) -> None:
+        self._sock = sock
+        self._connection = connection
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        raw = self._sock.makefile("rb", buffering=0)
+        return io.BufferedReader(_DeadlineReader(raw, self._sock, self._connection), 64 << 10)
+
+
+class _DeadlineReader(io.RawIOBase):
+    """Without the check before each read, one byte a minute would never run into the idle limit."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, connection: _Connection) -> None:
+        self._raw = raw
+        self._sock = sock
+        self._connection = connection
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
+        if self._connection.time_left_s() <= 0:
+            raise TimeoutError("the reply took too long")
+        self._sock.settimeout(self._connection.idle_limit_s())
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _is_local(peer: str) -> bool:
+    address = ipaddress.ip_address(peer.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return bool(mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified)
+
+
+# TLS
+
+
+def tls_context(host: str, directories: Iterable[Path], *, verify: bool = True) -> ssl.SSLContext:
+    """The system's certificates (or SSL_CERT_FILE's), and those of ``certs.d/host[:port]``.
+
+    ``*.crt`` are authorities; ``X.cert`` with ``X.key`` is who we are to this registry.
+    """
+    context = ssl.create_default_context()
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    for directory in directories:
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            for path in sorted((directory / host).iterdir()):
+                _load_certificate(context, path)
+    return context
+
+
+def _load_certificate(context: ssl.SSLContext, path: Path) -> None:
+    try:
+        if path.suffix == ".crt":
+            context.load_verify_locations(path)
+        elif path.suffix == ".cert":
+            context.load_cert_chain(path, path.with_suffix(".key"))
+    except (ssl.SSLError, OSError) as error:
+        raise InvalidInput(f"read certificate {path}: {error}") from error
+
+
+def certificate_directories(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """Where users keep ``host[:port]/ca.crt``, as docker and podman look for it."""
+    home = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME", "/"), ".config")
+    places = (os.path.join(home, "containers"), "/etc/containers", "/etc/docker")
+    return tuple(Path(place, "certs.d") for place in places)
+
+
+# Proxies
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy; ``authorization`` is the value of its header, or ""."""
+
+    origin: Origin
+    authorization: str = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Proxy-Authorization": self.authorization} if self.authorization else {}
+
+
+def proxy_for(where: Origin, environ: Mapping[str, str]) -> Proxy | None:
+    """The proxy that the environment names for a host. This machine is never reached through one."""
+    url = environ.get(f"{where.scheme}_proxy") or (environ.get("HTTPS_PROXY") if where.scheme == "https" else None)
+    if not url and where.scheme == "http" and "REQUEST_METHOD" not in environ:  # CGI sets HTTP_PROXY from a header
+        url = environ.get("HTTP_PROXY")
+    if not url or is_loopback(where.host):
+        return None
+    exceptions = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    if any(_excepted(where, entry.strip().lower()) for entry in exceptions.split(",")):
+        return None
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    if parts.scheme != "http":
+        raise InvalidInput(f"proxy {redact(url)}: only http:// proxies are supported")
+    secret = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    header = "Basic " + base64.b64encode(secret.encode()).decode() if parts.username else ""
+    return Proxy(Origin("http", parts.hostname or "", parts.port or 80), header)
+
+
+def _excepted(where: Origin, entry: str) -> bool:
+    """Whether one word of NO_PROXY means this host."""
+    if entry == "*":
+        return True
+    with suppress(ValueError):
+        return ipaddress.ip_address(where.host) in ipaddress.ip_network(entry, strict=False)
+    host, colon, port = entry.rpartition(":")
+    if colon and port.isdigit():
+        if int(port) != where.port:
+            return False
+        entry = host
+    name = entry.lstrip("*").lstrip(".")
+    return bool(name) and (where.host == name or where.host.endswith(f".{name}"))
+
+
+# Failures
+
+
+def failure(request: Request, error: BaseException) -> RegistryError:
+    """What a broken exchange means to the user, and whether trying again can help."""
+    where = origin(request.url)
+    reason, again = _reason(where, error)
+    return RegistryError(
+        f"reach registry {where.netloc}: {reason}", method=request.method, url=redact(request.url), temporary=again
+    )
+
+
+def _reason(where: Origin, error: BaseException) -> tuple[str, bool]:
+    if isinstance(error, socket.gaierror):
+        return "the host name is unknown: check the image's name and the network", False
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused: is the registry running, and is the port right?", False
+    if isinstance(error, ssl.SSLCertVerificationError):
+        advice = f"put its authority in /etc/docker/certs.d/{where.netloc}/ca.crt, or use --tls-verify=false"
+        return f"its certificate is not trusted ({error.verify_message}): {advice}", False
+    if isinstance(error, ssl.SSLError) and error.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST"}:
+        return "it does not speak https: use --tls-verify=false for a registry without TLS", False
+    if isinstance(error, TimeoutError):
+        return "it did not answer in time", True
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower(), isinstance(error, ConnectionError | ssl.SSLError)
+    if isinstance(error, OSError):
+        return "the connection broke", True
+    return f"the reply is not valid HTTP ({type(error).__name__})", isinstance(
+        error, http.client.IncompleteRead | http.client.RemoteDisconnected
+    )
