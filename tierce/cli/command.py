@@ -1,0 +1,224 @@
+"""What every command is made of: help with examples, groups that load late, settings.
+
+Click is the only import that a start pays for here; a command's own module is imported when
+the command is looked up by name, never to print a list.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from store.store import Store
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Settings(NamedTuple):
+    """What the global options and the surroundings decide. ``clock`` gives seconds since 1970."""
+
+    root: Path
+    environ: Mapping[str, str]
+    clock: Callable[[], float] = time.time
+
+    @contextmanager
+    def store(self) -> Iterator[Store]:
+        """The store under the root, made when absent. Raises StorageError."""
+        from store.store import Store
+
+        with Store.open(self.root) as store:
+            yield store
+
+
+def default_root(environ: Mapping[str, str], uid: int) -> Path:
+    """Where images live when ``--root`` says nothing: the system's place, or the user's own."""
+    if configured := environ.get("TIERCE_ROOT"):
+        return Path(configured)
+    if uid == 0:
+        return Path("/var/lib/tierce")
+    data = environ.get("XDG_DATA_HOME") or os.path.join(environ.get("HOME", "/"), ".local/share")
+    return Path(data) / "tierce"
+
+
+class _Help:
+    """Docker's way of help: ``--help`` alone, an EXAMPLES block at the end."""
+
+    examples: str
+
+    def write_examples(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        if not self.examples:
+            return
+        formatter.write_paragraph()
+        formatter.write("EXAMPLES:\n")
+        for line in self.examples.strip("\n").splitlines():
+            formatter.write(f"  {line}\n" if line else "\n")
+
+
+class Command(click.Command, _Help):
+    """One command. ``examples`` are lines as a user would type them."""
+
+    def __init__(self, *args: Any, examples: str = "", **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.write_examples(ctx, formatter)
+
+
+def command(name: str, *, examples: str = "", **options: Any) -> Callable[[Callable[..., Any]], Command]:
+    """A decorator that makes a function a ``Command``."""
+    return click.command(name, cls=Command, examples=examples, **options)
+
+
+class Entry(NamedTuple):
+    """Where a command lives, and what the list of commands says of it."""
+
+    module: str
+    attribute: str
+    summary: str
+
+    def load(self) -> click.Command:
+        from importlib import import_module
+
+        found = getattr(import_module(self.module), self.attribute)
+        assert isinstance(found, click.Command)
+        return found
+
+
+class LazyGroup(click.Group, _Help):
+    """A group whose commands are imported when they are called.
+
+    ``sections`` maps a heading of the help to names and their entries (or groups, which are
+    as cheap as entries). ``hidden`` names work and are not listed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        sections: Mapping[str, Mapping[str, Entry | LazyGroup]],
+        hidden: Mapping[str, Entry] | None = None,
+        examples: str = "",
+        **options: Any,
+    ) -> None:
+        super().__init__(name, **options)
+        self.sections = sections
+        self.examples = examples
+        self.entries: dict[str, Entry | LazyGroup] = {
+            key: entry for section in sections.values() for key, entry in section.items()
+        } | dict(hidden or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for section in self.sections.values() for name in section]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = self.entries.get(cmd_name)
+        return entry.load() if isinstance(entry, Entry) else entry
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        found = self.get_command(ctx, name)
+        if found is None:
+            raise UnknownCommand(name, ctx, tuple(self.entries))
+        return name, found, args[1:]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, entries in self.sections.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, _summary(entry)) for name, entry in entries.items()])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.write_examples(ctx, formatter)
+
+
+def _summary(entry: Entry | LazyGroup) -> str:
+    return entry.summary if isinstance(entry, Entry) else (entry.short_help or "")
+
+
+class UnknownCommand(click.UsageError):
+    """No such command; says which one is spelled alike."""
+
+    def __init__(self, name: str, context: click.Context, known: Sequence[str]) -> None:
+        from difflib import get_close_matches  # a misspelling can wait
+
+        close = get_close_matches(name, known, n=1)
+        hint = f"; did you mean {context.command_path} {close[0]}?" if close else ""
+        super().__init__(f"unknown command: {context.command_path} {name}{hint}", context)
+
+
+class ExitCode(Exception):
+    """A command failed in a way whose exit code its error alone does not tell.
+
+    ``cause`` is reported as usual; docker's ``run`` reports its own errors with 125.
+    """
+
+    def __init__(self, code: int, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.code = code
+        self.cause = cause
+
+
+format_option = click.option(
+    "--format", "form", default="", metavar="FORMAT",
+    help="'table', 'json', 'table TEMPLATE' or a Go TEMPLATE such as '{{.ID}}'",
+)  # fmt: skip
+
+
+def filter_option(names: str) -> Callable[[_F], _F]:
+    """``--filter KEY=VALUE``, which may be repeated; ``names`` are the keys for the help."""
+    return click.option(
+        "-f", "--filter", "filters", multiple=True, metavar="KEY=VALUE", help=f"Only what matches: {names}"
+    )
+
+
+def parse_filters(filters: Sequence[str], known: Sequence[str]) -> dict[str, list[str]]:
+    """``KEY=VALUE`` words by key. Raises click.BadParameter for another key or no value."""
+    parsed: dict[str, list[str]] = {}
+    for word in filters:
+        key, equals, value = word.partition("=")
+        if not equals or not value:
+            raise click.BadParameter(f"filter {word!r} is not KEY=VALUE")
+        if key not in known:
+            raise click.BadParameter(f"filter {key!r} is not known; there are: {', '.join(known)}")
+        parsed.setdefault(key, []).append(value)
+    return parsed
+
+
+def confirm(question: str) -> bool:
+    """Docker's y/N question. What is not an answer, or no one to give it, is no."""
+    click.echo(f"{question} [y/N] ", nl=False)
+    sys.stdout.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def binary_output(stream: Any) -> IO[bytes]:
+    """The bytes side of standard output."""
+    found: IO[bytes] = stream.buffer
+    return found
+
+
+def complete_image(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names of images in the store that start as typed; an unreadable store has none."""
+    from image.errors import TierceError
+    from image.reference import Reference
+
+    root = ctx.find_root().params.get("root") or default_root(os.environ, os.geteuid())
+    try:
+        with Settings(Path(root), os.environ).store() as store:
+            names = [Reference.parse(record.name).familiar for record in store.metadata.names()]
+    except TierceError:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def image_argument(name: str = "image", **options: Any) -> Callable[[_F], _F]:
+    """An argument that names an image in the store, with completion."""
+    return click.argument(name, shell_complete=complete_image, **options)

@@ -1,0 +1,128 @@
+"""What a user sees of a failure, and the exit code: one line, or all of it with ``--debug``.
+
+1 is a failure; 125 a wrong flag, and a failure of ``run`` itself; 130 an interrupt,
+143 SIGTERM. A container's own exit code passes through ``run`` unchanged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import traceback
+from typing import Final, TextIO
+
+import click
+
+from image.errors import DockerfileError, TierceError
+from tierce.cli.command import ExitCode, UnknownCommand
+from tierce.cli.terminal import printable
+
+WRONG_FLAG: Final = 125
+_ADVICE: Final = {
+    errno.ENOSPC: ": free some space",
+    errno.EACCES: ": is it yours?",
+}
+
+
+def report(error: BaseException, stderr: TextIO, *, debug: bool) -> int:
+    """Tell about a failure; the exit code. Nothing deliberate ever shows a traceback without ``debug``."""
+    code: int | None = None
+    if isinstance(error, ExitCode):
+        code, error = error.code, error.cause
+    if debug and not isinstance(error, click.ClickException | click.Abort):
+        stderr.write(details(error))
+    match error:
+        case KeyboardInterrupt() | click.Abort() | EOFError():
+            return 143 if type(error).__name__ == "Terminated" else 130
+        case click.exceptions.NoArgsIsHelpError():
+            click.echo(error.format_message())
+            return 0
+        case click.ClickException():
+            return _usage(error, stderr, code)
+        case TierceError():
+            stderr.write(explain(error))
+        case OSError():
+            stderr.write(f"tierce: {_system(error)}\n")
+        case MemoryError():
+            stderr.write("tierce: out of memory\n")
+        case SystemExit():
+            raise error
+        case _:
+            problem = printable(f"{type(error).__name__}: {error}")[:500]
+            advice = "" if debug else " (this is a bug in tierce; --debug shows where)"
+            stderr.write(f"tierce: internal error: {problem}{advice}\n")
+    return code or 1
+
+
+def explain(error: TierceError) -> str:
+    """The line of an error; a Dockerfile's error shows its source too."""
+    if isinstance(error, DockerfileError):
+        return _dockerfile(error)
+    return f"tierce: {_one_line(str(error))}\n"
+
+
+def _dockerfile(error: DockerfileError) -> str:
+    from builder.dockerfile.excerpt import excerpt  # only a broken Dockerfile needs it
+
+    return excerpt(error)
+
+
+def _one_line(text: str) -> str:
+    """Messages may quote what came from outside."""
+    return printable(text.strip())
+
+
+def _system(error: OSError) -> str:
+    where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+    reason = (error.strerror or str(error)).lower()
+    return _one_line(f"{where}{reason}{_ADVICE.get(error.errno or 0, '')}")
+
+
+def _usage(error: click.ClickException, stderr: TextIO, code: int | None) -> int:
+    """Docker's exit codes: 125 for flags, 1 for arguments and commands."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    message = _usage_message(error)
+    stderr.write(f"tierce: {_one_line(message)}\n")
+    if context is not None:
+        stderr.write(f"See '{context.command_path} --help'.\n")
+    if code is not None:
+        return code
+    return WRONG_FLAG if _is_about_a_flag(error) else 1
+
+
+def _is_about_a_flag(error: click.ClickException) -> bool:
+    match error:
+        case click.NoSuchOption() | click.BadOptionUsage():
+            return True
+        case UnknownCommand():
+            return False
+        case click.MissingParameter() | click.BadParameter():
+            return not isinstance(error.param, click.Argument)
+        case _:
+            return False
+
+
+def _usage_message(error: click.ClickException) -> str:
+    if isinstance(error, click.NoSuchOption):
+        close = f"; did you mean {error.possibilities[0]}?" if error.possibilities else ""
+        return f"unknown flag: {error.option_name}{close}"
+    message = error.format_message().rstrip(".")
+    return message[:1].lower() + message[1:]
+
+
+def details(error: BaseException) -> str:
+    """Traceback, and the facts that the errors of the chain carry."""
+    lines = traceback.format_exception(error)
+    link: BaseException | None = error
+    while link is not None:
+        facts = {**getattr(link, "__dict__", {})}
+        facts.pop("__notes__", None)
+        if isinstance(link, TierceError) and facts:
+            lines.append(f"{type(link).__name__}: " + ", ".join(f"{k}={_fact(v)}" for k, v in facts.items()) + "\n")
+        link = link.__cause__
+    return "".join(lines)
+
+
+def _fact(value: object) -> str:
+    return str(value) if dataclasses.is_dataclass(value) else repr(value)

@@ -1,0 +1,210 @@
+"""``images``, ``rmi``, ``tag``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+import click
+
+from image.errors import NotFound, TierceError
+from image.reference import Reference
+from store.metadata import ImageRecord
+from store.store import Store
+from tierce import images as lookup
+from tierce.cli.command import Settings, command, filter_option, format_option, image_argument, parse_filters
+from tierce.cli.tables import render
+from tierce.cli.units import ago, go_time, human_size, parse_time
+
+HEADERS: Final = {
+    "Containers": "CONTAINERS", "CreatedAt": "CREATED AT", "CreatedSince": "CREATED", "Digest": "DIGEST",
+    "ID": "IMAGE ID", "Repository": "REPOSITORY", "SharedSize": "SHARED SIZE", "Size": "SIZE", "Tag": "TAG",
+    "UniqueSize": "UNIQUE SIZE", "VirtualSize": "SIZE", "Platform": "PLATFORM",
+}  # fmt: skip
+_FILTERS: Final = ("before", "dangling", "label", "reference", "since")
+_NONE: Final = "<none>"
+
+
+@command(
+    "images",
+    short_help="List images",
+    examples="""
+tierce images
+tierce images busybox
+tierce images --filter dangling=true -q
+tierce images --format '{{.Repository}}:{{.Tag}} {{.Size}}'
+tierce images --format 'table {{.ID}}\\t{{.Repository}}\\t{{.CreatedSince}}'
+""",
+)
+@click.argument("repository", required=False, metavar="[REPOSITORY[:TAG]]", default="")
+@click.option("-a", "--all", "everything", is_flag=True, help="Images without a name too")
+@click.option("-q", "--quiet", is_flag=True, help="Only ids")
+@click.option("--digests", is_flag=True, help="Show digests")
+@click.option("--no-trunc", is_flag=True, help="Whole ids")
+@filter_option("before=IMAGE, dangling=true|false, label=KEY[=VALUE], reference=PATTERN, since=IMAGE")
+@format_option
+@click.pass_obj
+def images(
+    settings: Settings, repository: str, everything: bool, quiet: bool, digests: bool, no_trunc: bool,
+    filters: Sequence[str], form: str,
+) -> None:  # fmt: skip
+    """List the images of the store, newest first.
+
+    SIZE is what an image's compressed blobs take; images share them.
+    """
+    wanted = parse_filters(filters, _FILTERS)
+    if repository:
+        wanted["reference"] = [*wanted.get("reference", []), repository]
+    with settings.store() as store:
+        records = select(store, wanted, everything=everything)
+        if quiet and not form:
+            ids = dict.fromkeys(record.config if no_trunc else lookup.short_id(record.config) for record in records)
+            click.echo("".join(f"{image}\n" for image in ids), nl=False)
+            return
+        pattern = _matcher(wanted.get("reference", []))
+        known = lookup.repository_digests(store.metadata)
+        rows = image_rows(records, known, pattern, settings.clock(), whole=no_trunc, digests=digests)
+    columns = ["Repository", "Tag", *(["Digest"] if digests else []), "ID", "CreatedSince", "Size"]
+    click.echo(render(rows, HEADERS, columns, form), nl=False)
+
+
+def select(store: Store, filters: Mapping[str, Sequence[str]], *, everything: bool = True) -> list[ImageRecord]:
+    """The images that pass every filter. Raises click.BadParameter, ReferenceNotFound."""
+    records = store.metadata.images()
+    tests: list[Callable[[ImageRecord], bool]] = [lambda record: everything or bool(record.names) or not filters]
+    if "dangling" in filters:
+        wanted = _boolean("dangling", filters["dangling"][-1])
+        tests.append(lambda record: wanted is not bool(record.names))
+    if "reference" in filters:
+        matches = _matcher(filters["reference"])
+        tests.append(lambda record: any(map(matches, record.names)))
+    for word in filters.get("before", ()):
+        limit = lookup.find(store.metadata, word).record.created
+        tests.append(lambda record, limit=limit: record.created < limit)  # type: ignore[misc]
+    for word in filters.get("since", ()):
+        limit = lookup.find(store.metadata, word).record.created
+        tests.append(lambda record, limit=limit: record.created > limit)  # type: ignore[misc]
+    for word in filters.get("label", ()):
+        tests.append(lambda record, word=word: _has_label(lookup.labels(store.content, record), word))  # type: ignore[misc]
+    return [record for record in records if all(test(record) for test in tests)]
+
+
+def _has_label(labels: Mapping[str, str], word: str) -> bool:
+    key, equals, value = word.partition("=")
+    return key in labels and (not equals or labels[key] == value)
+
+
+def _boolean(name: str, text: str) -> bool:
+    values = {"true": True, "1": True, "false": False, "0": False}
+    if text.lower() not in values:
+        raise click.BadParameter(f"filter {name}={text!r} is neither true nor false")
+    return values[text.lower()]
+
+
+def _matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
+    """Whether a full name matches one of the patterns, as users spell it, with or without its tag."""
+    compiled = [re.compile(_glob(pattern)) for pattern in patterns]
+
+    def matches(name: str) -> bool:
+        reference = Reference.parse(name)
+        spellings = (
+            reference.familiar, reference.familiar_repository, str(reference), reference.repository,
+        )  # fmt: skip
+        return not compiled or any(one.fullmatch(spelling) for one in compiled for spelling in spellings)
+
+    return matches
+
+
+def _glob(pattern: str) -> str:
+    """Go's path.Match as a regular expression: ``*`` stops at a slash."""
+    pieces = re.findall(r"\*|\?|\[\^?[^\]]+\]|\\.|.", pattern, re.DOTALL)
+    special = {"*": "[^/]*", "?": "[^/]"}
+    return "".join(
+        special.get(piece) or (piece.replace("\\", "\\\\") if len(piece) > 2 and piece[0] == "[" else re.escape(piece))
+        for piece in pieces
+    )
+
+
+def image_rows(
+    records: Iterable[ImageRecord],
+    registry_digests: Mapping[str, str],
+    shows: Callable[[str], bool],
+    now_s: float,
+    *,
+    whole: bool = False,
+    digests: bool = False,
+) -> list[dict[str, str]]:
+    """A row for each name of each image, or one for an image without."""
+    rows = []
+    for record in records:
+        common = _common_fields(record, now_s, whole=whole)
+        names = [name for name in record.names if shows(name)]
+        for name in names:
+            reference = Reference.parse(name)
+            digest = registry_digests.get(name, _NONE) if digests else _NONE
+            place = {"Repository": reference.familiar_repository, "Tag": reference.tag or _NONE, "Digest": digest}
+            rows.append(common | place)
+        if not names:
+            rows.append(common | {"Repository": _NONE, "Tag": _NONE, "Digest": _NONE})
+    return rows
+
+
+def _common_fields(record: ImageRecord, now_s: float, *, whole: bool) -> dict[str, str]:
+    size = human_size(record.size)
+    return {
+        "ID": record.config if whole else lookup.short_id(record.config),
+        "CreatedAt": go_time(parse_time(record.created)), "CreatedSince": ago(record.created, now_s),
+        "Size": size, "VirtualSize": size, "Platform": record.platform,
+        "Containers": "N/A", "SharedSize": "N/A", "UniqueSize": "N/A",
+    }  # fmt: skip
+
+
+@command(
+    "rmi",
+    short_help="Remove one or more images",
+    examples="""
+tierce rmi hello
+tierce rmi 3f57d9401f8d busybox:1.36
+tierce rmi -f $(tierce images -q --filter dangling=true)
+""",
+)
+@image_argument("words", nargs=-1, required=True, metavar="IMAGE [IMAGE...]")
+@click.option("-f", "--force", is_flag=True, help="Also an id with names in several repositories; what is absent is no error")
+@click.option("--no-prune", is_flag=True, help="Leave the blobs and layers for system prune")
+@click.pass_obj
+def rmi(settings: Settings, words: Sequence[str], force: bool, no_prune: bool) -> None:
+    """Remove names, and the images that are left without one."""
+    failed = False
+    with settings.store() as store:
+        for word in words:
+            try:
+                removed = lookup.remove(store, word, force=force)
+            except TierceError as error:
+                failed = failed or not (force and isinstance(error, NotFound))
+                click.echo(f"tierce: {error}", err=True)
+            else:
+                lines = [f"Untagged: {name}" for name in removed.untagged]
+                click.echo("\n".join([*lines, *(f"Deleted: {image}" for image in removed.deleted)]))
+        if not no_prune:
+            store.collect()
+    if failed:
+        sys.exit(1)
+
+
+@command(
+    "tag",
+    short_help="Give an image one more name",
+    examples="""
+tierce tag hello registry.example.com/team/hello:1.0
+tierce tag 3f57d9401f8d hello:old
+""",
+)
+@image_argument("source", metavar="SOURCE_IMAGE[:TAG]")
+@click.argument("target", metavar="TARGET_IMAGE[:TAG]")
+@click.pass_obj
+def tag(settings: Settings, source: str, target: str) -> None:
+    """Let TARGET_IMAGE be a name of SOURCE_IMAGE, whatever it named before."""
+    with settings.store() as store:
+        lookup.add_name(store, source, target)

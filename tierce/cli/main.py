@@ -1,0 +1,168 @@
+"""``tierce``: the table of commands, the global options, and the one place that exits."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Final, NoReturn
+
+import click
+
+from tierce import VERSION
+from tierce.cli.command import Entry, LazyGroup, Settings, default_root
+
+_IMAGE: Final = {
+    "ls": Entry("tierce.cli.images", "images", "List images"),
+    "rm": Entry("tierce.cli.images", "rmi", "Remove one or more images"),
+    "tag": Entry("tierce.cli.images", "tag", "Give an image one more name"),
+    "inspect": Entry("tierce.cli.inspect", "inspect", "Show everything about one or more images"),
+    "history": Entry("tierce.cli.inspect", "history", "Show the steps an image was made of"),
+    "build": Entry("tierce.cli.build", "build", "Build an image from a Dockerfile"),
+    "pull": Entry("tierce.cli.transfer", "pull", "Download an image from a registry"),
+    "push": Entry("tierce.cli.transfer", "push", "Upload an image to a registry"),
+    "save": Entry("tierce.cli.archives", "save", "Write images to a tar archive"),
+    "load": Entry("tierce.cli.archives", "load", "Read images from a tar archive"),
+    "import": Entry("tierce.cli.archives", "import_", "Make an image of a root filesystem's tar"),
+    "prune": Entry("tierce.cli.prune", "image_prune", "Remove images that nothing names"),
+}
+_SYSTEM: Final = {
+    "df": Entry("tierce.cli.system", "df", "Show how much space images and caches take"),
+    "prune": Entry("tierce.cli.prune", "system_prune", "Remove what is not needed"),
+    "info": Entry("tierce.cli.system", "info", "Show the store, the kernel and what is possible here"),
+    "check": Entry("tierce.cli.system", "check", "Verify every byte and record of the store"),
+}
+_BUILDER: Final = {
+    "build": _IMAGE["build"],
+    "du": Entry("tierce.cli.builder", "du", "Show what the build cache holds"),
+    "prune": Entry("tierce.cli.prune", "builder_prune", "Empty the build cache"),
+}
+
+
+def _version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"tierce version {VERSION}")
+        context.exit()
+
+
+_RUN: Final = Entry("tierce.cli.run", "run", "Run a command in a new container")
+
+COMMANDS: Final = LazyGroup(
+    "tierce",
+    help="Build, transfer and run container images without a daemon.",
+    sections={
+        "Common commands": {
+            "run": _RUN,
+            **{name: _IMAGE[name] for name in ("build", "pull", "push")},
+            "images": _IMAGE["ls"],
+            "login": Entry("tierce.cli.login", "login", "Keep a password for a registry"),
+            "logout": Entry("tierce.cli.login", "logout", "Forget the password for a registry"),
+            "version": Entry("tierce.cli.system", "version", "Show the version"),
+        },
+        "Management commands": {
+            "builder": LazyGroup("builder", sections={"Commands": _BUILDER}, short_help="Manage the build cache"),
+            "container": LazyGroup("container", sections={"Commands": {"run": _RUN}}, short_help="Manage containers"),
+            "image": LazyGroup(
+                "image", sections={"Commands": _IMAGE}, short_help="Manage images",
+                hidden={"list": _IMAGE["ls"], "remove": _IMAGE["rm"]},
+            ),
+            "system": LazyGroup("system", sections={"Commands": _SYSTEM}, short_help="Manage the store"),
+        },
+        "Commands": {
+            "completion": Entry("tierce.cli.completion", "completion", "Print the set-up of a shell's completion"),
+            "copy": Entry("tierce.cli.transfer", "copy", "Copy an image from anywhere to anywhere"),
+            "history": _IMAGE["history"],
+            "import": _IMAGE["import"],
+            "info": _SYSTEM["info"],
+            "inspect": _IMAGE["inspect"],
+            "load": _IMAGE["load"],
+            "rmi": _IMAGE["rm"],
+            "save": _IMAGE["save"],
+            "tag": _IMAGE["tag"],
+        },
+    },
+    hidden={"help": Entry("tierce.cli.completion", "help_", "Show the help of a command")},
+    examples="""
+tierce build -t hello .          # Dockerfile to image
+tierce run --rm hello            # image to process
+tierce copy hello oci:/tmp/hello # image to anywhere
+tierce rmi --help                # more about one command
+""",
+    params=[
+        click.Option(
+            ["--root"], metavar="DIR", type=click.Path(path_type=Path), envvar="TIERCE_ROOT",
+            help="Where images are kept  [/var/lib/tierce, or ~/.local/share/tierce]",
+        ),
+        click.Option(["--debug"], is_flag=True, help="On an error, show all of it"),
+        click.Option(["-v", "--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version"),
+    ],
+)  # fmt: skip
+
+
+@click.pass_context
+def _settings(context: click.Context, root: Path | None, debug: bool) -> None:  # noqa: ARG001  (main looks at --debug itself)
+    context.obj = Settings((root or default_root(os.environ, os.geteuid())).absolute(), os.environ)
+
+
+COMMANDS.callback = _settings
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: the same clean-up as for Ctrl-C."""
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """The ``tierce`` command. Exits with docker's exit codes."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    signal.signal(signal.SIGTERM, _terminate)
+    if "_TIERCE_COMPLETE" in os.environ:
+        from tierce.cli.completion import answer
+
+        sys.exit(answer(COMMANDS, os.environ["_TIERCE_COMPLETE"]))
+    sys.exit(_finish(_invoke(arguments)))
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def _invoke(arguments: list[str]) -> int:
+    """Run one command; its exit code, whatever happened."""
+    debug = "--debug" in arguments[:4]
+    try:
+        with COMMANDS.make_context("tierce", arguments) as context:
+            COMMANDS.invoke(context)
+            sys.stdout.flush()
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except BrokenPipeError:
+        return _quiet_pipe()
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno == errno.EPIPE:
+            return _quiet_pipe()
+        from tierce.cli.failures import report
+
+        return report(error, sys.stderr, debug=debug)
+    return 0
+
+
+def _finish(code: int) -> int:
+    """Flush, so that output which can't be written is an error and not a silent loss."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _quiet_pipe()
+    except OSError as error:
+        print(f"tierce: write standard output: {(error.strerror or '').lower()}", file=sys.stderr)  # noqa: T201
+        return code or 1
+    return code
+
+
+def _quiet_pipe() -> int:
+    """The reader went away (``tierce images | head -1``): say nothing, as a killed process would."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE

@@ -1,0 +1,79 @@
+"""Sizes and ages in docker's words."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timezone
+from typing import Final
+
+from image.errors import InvalidInput
+
+_DECIMAL: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
+_SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+
+def human_size(size: int | float) -> str:
+    """Bytes in powers of 1000 with three digits: ``7.81MB``."""
+    value, unit = float(size), 0
+    while value >= 1000 and unit < len(_DECIMAL) - 1:
+        value /= 1000
+        unit += 1
+    return f"{value:.3g}{_DECIMAL[unit]}"
+
+
+def human_duration(seconds: float) -> str:
+    """``3 minutes``, ``About an hour``: rounded as docker rounds."""
+    whole, minutes, hours = int(seconds), int(seconds / 60), int(seconds / 3600 + 0.5)
+    if whole < 60:
+        return "Less than a second" if whole < 1 else "1 second" if whole == 1 else f"{whole} seconds"
+    if minutes < 60:
+        return "About a minute" if minutes == 1 else f"{minutes} minutes"
+    if hours < 48:
+        return "About an hour" if hours == 1 else f"{hours} hours"
+    if hours < 24 * 7 * 2:
+        return f"{hours // 24} days"
+    if hours < 24 * 30 * 2:
+        return f"{hours // 24 // 7} weeks"
+    if hours < 24 * 365 * 2:
+        return f"{hours // 24 // 30} months"
+    return f"{int(seconds / 3600) // 24 // 365} years"
+
+
+def ago(then: str, now_s: float) -> str:
+    """How long ago an RFC 3339 time was; ``N/A`` when there is none."""
+    moment = parse_time(then)
+    return "N/A" if moment is None else human_duration(now_s - moment.timestamp()) + " ago"
+
+
+def parse_time(text: str) -> datetime | None:
+    """An RFC 3339 time with any number of fraction digits; None for what is none."""
+    try:
+        moment = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def go_time(moment: datetime | None, zone: timezone | None = None) -> str:
+    """A time as Go prints it, to the second: ``2026-01-02 03:04:05 +0000 UTC``."""
+    if moment is None:
+        return "N/A"
+    local = moment.astimezone(zone)
+    return local.strftime("%Y-%m-%d %H:%M:%S %z %Z")
+
+
+def parse_until(text: str, now_s: float) -> float:
+    """The moment, in seconds since 1970, that a filter ``until=`` names: ``24h``, ``10m``, RFC 3339 or seconds.
+
+    Raises InvalidInput.
+    """
+    if text and _DURATION.sub("", text) == "":
+        return now_s - sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text))
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    moment = parse_time(text)
+    if moment is None:
+        raise InvalidInput(f"invalid filter until={text!r}: want a duration such as 24h, or a time such as 2026-01-02")
+    return moment.timestamp()
+
