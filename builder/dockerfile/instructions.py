@@ -116,7 +116,7 @@ class Run(_Statement):
         if heredoc_operator(self.command.text) is None:
             bodies = "".join(f"\n{heredoc.content}{heredoc.name}" for heredoc in self.heredocs)
             return (*shell, self.command.text + bodies), None
-        if first.content.startswith("#!"):
+        if first.body.startswith("#!"):
             script = Script(first.name, first.body.encode("utf-8", "surrogateescape"))
             return (script.path,), script
         return (*shell, first.body), None

@@ -1,0 +1,435 @@
+"""Trees: a build context or a stage's root filesystem, read through one directory descriptor.
+
+Nothing outside the root is ever read. A path is walked name by name, without following
+links; where COPY does follow them, they are resolved here, as if the root were ``/``.
+
+Spec: dockerfile.md 1.5, rows "Paths", "Symlinks", "Wildcards" and "--parents".
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from types import TracebackType
+from typing import NamedTuple, NoReturn, Self
+
+from builder.dockerfile.glob import clean, has_wildcard, segment, unescaped
+from builder.dockerfile.ignore import NOTHING, IgnoreRules
+from image.errors import InvalidInput, SourceNotFound
+
+_MAX_LINKS = 255
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NO_XATTRS = frozenset({errno.ENOTSUP, errno.ENODATA})
+
+
+class EntryKind(Enum):
+    """The type of a file. Sockets are copied as empty regular files, so they are FILE."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+    FIFO = "fifo"
+    CHARACTER = "character device"
+    BLOCK = "block device"
+
+
+_KINDS = {
+    stat.S_IFREG: EntryKind.FILE, stat.S_IFDIR: EntryKind.DIRECTORY, stat.S_IFLNK: EntryKind.SYMLINK,
+    stat.S_IFIFO: EntryKind.FIFO, stat.S_IFCHR: EntryKind.CHARACTER, stat.S_IFBLK: EntryKind.BLOCK,
+    stat.S_IFSOCK: EntryKind.FILE,
+}  # fmt: skip
+
+
+class FileKey(NamedTuple):
+    """What changes when a file's content does: the key under which its digest may be remembered."""
+
+    dev: int
+    ino: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class Entry(NamedTuple):
+    """One file of a tree, as a walk sees it: without opening it, so without extended attributes.
+
+    A named tuple, because a frozen dataclass of this width takes five times as long to make.
+    """
+
+    path: str
+    """From the root, without a leading slash; "" is the root itself."""
+    kind: EntryKind
+    mode: int
+    """Permission bits with setuid, setgid and sticky."""
+    uid: int
+    gid: int
+    size: int
+    """Bytes of a regular file; 0 for the rest."""
+    link: str
+    """Where a symlink points."""
+    rdev: int
+    mtime_ns: int
+    nlink: int
+    key: FileKey
+    socket: bool
+
+    @property
+    def hardlinks(self) -> tuple[int, int] | None:
+        """The same for all names of one file; None if it has one name."""
+        shared = self.nlink > 1 and self.kind is not EntryKind.DIRECTORY
+        return (self.key.dev, self.key.ino) if shared else None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One match of a COPY source.
+
+    ``path`` has its symlinks resolved. ``name`` is what a file is called at the destination.
+    ``kept`` is the part of the path that ``--parents`` keeps.
+    """
+
+    path: str
+    name: str
+    kind: EntryKind
+    kept: str = ""
+
+
+class Descent:
+    """Opens files of a tree by path, reusing the directory descriptors of the previous path.
+
+    Paths in the order of ``Tree.walk`` cost one open each. Use one per thread; a context manager.
+    """
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._names: list[str] = []
+        self._fds: list[int] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._ascend(0)
+
+    def directory(self, path: str) -> int:
+        """A descriptor of the directory ``path``, valid until the next call. Raises OSError."""
+        names = path.split("/") if path else []
+        common = 0
+        while common < min(len(names), len(self._names)) and names[common] == self._names[common]:
+            common += 1
+        self._ascend(common)
+        for name in names[common:]:
+            fd = os.open(name, _OPEN_DIRECTORY, dir_fd=self._fds[-1] if self._fds else self._root)
+            self._fds.append(fd)
+            self._names.append(name)
+        return self._fds[-1] if self._fds else self._root
+
+    def open(self, path: str) -> int:
+        """A descriptor of the file ``path`` for reading; the caller closes it. Raises OSError."""
+        parent, _, name = path.rpartition("/")
+        return os.open(name, _OPEN_FILE, dir_fd=self.directory(parent))
+
+    def _ascend(self, depth: int) -> None:
+        while len(self._fds) > depth:
+            os.close(self._fds.pop())
+            self._names.pop()
+
+
+class Tree:
+    """A view of the directory ``root``, without what ``rules`` exclude.
+
+    ``root`` stays open as long as the tree is used; the caller closes it. ``own_by_root``
+    shows every file as owned by 0:0, as files of a build context are.
+    """
+
+    def __init__(self, root: int, rules: IgnoreRules = NOTHING, *, own_by_root: bool = False) -> None:
+        self.root = root
+        self.rules = rules
+        self._own_by_root = own_by_root
+
+    def descent(self) -> Descent:
+        """A fresh opener of this tree's files."""
+        return Descent(self.root)
+
+    def entry(self, path: str) -> Entry | None:
+        """The file at ``path``, without following links or asking the rules; None if absent."""
+        with self.descent() as descent:
+            return self._entry_by(descent, path)
+
+    def resolve(self, path: str) -> str:
+        """``path`` with every symlink in it followed, the last one too; ``..`` stops at the root.
+
+        Raises SourceNotFound if it leads nowhere, or through something the rules exclude.
+        """
+        with self.descent() as descent:
+            return self._resolve(descent, path)
+
+    def sources(self, pattern: str) -> tuple[Source, ...]:
+        """The files that one COPY source names, sorted.
+
+        Wildcards may match nothing. Raises SourceNotFound for a plain path that does not
+        exist or is excluded, InvalidInput for bad syntax.
+        """
+        pattern = _rooted(pattern)
+        if has_wildcard(pattern):
+            return tuple(self._matches(pattern))
+        path = unescaped(pattern)
+        return (self._source(path),)
+
+    def sources_with_parents(self, pattern: str) -> tuple[Source, ...]:
+        """Like ``sources`` for ``--parents``: ``**`` crosses directories, ``kept`` is filled.
+
+        The part after the first ``/./`` is kept, or all of the path. A match on a directory
+        stands for what is in it.
+        """
+        base, pivot, rest = pattern.partition("/./")
+        base, rest = (_rooted(base), _rooted(rest)) if pivot else ("", _rooted(pattern))
+        if base:
+            base = self.resolve(unescaped(base))
+        if not has_wildcard(rest):
+            path = unescaped(f"{base}/{rest}").strip("/")
+            source = self._source(path)
+            return (Source(source.path, source.name, source.kind, unescaped(rest)),)
+        matching = _compiled(rest)
+        found: list[Source] = []
+        for entry in self.walk(base):
+            kept = entry.path[len(base) :].lstrip("/")
+            covered = bool(found) and f"{kept}/".startswith(f"{found[-1].kept}/")
+            if kept and not covered and matching.excludes(kept):
+                found.append(Source(entry.path, kept.rpartition("/")[2], entry.kind, kept))
+        return tuple(found)
+
+    def walk(self, path: str = "", excludes: IgnoreRules = NOTHING) -> Iterator[Entry]:
+        """The file at ``path`` and everything below it: parents first, names sorted.
+
+        ``excludes`` are relative to ``path``. An excluded directory appears only if something
+        below it is re-included. Links are not followed. Raises SourceNotFound, InvalidInput.
+        """
+        top = self.entry(path)
+        if top is None:
+            raise SourceNotFound(f"/{path}")
+        if top.kind is EntryKind.DIRECTORY:
+            yield top
+            yield from self._below(path, excludes)
+        elif not excludes.excludes(path.rpartition("/")[2]):
+            yield top
+
+    def _below(self, path: str, excludes: IgnoreRules) -> Iterator[Entry]:
+        """A stack of open directories, deepest last; ``held`` are excluded ones not yet shown."""
+        held: list[Entry] = []
+        relative = len(path) + 1 if path else 0
+        with self.descent() as descent:
+            stack = [_Frame(path, iter(self._list(descent, path, excludes, relative)))]
+            while stack:
+                child = next(stack[-1].children, None)
+                if child is None:
+                    if held and held[-1].path == stack[-1].path:
+                        held.pop()
+                    stack.pop()
+                    continue
+                entry, excluded = child
+                if excluded:
+                    held.append(entry)
+                else:
+                    yield from held
+                    held.clear()
+                    yield entry
+                if entry.kind is EntryKind.DIRECTORY:
+                    stack.append(_Frame(entry.path, iter(self._list(descent, entry.path, excludes, relative))))
+
+    def _list(self, descent: Descent, directory: str, excludes: IgnoreRules, relative: int) -> list[tuple[Entry, bool]]:
+        """The children of a directory that matter, sorted, each with whether it is excluded."""
+        fd = descent.directory(directory)
+        prefix = f"{directory}/" if directory else ""
+        rules = self.rules
+        children: list[tuple[Entry, bool]] = []
+        with os.scandir(fd) as scan:
+            for item in scan:
+                path = prefix + item.name
+                excluded = False
+                if rules and rules.excludes(path):
+                    if not (item.is_dir(follow_symlinks=False) and rules.may_include_below(path)):
+                        continue
+                    excluded = True
+                if excludes and excludes.excludes(path[relative:]):
+                    if not (item.is_dir(follow_symlinks=False) and excludes.may_include_below(path[relative:])):
+                        continue
+                    excluded = True
+                children.append((self._make_entry(fd, path, item.name, item.stat(follow_symlinks=False)), excluded))
+        children.sort(key=_path_of)
+        return children
+
+    def _entry_by(self, descent: Descent, path: str) -> Entry | None:
+        parent, _, name = path.rpartition("/")
+        try:
+            fd = descent.directory(parent)
+            status = os.stat(name, dir_fd=fd, follow_symlinks=False) if name else os.fstat(fd)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+                return None
+            raise
+        return self._make_entry(fd, path, name, status)
+
+    def _make_entry(self, fd: int, path: str, name: str, status: os.stat_result) -> Entry:
+        kind = _KINDS[stat.S_IFMT(status.st_mode)]
+        regular = stat.S_ISREG(status.st_mode)
+        return Entry(
+            path,
+            kind,
+            status.st_mode & 0o7777,
+            0 if self._own_by_root else status.st_uid,
+            0 if self._own_by_root else status.st_gid,
+            status.st_size if regular else 0,
+            os.readlink(name, dir_fd=fd) if kind is EntryKind.SYMLINK else "",
+            status.st_rdev if kind in (EntryKind.CHARACTER, EntryKind.BLOCK) else 0,
+            status.st_mtime_ns,
+            status.st_nlink,
+            FileKey(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns),
+            kind is EntryKind.FILE and not regular,
+        )
+
+    def _source(self, path: str, shown: str | None = None) -> Source:
+        """The source at a plain path."""
+        with self.descent() as descent:
+            resolved = self._resolve(descent, path)
+            entry = self._entry_by(descent, resolved)
+            assert entry is not None
+            if not self._visible(entry):
+                raise SourceNotFound(f"/{shown or path}", excluded=True)
+        return Source(resolved, path.rpartition("/")[2], entry.kind)
+
+    def _resolve(self, descent: Descent, path: str) -> str:
+        pending = [name for name in reversed(path.split("/")) if name]
+        done: list[str] = []
+        links = 0
+        while pending:
+            name = pending.pop()
+            if name == "..":
+                del done[-1:]
+            if name in (".", ".."):
+                continue
+            here = "/".join((*done, name))
+            entry = self._entry_by(descent, here)
+            if entry is None:
+                raise SourceNotFound(f"/{path}")
+            if entry.kind is not EntryKind.SYMLINK:
+                done.append(name)
+                continue
+            links += 1
+            if links > _MAX_LINKS:
+                raise InvalidInput(f'"/{path}": too many levels of symbolic links')
+            if self.rules.excludes(here):
+                raise SourceNotFound(f"/{path}", excluded=True)
+            if entry.link.startswith("/"):
+                done.clear()
+            pending += [part for part in reversed(entry.link.split("/")) if part]
+        return "/".join(done)
+
+    def _matches(self, pattern: str) -> Iterator[Source]:
+        """The matches of a pattern with wildcards, segment by segment, sorted."""
+        parts = pattern.split("/")
+        plain = next(index for index, part in enumerate(parts) if has_wildcard(part))
+        try:
+            base = self.resolve(unescaped("/".join(parts[:plain])))
+        except SourceNotFound:
+            return
+        try:
+            matchers = [segment(part) for part in parts[plain:]]
+        except ValueError as error:
+            _bad_pattern(pattern, error)
+        found = [base]
+        with self.descent() as descent:
+            for matcher in matchers:
+                found = [
+                    f"{directory}/{name}" if directory else name
+                    for directory in found
+                    for name in _names(descent, directory)
+                    if matcher.match(name)
+                ]
+        for path in found:
+            yield from self._matched(path)
+
+    def _matched(self, path: str) -> Iterator[Source]:
+        """The source that a wildcard found, unless the rules exclude it.
+
+        A symlink is followed; one that leads nowhere is taken as it is.
+        """
+        try:
+            yield self._source(path)
+        except SourceNotFound as error:
+            entry = self.entry(path)
+            if not error.excluded and entry is not None and self._visible(entry):
+                yield Source(path, path.rpartition("/")[2], entry.kind)
+
+    def _visible(self, entry: Entry) -> bool:
+        """Whether the rules leave anything of a file."""
+        if not entry.path or not self.rules.excludes(entry.path):
+            return True
+        if entry.kind is not EntryKind.DIRECTORY or not self.rules.may_include_below(entry.path):
+            return False
+        return next(self._below(entry.path, NOTHING), None) is not None
+
+
+class _Frame(NamedTuple):
+    path: str
+    children: Iterator[tuple[Entry, bool]]
+
+
+def _path_of(child: tuple[Entry, bool]) -> str:
+    return child[0].path
+
+
+def _rooted(pattern: str) -> str:
+    """A source path from the root: cleaned, ``..`` clamped, no slash at either end."""
+    return clean(f"/{pattern}").strip("/")
+
+
+def _compiled(pattern: str) -> IgnoreRules:
+    try:
+        return IgnoreRules.of([pattern])
+    except InvalidInput as error:
+        _bad_pattern(pattern, error)
+
+
+def _bad_pattern(pattern: str, error: Exception) -> NoReturn:
+    raise InvalidInput(f"invalid source pattern {pattern!r}: syntax error in pattern") from error
+
+
+def _names(descent: Descent, directory: str) -> list[str]:
+    """The names in a directory, sorted; none if it is no directory."""
+    try:
+        with os.scandir(descent.directory(directory)) as scan:
+            return sorted(item.name for item in scan)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return []
+        raise
+
+
+def kept_xattrs(fd: int) -> tuple[tuple[str, bytes], ...]:
+    """The extended attributes of an open file or directory that a copy keeps, sorted.
+
+    That is all but the kernel's own, and of ``security.*`` the file capabilities.
+    """
+    try:
+        kept = sorted(name for name in os.listxattr(fd) if _keeps(name))
+        return tuple((name, os.getxattr(fd, name)) for name in kept)
+    except OSError as error:
+        if error.errno in _NO_XATTRS:
+            return ()
+        raise
+
+
+def _keeps(attribute: str) -> bool:
+    if attribute.startswith("security."):
+        return attribute == "security.capability"
+    return not attribute.startswith(("system.", "trusted.overlay."))
