@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +66,19 @@ class Tierce:
             cwd=cwd,
             env=self.env(),
         )
+
+    @contextmanager
+    def foreground(self, *args: str | Path) -> Iterator[subprocess.Popen[str]]:
+        """A command that runs until it gets Ctrl-C at the end of the block, and must then end soon."""
+        process = self.start(*args)
+        try:
+            yield process
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=30)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
 
     def env(self) -> dict[str, str]:
         """The environment of each command: the caller's, with credentials kept beside the root."""

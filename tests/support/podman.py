@@ -1,6 +1,6 @@
 """Podman and Buildah with storage of their own, on machines that forbid parts of their defaults.
 
-``runc`` because crun refuses hybrid cgroups; limits at the caller's own because raising
+``runc`` because crun refuses hybrid cgroups; limits below the caller's because raising
 them needs CAP_SYS_RESOURCE; no events journal because there may be no systemd.
 """
 
@@ -56,7 +56,7 @@ class Podman:
 
     def run_options(self) -> tuple[str, ...]:
         """What ``podman run`` needs on such a machine."""
-        return (*(word for limit in _own_limits() for word in ("--ulimit", limit)), "--cgroup-parent", f"/{_CGROUP}")
+        return (*(word for limit in _modest_limits() for word in ("--ulimit", limit)), "--cgroup-parent", f"/{_CGROUP}")
 
     def _storage(self) -> tuple[str | Path, ...]:
         own = self.directory
@@ -82,7 +82,9 @@ def podman(directory: Path) -> Iterator[Podman]:
         shutil.rmtree(directory)
 
 
-def _own_limits() -> list[str]:
+def _modest_limits() -> list[str]:
+    """Limits below those of the caller: podman's defaults are above, and it first lowers its own."""
     kinds = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
-    limits = {name: resource.getrlimit(kind) for name, kind in kinds.items()}
-    return [f"{name}={soft}:{hard}" for name, (soft, hard) in limits.items()]
+    hard = {name: resource.getrlimit(kind)[1] for name, kind in kinds.items()}
+    limits = {name: 4096 if limit == resource.RLIM_INFINITY else min(limit, 4096) for name, limit in hard.items()}
+    return [f"{name}={limit}:{limit}" for name, limit in limits.items()]
