@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from builder.graph import (
-    BindMount,
-    CacheMount,
     CopyFiles,
     FromContext,
     FromImage,
@@ -21,9 +19,6 @@ from builder.graph import (
     MakeDirectory,
     Operation,
     RunCommand,
-    RunMount,
-    SecretMount,
-    TmpfsMount,
 )
 from image.digest import ChainID
 
@@ -55,13 +50,12 @@ def definition_key(key: str, others: Sequence[str]) -> str:
 def _keyed(operation: Operation) -> tuple[object, ...]:
     match operation:
         case RunCommand():
-            mounts = tuple(_keyed_mount(mount) for mount in operation.mounts)
             return (
                 "run", operation.args, operation.env, operation.cwd, operation.user,
-                operation.network, mounts, operation.script,
+                operation.network, operation.script,
             )  # fmt: skip
         case CopyFiles():
-            inline = tuple((file.name, hashlib.sha256(file.data).hexdigest()) for file in operation.inline)
+            inline = tuple((file.name, hashlib.sha256(file.content).hexdigest()) for file in operation.inline)
             return (
                 "copy", operation.sources, operation.dest, inline, operation.chown, operation.chmod,
                 operation.excludes, operation.parents, operation.from_context, operation.unpack,
@@ -74,18 +68,6 @@ def _keyed(operation: Operation) -> tuple[object, ...]:
             return ("image", str(operation.manifest))
         case FromContext():
             return ("context", operation.name)
-
-
-def _keyed_mount(mount: RunMount) -> tuple[object, ...]:
-    match mount:
-        case BindMount():
-            return ("bind", mount.input, mount.source, mount.target, mount.writable)
-        case CacheMount():
-            return ("cache", mount.target)
-        case TmpfsMount():
-            return ("tmpfs", mount.target)
-        case SecretMount():
-            return ("secret", mount.id, mount.target, mount.env)
 
 
 def _hash(*parts: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from builder.dockerfile.instructions import InlineFile, Script
 from image.config import ContainerConfig, ImageConfig
 from image.descriptor import Descriptor
 from image.digest import Digest
@@ -53,58 +54,11 @@ class FromContext:
 
 
 @dataclass(frozen=True, slots=True)
-class BindMount:
-    """A read-only (or discarded after writing) view of ``others[input]`` at ``target``."""
-
-    input: int
-    source: str
-    target: str
-    writable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CacheMount:
-    """A directory that outlives builds. ``mode`` octal bits."""
-
-    id: str
-    target: str
-    sharing: Literal["shared", "private", "locked"]
-    mode: int
-    uid: int
-    gid: int
-    writable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TmpfsMount:
-    """An empty memory file system. ``size`` in bytes, None for the kernel's default."""
-
-    target: str
-    size: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class SecretMount:
-    """A secret as a file and/or an environment variable; its value is never part of a step."""
-
-    id: str
-    target: str | None
-    env: str | None
-    required: bool
-    mode: int
-    uid: int
-    gid: int
-
-
-RunMount = BindMount | CacheMount | TmpfsMount | SecretMount
-
-
-@dataclass(frozen=True, slots=True)
 class RunCommand:
     """A process in a sandbox. ``env`` holds every ENV and ARG that it sees, in order.
 
     ``unkeyed_env`` is seen too, but does not make another step (proxy settings).
-    ``script`` is the body of a heredoc that is the program itself.
+    ``script`` is a heredoc that is the program itself, mounted while the process runs.
     """
 
     args: tuple[str, ...]
@@ -112,17 +66,8 @@ class RunCommand:
     cwd: str
     user: str
     network: Network = "default"
-    mounts: tuple[RunMount, ...] = ()
-    script: str | None = None
-    unkeyed_env: tuple[str, ...] = field(default=(), compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class InlineFile:
-    """A file whose content stands in the Dockerfile."""
-
-    name: str
-    data: bytes
+    script: Script | None = None
+    unkeyed_env: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,15 +154,16 @@ class Graph:
     history: tuple[HistoryPlan, ...]
     author: str = ""
 
-    def steps(self) -> Iterator[Step]:
-        """Every step the target needs, inputs first."""
-        seen: set[str] = set()
-        stack: list[tuple[Step, bool]] = [(self.target, False)]
-        while stack:
-            step, ready = stack.pop()
-            if ready:
-                yield step
-            elif step.id not in seen:
-                seen.add(step.id)
-                stack.append((step, True))
-                stack.extend((needed, False) for needed in reversed(step.inputs))
+
+def inputs_first(target: Step) -> Iterator[Step]:
+    """Every step the target needs, and the target last."""
+    seen: set[str] = set()
+    stack: list[tuple[Step, bool]] = [(target, False)]
+    while stack:
+        step, ready = stack.pop()
+        if ready:
+            yield step
+        elif step.id not in seen:
+            seen.add(step.id)
+            stack.append((step, True))
+            stack.extend((needed, False) for needed in reversed(step.inputs))

@@ -14,15 +14,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import assert_never
 
 from builder.cache_key import definition_key, image_key, step_key
 from builder.context import Context
-from builder.graph import CopyFiles, FromContext, FromImage, FromScratch, Graph, MakeDirectory, RunCommand, Step
-from builder.ports import BaseImages, Sandbox
+from builder.graph import (
+    CopyFiles,
+    FromContext,
+    FromImage,
+    FromScratch,
+    Graph,
+    MakeDirectory,
+    RunCommand,
+    Step,
+    inputs_first,
+)
+from builder.ports import BaseImages, Sandbox, Stream
 from builder.progress import (
     Progress,
     StepCached,
@@ -36,14 +47,15 @@ from builder.results import BuiltLayer, Files, Result, Rootfs, Stack, known
 from builder.steps.copy import CopyEffect
 from builder.steps.run import RunEffect
 from builder.steps.workdir import make_directory
+from builder.tree import FileKey
 from image import media_types
 from image.descriptor import Descriptor
 from image.digest import chain_ids
-from image.errors import Cancelled, TierceError
+from image.errors import Cancelled, DockerfileError, TierceError
 from image.media_types import Compression
 from store.layer_blob import pack_blob
 from store.layers import Workspace
-from store.metadata import CacheRecord
+from store.metadata import CacheRecord, Metadata
 from store.store import Session
 
 
@@ -64,7 +76,6 @@ class Ports:
     images: BaseImages
     sandbox: Sandbox
     contexts: Mapping[str, Context]
-    secrets: Mapping[str, bytes]
     progress: Progress
     clock: Callable[[], float] = time.time
 
@@ -79,9 +90,10 @@ class Solver:
         self._metadata = session.store.metadata
         self._layers = session.store.layers
         self.cancelled = threading.Event()
-        self._copy = CopyEffect(self._layers)
-        self._run = RunEffect(session, ports.sandbox, ports.secrets, self.cancelled)
+        self._copy = CopyEffect(self._layers, StoredChecksums(self._metadata), lambda: int(ports.clock() * 1e9))
+        self._run = RunEffect(self._layers, ports.sandbox, self.cancelled)
         self._used: set[str] = set()
+        self._identities: dict[str, str] = {}
 
     def solve(self, graph: Graph) -> Stack:
         """The layers of the target's root filesystem, bottom to top.
@@ -89,7 +101,7 @@ class Solver:
         Raises the first failing step's error, after every other step was stopped.
         """
         results: dict[str, Result] = {}
-        for step in graph.steps():
+        for step in inputs_first(graph.target):
             found = self._probe(step, results)
             if found is not None:
                 results[step.id] = found
@@ -111,7 +123,7 @@ class Solver:
             case FromScratch():
                 return Rootfs(image_key(None), (), known(()))
             case FromContext():
-                return Files(f"context {step.operation.name}", self._ports.contexts[step.operation.name])
+                return self._files(step.operation)
             case FromImage():
                 return self._unpacked(step.operation)
         base = results.get(step.base.id) if step.base else None
@@ -144,33 +156,32 @@ class Solver:
         plain = step_key(step.operation, base.key, (), epoch_s=self._options.epoch_s)
         return definition_key(plain, [self._source_identity(other) for other in step.others])
 
-    def _source_identity(self, step: Step) -> str:
+    def _source_identity(self, source: Step) -> str:
         """A stage by its definition, with the content of every context file that enters it."""
-        match step.operation:
-            case FromContext():
-                return step.operation.name
-            case _:
-                parts = [self._source_identity(needed) for needed in step.inputs]
-                contents = [
-                    self._content(step, Files("", self._ports.contexts[other.operation.name]))
-                    for other in step.others
-                    if isinstance(other.operation, FromContext)
-                ]
-                return step_key(step.operation, step.id, [*parts, *contents], epoch_s=self._options.epoch_s)
+        for step in inputs_first(source):
+            if step.id in self._identities:
+                continue
+            parts = [self._identities[needed.id] for needed in step.inputs]
+            parts += [
+                self._content(step, self._files(other.operation))
+                for other in step.others
+                if isinstance(other.operation, FromContext)
+            ]
+            self._identities[step.id] = definition_key(step.id, parts)
+        return self._identities[source.id]
+
+    def _files(self, source: FromContext) -> Files:
+        return Files(f"context {source.name}", self._ports.contexts[source.name])
 
     def _leads_to(self, definition: str) -> str | None:
         record = self._metadata.cached(definition)
         return record.label if record is not None else None
 
     def _content(self, step: Step, source: Result) -> str:
-        """The checksum of what a step reads from one of its other inputs."""
-        match step.operation:
-            case CopyFiles():
-                return self._copy.checksum(step.operation, source)
-            case RunCommand():
-                return self._run.checksum(step.operation, source)
-            case _:
-                raise AssertionError(f"{step.name} reads from no other input")
+        """The checksum of what a step reads from another input. Raises DockerfileError."""
+        assert isinstance(step.operation, CopyFiles), "only copies read from other inputs"
+        with located(step):
+            return self._copy.checksum(step.operation, source)
 
     def _cached(self, key: str, base: Rootfs) -> Rootfs | None:
         """A recorded result on exactly this base, held by the session."""
@@ -188,8 +199,12 @@ class Solver:
         return Rootfs(key, (layer.directory, *base.directories), known((*below, built)))
 
     def _report_cached(self, graph: Graph, results: Mapping[str, Result], needed: Mapping[str, Step]) -> None:
-        for step in graph.steps():
-            if step.id in results and step.id not in needed and not isinstance(step.operation, FromScratch | FromContext):
+        for step in inputs_first(graph.target):
+            if (
+                step.id in results
+                and step.id not in needed
+                and not isinstance(step.operation, FromScratch | FromContext)
+            ):
                 self._ports.progress(StepCached(step.id, step.name, self._ports.clock()))
 
     # Performing
@@ -223,7 +238,8 @@ class Solver:
         if self.cancelled.is_set():
             raise Cancelled(f"{step.name} was not started")
         try:
-            return self._perform_step(step, results, commits)
+            with located(step):
+                return self._perform_step(step, results, commits)
         except TierceError as error:
             if self.cancelled.is_set():
                 progress(StepCancelled(step.id, step.name, clock()))
@@ -262,15 +278,14 @@ class Solver:
         match operation:
             case RunCommand():
 
-                def output(stream: str, data: bytes) -> None:
-                    kind = "stderr" if stream == "stderr" else "stdout"
-                    self._ports.progress(StepOutput(step.id, kind, data, self._ports.clock()))
+                def output(stream: Stream, data: bytes) -> None:
+                    self._ports.progress(StepOutput(step.id, stream, data, self._ports.clock()))
 
-                self._run.perform(operation, base, others, workspace, output)
+                self._run.perform(operation, base, workspace, output)
             case CopyFiles():
-                self._copy.perform(operation, base, others, workspace)
+                self._copy.perform(operation, base, others[0], workspace, mtime_s=self._options.epoch_s)
             case MakeDirectory():
-                make_directory(operation, self._layers, base, workspace)
+                make_directory(operation, self._layers, base, workspace, mtime_s=self._options.epoch_s)
             case FromScratch() | FromImage() | FromContext():
                 raise AssertionError("sources have no base")
             case _:
@@ -312,7 +327,7 @@ class Solver:
         )
         built = BuiltLayer(layer.chain_id, layer.diff_id, blob, self._ports.clock())
         self._metadata.add_cached(
-            CacheRecord(key, layer.chain_id, layer.diff_id, blob, packed.unpacked_size, step.name)
+            CacheRecord(key, layer.chain_id, layer.diff_id, blob, packed.unpacked_size, step.name, built.created_s)
         )
         return (*below, built)
 
@@ -327,6 +342,36 @@ def _needed(target: Step, results: Mapping[str, Result]) -> dict[str, Step]:
             needed[step.id] = step
             stack.extend(step.inputs)
     return needed
+
+
+@contextmanager
+def located(step: Step) -> Iterator[None]:
+    """Let an error of a step's work show the step's source lines."""
+    try:
+        yield
+    except (DockerfileError, Cancelled):
+        raise
+    except TierceError as error:
+        raise DockerfileError(str(error), span=step.span) from error
+
+
+class StoredChecksums:
+    """The checksums of context files that the store remembers between builds."""
+
+    def __init__(self, metadata: Metadata) -> None:
+        self._metadata = metadata
+
+    def get_many(self, keys: Sequence[FileKey]) -> Mapping[FileKey, bytes]:
+        known = {device: self._metadata.checksums(device) for device in {key.dev for key in keys}}
+        found: dict[FileKey, bytes] = {}
+        for key in keys:
+            size, mtime_ns, ctime_ns, sha256 = known[key.dev].get(key.ino, (-1, 0, 0, b""))
+            if (size, mtime_ns, ctime_ns) == (key.size, key.mtime_ns, key.ctime_ns):
+                found[key] = sha256
+        return found
+
+    def put_many(self, digests: Mapping[FileKey, bytes]) -> None:
+        self._metadata.add_checksums((*key, sha256) for key, sha256 in digests.items())
 
 
 def _as_oci(blob: Descriptor) -> Descriptor:

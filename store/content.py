@@ -143,9 +143,10 @@ class BlobWriter:
         """Append; returns how many bytes. Raises StorageError."""
         view = memoryview(data).cast("B")
         self._hash.update(view)
-        return self.write_hashed(view)
+        self.write_hashed(view)
+        return len(view)
 
-    def write_hashed(self, data: ReadableBuffer) -> int:
+    def write_hashed(self, data: ReadableBuffer) -> None:
         """Append bytes whose hash the caller computes and gives to ``commit_as``."""
         view = memoryview(data).cast("B")
         written = 0
@@ -153,7 +154,6 @@ class BlobWriter:
             while written < len(view):
                 written += os.write(self._fd, view[written:])
         self.size += written
-        return written
 
     def commit(self, expected: Descriptor | None = None) -> Digest:
         """Make the blob visible under its digest, or leave the store unchanged.

@@ -1,1 +1,1 @@
-"""TODO."""
+"""How each kind of step is done; ``solve`` decides when."""

@@ -1,0 +1,204 @@
+"""Planning: stages and arguments to a graph of steps. Pure, given a way to look images up.
+
+Only what the target needs is planned. Variables are expanded here, with the environment
+of the moment, so a step holds no variable; the image configuration and the history take
+shape on the way.
+
+Spec: dockerfile.md 1.2 (scopes), 1.3 (instructions), 7 (configuration and history).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from builder.dockerfile.expand import Environment, expanded
+from builder.dockerfile.instructions import From
+from builder.dockerfile.stages import SCRATCH, Stage, StageReference, Stages
+from builder.graph import BaseImage, FromImage, FromScratch, Graph, Step
+from builder.stage_plan import PlanOptions, Scope, StagePlan, StageState, declare, stage_label, step_count
+from image.errors import DockerfileError, TierceError
+from image.platform import Platform
+from image.reference import Reference
+from image.span import Span
+
+Resolve = Callable[[Reference, Platform], BaseImage]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A Dockerfile, split into stages. ``escape`` is its escape character."""
+
+    stages: Stages
+    escape: str
+
+    def target(self, options: PlanOptions) -> Stage:
+        return self.stages.target(options.target)
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """The stages that a target needs, and the images that they start from, before any is looked up."""
+
+    stages: tuple[int, ...]
+    images: tuple[tuple[Reference, Platform], ...]
+
+
+def needed(source: Source, options: PlanOptions) -> Needed:
+    """Which stages and images the target needs, so that images can be looked up at once.
+
+    An ONBUILD trigger of a base image may ask for more. Raises DockerfileError.
+    """
+    source.stages.check_cycles()
+    env = Environment(global_arguments(source, options), source.escape)
+    wanted: set[int] = set()
+    images: list[tuple[Reference, Platform]] = []
+    pending = [source.target(options)]
+    while pending:
+        stage = pending.pop()
+        if stage.index in wanted:
+            continue
+        wanted.add(stage.index)
+        start = _start(stage, env)
+        base = source.stages.base(stage, start.image)
+        if base is not None:
+            pending.append(base)
+        elif start.image != SCRATCH:
+            images.append((_image_name(start.image, start), _platform(start, options)))
+        for reference in stage.references():
+            other = source.stages.source(stage, reference)
+            if other is not None:
+                pending.append(other)
+            else:
+                images.append((_image_name(reference.name, reference), options.platform))
+    return Needed(tuple(sorted(wanted)), tuple(dict.fromkeys(images)))
+
+
+def plan(source: Source, options: PlanOptions, resolve: Resolve) -> Graph:
+    """The graph that builds the target.
+
+    Raises DockerfileError at the instruction that is wrong, or whose image ``resolve`` did not find.
+    """
+    planner = _Planner(source, options, resolve)
+    for index in needed(source, options).stages:
+        planner.plan_stage(source.stages.stages[index])
+    target = planner.states[source.target(options).index]
+    return Graph(
+        target.top,
+        options.platform,
+        target.base,
+        target.image_config(options.labels),
+        tuple(target.history),
+        target.author,
+    )
+
+
+class _Planner:
+    """Plans stage after stage; a stage starts from a copy of what an earlier one came to."""
+
+    def __init__(self, source: Source, options: PlanOptions, resolve: Resolve) -> None:
+        self._source = source
+        self._options = options
+        self._resolve = resolve
+        self._globals = global_arguments(source, options)
+        self.states: dict[int, StageState] = {}
+
+    def plan_stage(self, stage: Stage) -> None:
+        start = _start(stage, Environment(self._globals, self._source.escape))
+        state = self._origin(stage, start)
+        body = (*state.take_triggers(start.span), *stage.commands)
+        label = stage_label(stage, self._source.stages)
+        name = f"[{label}1/{step_count(body)}] FROM {start.image}"
+        if state.top.name == "":
+            state.top = replace(state.top, name=name)
+        work = StagePlan(label, state, Scope(self._globals, self._source.escape, self._options), self._reader(stage))
+        work.carry_out(body)
+        self.states[stage.index] = state
+
+    def _origin(self, stage: Stage, start: From) -> StageState:
+        """What the stage starts from. A source step is named by who knows the stage's length."""
+        base = self._source.stages.base(stage, start.image)
+        if base is not None:
+            return self.states[base.index].child()
+        if start.image == SCRATCH:
+            return StageState.scratch(Step.make(FromScratch(), name="", span=start.span))
+        image = self._image(_image_name(start.image, start), _platform(start, self._options), start)
+        step = Step.make(FromImage(image, image.manifest.digest), name="", span=start.span)
+        return StageState.from_image(step, image)
+
+    def _reader(self, stage: Stage) -> Callable[[str, Span], Step]:
+        """How an instruction of ``stage`` finds the root filesystem that ``--from`` names."""
+
+        def read(name: str, span: Span) -> Step:
+            reference = StageReference(name, span)
+            other = self._source.stages.source(stage, reference)
+            if other is not None:
+                if other.index not in self.states:
+                    self.plan_stage(other)
+                return self.states[other.index].top
+            image = self._image(_image_name(name, reference), self._options.platform, reference)
+            return Step.make(FromImage(image, image.manifest.digest), name=f"FROM {image.reference}", span=span)
+
+        return read
+
+    def _image(self, reference: Reference, platform: Platform, at: _Located) -> BaseImage:
+        try:
+            return self._resolve(reference, platform)
+        except DockerfileError:
+            raise
+        except TierceError as error:
+            raise DockerfileError(str(error), span=at.span) from error
+
+
+def global_arguments(source: Source, options: PlanOptions) -> dict[str, str]:
+    """What FROM can see: the predefined arguments, then the global ARGs as the user overrode them."""
+    values = dict(_predefined(options))
+    for name in values.keys() & options.build_args.keys():
+        values[name] = options.build_args[name]
+    for arg in source.stages.global_args:
+        declare(arg, values, options.build_args, {}, Environment(dict(values), source.escape))
+    return values
+
+
+def _predefined(options: PlanOptions) -> dict[str, str]:
+    found = {"TARGETSTAGE": options.target or "default"}
+    for prefix, platform in (("BUILD", options.build_platform), ("TARGET", options.platform)):
+        found[f"{prefix}PLATFORM"] = str(platform)
+        found[f"{prefix}OS"] = platform.os
+        found[f"{prefix}OSVERSION"] = platform.os_version
+        found[f"{prefix}ARCH"] = platform.architecture
+        found[f"{prefix}VARIANT"] = platform.variant
+    return found
+
+
+class _Located(Protocol):
+    """Something of a Dockerfile, for messages."""
+
+    @property
+    def span(self) -> Span: ...
+
+
+def _start(stage: Stage, env: Environment) -> From:
+    start = expanded(stage.origin, env)
+    assert isinstance(start, From)
+    if not start.image:
+        problem = f"base name ({stage.origin.image}) should not be blank"
+        raise DockerfileError(problem, span=start.span, hint="give its ARG a default, or use --build-arg")
+    return start
+
+
+def _platform(start: From, options: PlanOptions) -> Platform:
+    if not start.platform:
+        return options.platform
+    try:
+        return Platform.parse(start.platform, options.platform)
+    except TierceError as error:
+        raise DockerfileError(str(error), span=start.span) from error
+
+
+def _image_name(name: str, at: _Located) -> Reference:
+    try:
+        return Reference.parse(name).with_default_tag()
+    except TierceError as error:
+        raise DockerfileError(f'failed to parse stage name "{name}": {error}', span=at.span) from error

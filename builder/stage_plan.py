@@ -1,0 +1,397 @@
+"""One stage of the plan: its state, and what each instruction does to it."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Final
+
+from builder.dockerfile.expand import Environment, arg_default, expanded
+from builder.dockerfile.instructions import (
+    Add,
+    Arg,
+    Cmd,
+    Copy,
+    Entrypoint,
+    Env,
+    Expose,
+    From,
+    Healthcheck,
+    Instruction,
+    Label,
+    Maintainer,
+    Onbuild,
+    Run,
+    Shell,
+    Stopsignal,
+    User,
+    Volume,
+    Workdir,
+)
+from builder.dockerfile.interpret import interpret_trigger
+from builder.dockerfile.stages import Stage, Stages
+from builder.dockerfile.words import quoted
+from builder.graph import BaseImage, CopyFiles, FromContext, HistoryPlan, MakeDirectory, Network, RunCommand, Step
+from image.config import DEFAULT_PATH, ContainerConfig
+from image.errors import DockerfileError
+from image.platform import Platform
+from image.span import Span
+
+DEFAULT_SHELL: Final = ("/bin/sh", "-c")
+PROXY_ARGS: Final = frozenset(
+    spelling
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+    for spelling in (name, name.lower())
+)
+"""Build arguments that RUN sees undeclared, and that make no other step."""
+
+_COMMENT: Final = " # buildkit"
+"""What docker's history ends a layer's entry with; tools look for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What the user asked for, apart from the Dockerfile. ``build_args`` without a value are left out."""
+
+    platform: Platform
+    build_platform: Platform
+    target: str = ""
+    build_args: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    network: Network = "default"
+    no_cache: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a stage sees besides its own state: global arguments, escape character, the user's wishes."""
+
+    global_arguments: Mapping[str, str]
+    escape: str
+    options: PlanOptions
+
+
+@dataclass(slots=True)
+class StageState:
+    """What a stage has come to: the files, the configuration, and the variables of the build."""
+
+    top: Step
+    base: BaseImage | None
+    config: ContainerConfig
+    author: str = ""
+    history: list[HistoryPlan] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)
+    """ENV and ARG in the order they were set: what words and RUN see."""
+    arguments: dict[str, str] = field(default_factory=dict)
+    """ARGs by name, in the order they were declared: what history tells of a RUN."""
+    has_cmd: bool = False
+
+    @classmethod
+    def scratch(cls, top: Step) -> StageState:
+        config = ContainerConfig(env=(f"PATH={DEFAULT_PATH}",), working_dir="/")
+        return cls(top, None, config, variables=config.env_map())
+
+    @classmethod
+    def from_image(cls, top: Step, image: BaseImage) -> StageState:
+        config = image.config.config
+        if "PATH" not in config.env_map():
+            config = replace(config, env=(f"PATH={DEFAULT_PATH}", *config.env))
+        return cls(top, image, config, image.config.author, variables=config.env_map())
+
+    def child(self) -> StageState:
+        """A copy for a stage that starts from this one."""
+        return replace(
+            self,
+            history=list(self.history),
+            variables=dict(self.variables),
+            arguments=dict(self.arguments),
+            has_cmd=False,
+        )
+
+    def take_triggers(self, span: Span) -> tuple[Instruction, ...]:
+        """The ONBUILD instructions of the base, which do not stay in the configuration."""
+        triggers = tuple(interpret_trigger(expression, span) for expression in self.config.on_build)
+        self.config = replace(self.config, on_build=())
+        return triggers
+
+    def image_config(self, labels: Mapping[str, str]) -> ContainerConfig:
+        """The configuration of the finished image, with the command line's labels."""
+        if not labels:
+            return self.config
+        return replace(self.config, labels=MappingProxyType({**self.config.labels, **labels}))
+
+
+class StagePlan:
+    """Carries instructions out on a state."""
+
+    def __init__(self, label: str, state: StageState, scope: Scope, read_from: Callable[[str, Span], Step]) -> None:
+        self._label = label
+        self._state = state
+        self._scope = scope
+        self._options = scope.options
+        self._read_from = read_from
+        self._position = 1
+        self._count = 1
+
+    def carry_out(self, instructions: Iterable[Instruction]) -> None:
+        """Raises DockerfileError at the instruction that is wrong."""
+        body = tuple(instructions)
+        self._count = step_count(body)
+        for instruction in body:
+            if isinstance(instruction, Arg):
+                self._arg(instruction)
+            else:
+                self._apply(expanded(instruction, Environment(self._state.variables, self._scope.escape)))
+
+    def _apply(self, instruction: Instruction) -> None:
+        match instruction:
+            case Run():
+                self._run(instruction)
+            case Copy():
+                self._copy(instruction)
+            case Add():
+                self._add(instruction)
+            case Workdir():
+                self._workdir(instruction)
+            case Env():
+                self._env(instruction)
+            case Cmd() | Entrypoint():
+                self._command(instruction)
+            case From() | Arg():
+                raise DockerfileError(f"unexpected {instruction.keyword}", span=instruction.span)
+            case _:
+                self._configure(instruction)
+
+    # Instructions that only configure
+
+    def _configure(
+        self, instruction: Label | User | Expose | Volume | Shell | Stopsignal | Healthcheck | Onbuild | Maintainer
+    ) -> None:
+        config = self._state.config
+        match instruction:
+            case Label(pairs=pairs):
+                config = replace(config, labels=MappingProxyType({**config.labels, **dict(pairs)}))
+                entry = "LABEL " + _pairs(pairs)
+            case User(user=user):
+                config = replace(config, user=user)
+                entry = f"USER {user}"
+            case Expose(ports=ports):
+                config = replace(config, exposed_ports=_union(config.exposed_ports, ports))
+                entry = f"EXPOSE [{' '.join(ports)}]"
+            case Volume(paths=paths):
+                config = replace(config, volumes=_union(config.volumes, paths))
+                entry = f"VOLUME [{' '.join(paths)}]"
+            case Shell(args=args):
+                config = replace(config, shell=args)
+                entry = f"SHELL [{' '.join(args)}]"
+            case Stopsignal(signal=signal):
+                config = replace(config, stop_signal=signal)
+                entry = f"STOPSIGNAL {signal}"
+            case Healthcheck(check=check):
+                config = replace(config, healthcheck=check)
+                entry = f"HEALTHCHECK {{Test:[{' '.join(check.test)}]}}"
+            case Onbuild(expression=expression):
+                self._state.config = replace(config, on_build=(*config.on_build, expression))
+                return
+            case Maintainer(author=author):
+                self._state.author = author
+                entry = f"MAINTAINER {author}"
+        self._state.config = config
+        self._remember(entry)
+
+    def _env(self, env: Env) -> None:
+        state = self._state
+        values = state.config.env_map() | dict(env.pairs)
+        state.config = replace(state.config, env=tuple(f"{name}={value}" for name, value in values.items()))
+        state.variables.update(env.pairs)
+        self._remember("ENV " + _pairs(env.pairs))
+
+    def _arg(self, arg: Arg) -> None:
+        state = self._state
+        before = dict(state.variables)
+        env = Environment(before, self._scope.escape)
+        found: dict[str, str] = {}
+        declare(arg, found, self._options.build_args, self._scope.global_arguments, env)
+        state.variables.update(found)
+        for name, _ in arg.args:
+            state.arguments[name] = found.get(name, "")
+        defaults = [name if default is None else f"{name}={_default(default, env)}" for name, default in arg.args]
+        self._remember("ARG " + " ".join(defaults))
+
+    def _command(self, instruction: Cmd | Entrypoint) -> None:
+        state = self._state
+        argv = instruction.command.argv(state.config.shell or DEFAULT_SHELL)
+        entry = f"{instruction.keyword.upper()} [{' '.join(quoted(word) for word in argv)}]"
+        if isinstance(instruction, Cmd):
+            state.config = replace(state.config, cmd=argv, args_escaped=True)
+            state.has_cmd = True
+        else:
+            cmd = state.config.cmd if state.has_cmd else None
+            state.config = replace(state.config, entrypoint=argv or None, cmd=cmd)
+        self._remember(entry)
+
+    # Instructions that make layers
+
+    def _run(self, run: Run) -> None:
+        _refuse(run, [("--mount", run.mounts), ("--device", run.devices)])
+        if run.security != "sandbox":
+            raise DockerfileError("RUN --security=insecure is not supported", span=run.span)
+        state = self._state
+        argv, script = run.process(state.config.shell or DEFAULT_SHELL)
+        env = {"PATH": DEFAULT_PATH, **state.variables}
+        undeclared = {
+            name: value
+            for name, value in self._options.build_args.items()
+            if name in PROXY_ARGS and name not in state.variables
+        }
+        operation = RunCommand(
+            argv,
+            tuple(f"{name}={value}" for name, value in env.items()),
+            state.config.working_dir or "/",
+            state.config.user,
+            _network(run, self._options.network),
+            script,
+            tuple(f"{name}={value}" for name, value in undeclared.items()),
+        )
+        arguments = [f"{name}={state.variables.get(name, value)}" for name, value in state.arguments.items()]
+        words = [f"|{len(arguments)}", *arguments] if arguments else []
+        self._layer(operation, (), run, " ".join(["RUN", *words, *argv]) + _COMMENT)
+
+    def _copy(self, copy: Copy) -> None:
+        source = self._read_from(copy.from_, copy.span) if copy.from_ else _context_step(copy.span)
+        self._files(copy, source, parents=copy.parents, unpack=False)
+
+    def _add(self, add: Add) -> None:
+        remote = [word for word in add.sources if is_remote(word)]
+        if remote:
+            raise DockerfileError(f"ADD of {remote[0]} is not supported: only local files are", span=add.span)
+        _refuse(add, [("--checksum", add.checksum), ("--keep-git-dir", add.keep_git_dir)])
+        self._files(add, _context_step(add.span), parents=False, unpack=add.unpack is not False)
+
+    def _files(self, files: Copy | Add, source: Step, *, parents: bool, unpack: bool) -> None:
+        operation = CopyFiles(
+            files.sources,
+            self._destination(files.destination),
+            files.inline,
+            files.chown or None,
+            files.chmod or None,
+            files.exclude,
+            parents,
+            isinstance(source.operation, FromContext),
+            unpack,
+        )
+        words = ["--parents"] if parents else []
+        words += [f"--chown={files.chown}"] if files.chown else []
+        words += [f"--chmod={files.chmod}"] if files.chmod else []
+        words += [*files.sources, *(f"<<{file.name}" for file in files.inline), files.destination]
+        self._layer(operation, (source,), files, f"{files.keyword.upper()} {' '.join(words)}{_COMMENT}")
+
+    def _destination(self, written: str) -> str:
+        """Absolute, cleaned, with a trailing slash where it means a directory."""
+        path = posixpath.join(self._state.config.working_dir or "/", written)
+        cleaned = posixpath.normpath("/" + path.lstrip("/"))
+        is_directory = written in {"", "."} or written.endswith(("/", "/."))
+        return cleaned + "/" if is_directory and cleaned != "/" else cleaned
+
+    def _workdir(self, workdir: Workdir) -> None:
+        state = self._state
+        path = workdir.path
+        if not path.startswith("/"):
+            path = posixpath.normpath(posixpath.join("/", state.config.working_dir, path))
+        state.config = replace(state.config, working_dir=path)
+        if posixpath.normpath(path) in {"/", "//"}:
+            self._remember(f"WORKDIR {path}")
+            return
+        self._layer(MakeDirectory(posixpath.normpath(path), state.config.user), (), workdir, f"WORKDIR {path}")
+
+    def _layer(
+        self,
+        operation: RunCommand | CopyFiles | MakeDirectory,
+        others: tuple[Step, ...],
+        instruction: Run | Copy | Add | Workdir,
+        created_by: str,
+    ) -> None:
+        self._position += 1
+        name = f"[{self._label}{self._position}/{self._count}] {instruction.original}"
+        fresh = self._options.no_cache and not isinstance(operation, MakeDirectory)
+        step = Step.make(operation, self._state.top, others, name=name, span=instruction.span, fresh=fresh)
+        self._state.top = step
+        self._state.history.append(HistoryPlan(created_by, step))
+
+    def _remember(self, created_by: str) -> None:
+        self._state.history.append(HistoryPlan(created_by))
+
+
+def declare(
+    arg: Arg,
+    values: dict[str, str],
+    build_args: Mapping[str, str],
+    imported: Mapping[str, str],
+    env: Environment,
+) -> None:
+    """Give each name of an ARG its value: the user's, else its default, else the global one.
+
+    A name with none of them stays absent. An overridden default is never evaluated.
+    """
+    for name, default in arg.args:
+        if name in build_args:
+            values[name] = build_args[name]
+        elif default is not None:
+            values[name] = arg_default(arg, default, env)
+        elif name in imported:
+            values[name] = imported[name]
+
+
+def step_count(instructions: Iterable[Instruction]) -> int:
+    """How many steps a stage shows: its FROM, and each instruction that makes a layer."""
+    return 1 + sum(isinstance(instruction, Run | Copy | Add | Workdir) for instruction in instructions)
+
+
+def stage_label(stage: Stage, stages: Stages) -> str:
+    """What progress shows before a step's number; nothing for a single stage without a name."""
+    if not stage.name and len(stages.stages) == 1:
+        return ""
+    return f"{stage.title} "
+
+
+def is_remote(source: str) -> bool:
+    """Whether an ADD source is a URL or a git repository."""
+    return source.startswith(("http://", "https://", "git://", "git@", "ssh://"))
+
+
+def _context_step(span: Span) -> Step:
+    return Step.make(FromContext(""), name="[internal] load build context", span=span)
+
+
+def _refuse(instruction: Run | Add, flags: list[tuple[str, object]]) -> None:
+    for flag, value in flags:
+        if value:
+            raise DockerfileError(f"{instruction.keyword.upper()} {flag} is not supported", span=instruction.span)
+
+
+def _network(run: Run, default: Network) -> Network:
+    match run.network:
+        case "none":
+            return "none"
+        case "host":
+            return "host"
+        case _:
+            return default
+
+
+def _default(default: str, env: Environment) -> str:
+    """An ARG's default for the history; as written where it would fail and is not used."""
+    try:
+        return env.word(default)
+    except DockerfileError:
+        return default
+
+
+def _pairs(pairs: Iterable[tuple[str, str]]) -> str:
+    return " ".join(f"{name}={value}" for name, value in pairs)
+
+
+def _union(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*first, *second)))

@@ -1,0 +1,82 @@
+"""ADD of a local archive: told by its content, unpacked beside the layer, then placed like files.
+
+Spec: dockerfile.md 1.5, row "ADD archive".
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from builder.dockerfile.ignore import NOTHING
+from builder.steps.place import Placing
+from builder.steps.tree import Owner
+from builder.tree import Source, Tree
+from image.errors import InvalidArchive
+from store.compression import PREFIX_SIZE, decompressor, detect
+from store.tar_reader import Reader
+from store.unpack import unpack
+
+_BLOCK: Final = 1 << 18
+
+
+def is_archive(tree: Tree, source: Source) -> bool:
+    """Whether a file starts like a tar, maybe compressed."""
+    with _uncompressed(tree, source) as read:
+        try:
+            return Reader(read).next() is not None
+        except InvalidArchive:
+            return False
+
+
+def place_archive(tree: Tree, source: Source, root: int, target: str, scratch: Path, owner: Owner | None) -> None:
+    """Unpack into the existing directory ``target`` of ``root``, by way of the empty ``scratch``.
+
+    Raises InvalidArchive, StorageError.
+    """
+    scratch.mkdir(mode=0o700)
+    try:
+        with _uncompressed(tree, source) as read:
+            unpack(read, scratch, whiteouts="keep")
+        fd = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with Placing(Tree(fd), root, owner, None) as placing:
+                placing.contents("", target, NOTHING)
+        finally:
+            os.close(fd)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _uncompressed(tree: Tree, source: Source) -> Iterator[Callable[[int], bytes]]:
+    """A reader of the tar in a file, in pieces of at most what is asked for."""
+    with tree.descent() as descent:
+        fd = descent.open(source.path)
+    try:
+        codec = detect(os.pread(fd, PREFIX_SIZE, 0))
+        yield _reader(_pieces(fd, decompressor(codec).decompress))
+    finally:
+        os.close(fd)
+
+
+def _pieces(fd: int, decompress: Callable[[bytes], Iterator[bytes]]) -> Iterator[bytes]:
+    while block := os.read(fd, _BLOCK):
+        yield from decompress(block)
+
+
+def _reader(pieces: Iterator[bytes]) -> Callable[[int], bytes]:
+    rest = b""
+
+    def read(size: int) -> bytes:
+        nonlocal rest
+        if not rest:
+            rest = next(pieces, b"")
+        piece, rest = rest[:size], rest[size:]
+        return piece
+
+    return read

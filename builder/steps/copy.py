@@ -1,0 +1,172 @@
+"""COPY and ADD of local files: what is selected, its checksum, and the copy itself.
+
+Spec: dockerfile.md 1.5.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from builder.checksum import ChecksumCache, content_checksum, file_digests
+from builder.dockerfile.ignore import NOTHING, IgnoreRules
+from builder.dockerfile.instructions import InlineFile
+from builder.graph import CopyFiles
+from builder.results import Files, Result, Rootfs, readable
+from builder.steps.archive import is_archive, place_archive
+from builder.steps.mode import Mode
+from builder.steps.owners import chown_owner
+from builder.steps.place import Placing, write_file
+from builder.steps.tree import ROOT, Owner, lstat, make_directories, resolve
+from builder.tree import EntryKind, Source, Tree
+from image.errors import InvalidInput
+from store.content import storage_errors
+from store.layers import LayerStore, Workspace, mounted
+
+_INLINE_MODE: Final = 0o644
+
+
+class CopyEffect:
+    """Copies files into layers, and tells what a copy's content is without copying."""
+
+    def __init__(self, layers: LayerStore, checksums: ChecksumCache, clock_ns: Callable[[], int]) -> None:
+        self._layers = layers
+        self._checksums = checksums
+        self._clock_ns = clock_ns
+        self._known: dict[tuple[CopyFiles, str], str] = {}
+        self._lock = threading.Lock()
+
+    def checksum(self, operation: CopyFiles, source: Result) -> str:
+        """What the operation reads from ``source``: names and content, times apart.
+
+        Raises SourceNotFound, InvalidInput.
+        """
+        key = (operation, source.key)
+        with self._lock:
+            known = self._known.get(key)
+        if known is None:
+            with self._tree(source) as tree:
+                known = self._selection_checksum(operation, tree)
+            with self._lock:
+                self._known[key] = known
+        return known
+
+    def _selection_checksum(self, operation: CopyFiles, tree: Tree) -> str:
+        total = hashlib.sha256()
+        excludes = _excludes(operation)
+        for source in _selected(operation, tree):
+            entries = list(tree.walk(source.path, excludes))
+            digests = file_digests(tree, entries, self._checksums, now_ns=self._clock_ns())
+            merged = source.kind is EntryKind.DIRECTORY and not operation.parents
+            content = content_checksum(entries, digests, source.path, with_top=not merged)
+            total.update(
+                f"{source.kept or source.name}\0{source.kind.value}\0{content}\0".encode("utf-8", "surrogateescape")
+            )
+        return total.hexdigest()
+
+    def perform(
+        self, operation: CopyFiles, base: Rootfs, source: Result, workspace: Workspace, *, mtime_s: int | None
+    ) -> None:
+        """Do the copy on top of ``base``; what it made is in ``workspace`` afterwards.
+
+        ``mtime_s`` is the time of directories that are made on the way.
+        Raises SourceNotFound, InvalidInput, StorageError.
+        """
+        overlay = self._layers.overlay(base.directories, workspace, volatile=True)
+        with self._tree(source) as tree, mounted(overlay) as root, storage_errors(f"copy to {operation.dest}"):
+            _Copy(operation, tree, root, workspace.path / "unpacked", mtime_s).carry_out()
+
+    @contextmanager
+    def _tree(self, source: Result) -> Iterator[Tree]:
+        match source:
+            case Files():
+                with source.context.open() as tree:
+                    yield tree
+            case Rootfs():
+                with readable(self._layers, source) as fd:
+                    yield Tree(fd)
+
+
+class _Copy:
+    """One COPY or ADD, with both trees open. ``scratch`` does not exist; archives pass through it."""
+
+    def __init__(self, operation: CopyFiles, tree: Tree, root: int, scratch: Path, mtime_s: int | None) -> None:
+        self._operation = operation
+        self._tree = tree
+        self._root = root
+        self._scratch = scratch
+        self._mtime_s = mtime_s
+        self._mode = Mode.parse(operation.chmod) if operation.chmod else None
+        self._owner = chown_owner(root, operation.chown) if operation.chown else None
+        self._excludes = _excludes(operation)
+
+    def carry_out(self) -> None:
+        with Placing(self._tree, self._root, self._owner, self._mode) as placing:
+            for source in _selected(self._operation, self._tree):
+                self._place(placing, source)
+        for file in self._operation.inline:
+            self._write_inline(file)
+
+    def _place(self, placing: Placing, source: Source) -> None:
+        if self._operation.parents:
+            self._place_with_parents(placing, source)
+        elif source.kind is EntryKind.DIRECTORY:
+            placing.contents(source.path, self._directory(self._operation.dest), self._excludes)
+        elif self._operation.unpack and source.kind is EntryKind.FILE and is_archive(self._tree, source):
+            target = self._directory(self._operation.dest)
+            place_archive(self._tree, source, self._root, target, self._scratch, self._owner)
+        else:
+            placing.file(source.path, self._file_target(source.name), self._excludes)
+
+    def _place_with_parents(self, placing: Placing, source: Source) -> None:
+        """Keep the path from the pivot on; parents look like the source's."""
+        top = self._directory(self._operation.dest)
+        names = source.kept.split("/")
+        prefix = source.path[: len(source.path) - len(source.kept)].rstrip("/")
+        for depth in range(1, len(names)):
+            part = "/".join(names[:depth])
+            placing.directory(posixpath.join(prefix, part), posixpath.join(top, part))
+        target = posixpath.join(top, source.kept)
+        if source.kind is EntryKind.DIRECTORY:
+            placing.directory(source.path, target)
+            placing.contents(source.path, target, self._excludes)
+        else:
+            placing.file(source.path, target, self._excludes)
+
+    def _directory(self, path: str) -> str:
+        """A destination directory, made if it is missing; resolved. An existing one stays as it is."""
+        octal = self._mode.octal if self._mode else None
+        try:
+            return make_directories(
+                self._root, path, self._owner or ROOT, 0o755 if octal is None else octal, mtime_s=self._mtime_s
+            )
+        except NotADirectoryError as error:
+            raise InvalidInput(f"cannot copy to non-directory: {error.filename}") from error
+
+    def _file_target(self, name: str) -> str:
+        """Where a single file goes: into a directory that is meant or exists, else to that very name."""
+        dest = self._operation.dest
+        resolved = resolve(self._root, dest)
+        existing = lstat(self._root, resolved)
+        if dest.endswith("/") or (existing is not None and stat.S_ISDIR(existing.st_mode)):
+            return posixpath.join(self._directory(dest), name)
+        return posixpath.join(self._directory(posixpath.dirname("/" + resolved)), posixpath.basename(resolved))
+
+    def _write_inline(self, file: InlineFile) -> None:
+        mode = self._mode.apply(_INLINE_MODE, is_directory=False) if self._mode else _INLINE_MODE
+        write_file(self._root, self._file_target(file.name), file.content, mode, self._owner or Owner(), self._mtime_s)
+
+
+def _selected(operation: CopyFiles, tree: Tree) -> Iterator[Source]:
+    for pattern in operation.sources:
+        yield from tree.sources_with_parents(pattern) if operation.parents else tree.sources(pattern)
+
+
+def _excludes(operation: CopyFiles) -> IgnoreRules:
+    return IgnoreRules.of(operation.excludes) if operation.excludes else NOTHING

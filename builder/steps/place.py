@@ -1,0 +1,203 @@
+"""Placing files of one tree into another, file by file, through directory descriptors.
+
+Everything of a file is kept (type, mode with setuid, times, extended attributes, links
+among the copied files) except the owner where ``--chown`` says otherwise.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Self
+
+from builder.dockerfile.ignore import IgnoreRules
+from builder.steps.mode import Mode
+from builder.steps.tree import Owner
+from builder.tree import Descent, Entry, EntryKind, Tree, kept_xattrs
+from image.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_BLOCK: Final = 1 << 20
+_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NODES: Final = {
+    EntryKind.FIFO: stat.S_IFIFO,
+    EntryKind.CHARACTER: stat.S_IFCHR,
+    EntryKind.BLOCK: stat.S_IFBLK,
+}
+
+
+class Placing:
+    """A context manager: directory times are set when it ends, as adding files changes them."""
+
+    def __init__(self, tree: Tree, root: int, owner: Owner | None, mode: Mode | None) -> None:
+        self._root = root
+        self._tree = tree
+        self._owner = owner
+        self._mode = mode
+        self._read = tree.descent()
+        self._write = Descent(root)
+        self._links: dict[tuple[int, int], str] = {}
+        self._times: list[tuple[str, int]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        with self._read, self._write:
+            if error is None:
+                for path, mtime_ns in reversed(self._times):
+                    os.utime(path or ".", ns=(mtime_ns, mtime_ns), dir_fd=self._root, follow_symlinks=False)
+
+    def contents(self, source: str, target: str, excludes: IgnoreRules) -> None:
+        """What is in the directory ``source`` into the existing directory ``target``."""
+        skip = len(source) + 1 if source else 0
+        prefix = f"{target}/" if target else ""
+        for entry in self._tree.walk(source, excludes):
+            if entry.path != source:
+                self._place(entry, prefix + entry.path[skip:])
+
+    def file(self, source: str, target: str, excludes: IgnoreRules) -> None:
+        """One file that is not a directory to exactly ``target``, whose parent exists."""
+        for entry in self._tree.walk(source, excludes):
+            self._place(entry, target)
+
+    def directory(self, source: str, target: str) -> None:
+        """The directory ``source`` without its contents."""
+        entry = self._tree.entry(source)
+        if entry is not None:
+            self._place(entry, target)
+
+    def _place(self, entry: Entry, target: str) -> None:
+        parent, _, name = target.rpartition("/")
+        fd = self._write.directory(parent)
+        if entry.kind is EntryKind.DIRECTORY:
+            self._place_directory(entry, fd, name, target)
+            return
+        if entry.hardlinks and self._link(entry, fd, name, target):
+            return
+        match entry.kind:
+            case EntryKind.FILE:
+                self._place_file(entry, fd, name)
+            case EntryKind.SYMLINK:
+                _replacing(fd, name, lambda: os.symlink(entry.link, name, dir_fd=fd))
+                self._finish(entry, fd, name, follows=False)
+            case EntryKind.FIFO | EntryKind.CHARACTER | EntryKind.BLOCK:
+                kind = _NODES[entry.kind]
+                _replacing(fd, name, lambda: os.mknod(name, kind | 0o600, entry.rdev, dir_fd=fd))
+                self._finish(entry, fd, name, follows=True)
+
+    def _link(self, entry: Entry, fd: int, name: str, target: str) -> bool:
+        """Another name of a file that was copied already."""
+        assert entry.hardlinks is not None
+        first = self._links.setdefault(entry.hardlinks, target)
+        if first == target:
+            return False
+        _replacing(fd, name, lambda: os.link(first, name, src_dir_fd=self._root, dst_dir_fd=fd, follow_symlinks=False))
+        return True
+
+    def _place_directory(self, entry: Entry, fd: int, name: str, target: str) -> None:
+        try:
+            os.mkdir(name, 0o700, dir_fd=fd)
+        except FileExistsError:
+            if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                raise InvalidInput(f"cannot copy to non-directory: /{target}") from None
+        self._finish(entry, fd, name, follows=True)
+        for attribute, value in kept_xattrs(self._read.directory(entry.path)):
+            os.setxattr(f"/proc/self/fd/{fd}/{name}", attribute, value, follow_symlinks=False)
+        self._times.append((target, entry.mtime_ns))
+
+    def _place_file(self, entry: Entry, fd: int, name: str) -> None:
+        out = _create(fd, name)
+        try:
+            attributes = () if entry.socket else self._copy_bytes(entry, out)
+            owner = self._owner_of(entry)
+            os.fchown(out, owner.uid, owner.gid)
+            os.fchmod(out, self._mode_of(entry))
+            for attribute, value in attributes:
+                os.setxattr(out, attribute, value)
+            os.utime(out, ns=(entry.mtime_ns, entry.mtime_ns))
+        finally:
+            os.close(out)
+
+    def _copy_bytes(self, entry: Entry, out: int) -> tuple[tuple[str, bytes], ...]:
+        """The file's bytes to ``out``; its extended attributes are for the caller to set, after the owner."""
+        source = self._read.open(entry.path)
+        try:
+            left = entry.size
+            while left:
+                block = os.read(source, min(left, _BLOCK))
+                if not block:
+                    raise InvalidInput(f"/{entry.path} became shorter while it was copied")
+                left -= len(block)
+                write_all(out, block)
+            return kept_xattrs(source)
+        finally:
+            os.close(source)
+
+    def _finish(self, entry: Entry, fd: int, name: str, *, follows: bool) -> None:
+        """Owner, mode and time of what was just made."""
+        owner = self._owner_of(entry)
+        os.chown(name, owner.uid, owner.gid, dir_fd=fd, follow_symlinks=False)
+        if follows:
+            os.chmod(name, self._mode_of(entry), dir_fd=fd)
+        os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=fd, follow_symlinks=False)
+
+    def _owner_of(self, entry: Entry) -> Owner:
+        return self._owner or Owner(entry.uid, entry.gid)
+
+    def _mode_of(self, entry: Entry) -> int:
+        if self._mode is None:
+            return entry.mode
+        return self._mode.apply(entry.mode, is_directory=entry.kind is EntryKind.DIRECTORY)
+
+
+def write_file(root: int, path: str, data: bytes, mode: int, owner: Owner, mtime_s: int | None) -> None:
+    """A whole small file at a resolved path, in place of what was there."""
+    parent, _, name = path.rpartition("/")
+    with Descent(root) as descent:
+        out = _create(descent.directory(parent), name)
+        try:
+            write_all(out, data)
+            os.fchown(out, owner.uid, owner.gid)
+            os.fchmod(out, mode)
+            if mtime_s is not None:
+                os.utime(out, (mtime_s, mtime_s))
+        finally:
+            os.close(out)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    written = os.write(fd, data)
+    while written < len(data):
+        written += os.write(fd, data[written:])
+
+
+def _create(fd: int, name: str) -> int:
+    """A new empty file in place of what was there, so that other links to the old one keep it."""
+    try:
+        return os.open(name, _NEW_FILE, 0o600, dir_fd=fd)
+    except FileExistsError:
+        _unlink(fd, name)
+        return os.open(name, _NEW_FILE, 0o600, dir_fd=fd)
+
+
+def _replacing(fd: int, name: str, make: Callable[[], None]) -> None:
+
+    try:
+        make()
+    except FileExistsError:
+        _unlink(fd, name)
+        make()
+
+
+def _unlink(fd: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=fd)
+    except OSError as error:
+        if error.errno in {errno.EISDIR, errno.EPERM}:
+            raise InvalidInput(f"cannot overwrite directory with non-directory: {name}") from error
+        raise

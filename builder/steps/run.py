@@ -1,0 +1,108 @@
+"""RUN: a process in a fresh sandbox over the root filesystem so far.
+
+Spec: dockerfile.md 1.3, 1.4.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event
+from typing import Final
+
+from builder.graph import RunCommand
+from builder.ports import HostMount, Sandbox, SandboxRequest, Stream
+from builder.results import Rootfs, readable
+from builder.steps.tree import lstat
+from image.errors import Cancelled, ProcessFailed
+from store.layers import LayerStore, Workspace
+
+_MOUNT_POINTS: Final = ("dev", "proc", "sys", "etc/hosts", "etc/hostname", "etc/resolv.conf")
+"""What a sandbox mounts over; where an image lacks one, mounting leaves an empty stub."""
+
+
+class RunEffect:
+    """Runs processes; stops them when ``cancelled`` is set."""
+
+    def __init__(self, layers: LayerStore, sandbox: Sandbox, cancelled: Event) -> None:
+        self._layers = layers
+        self._sandbox = sandbox
+        self._cancelled = cancelled
+
+    def perform(
+        self, operation: RunCommand, base: Rootfs, workspace: Workspace, output: Callable[[Stream, bytes], None]
+    ) -> None:
+        """What the process changed is in ``workspace`` afterwards.
+
+        Raises ProcessFailed; Cancelled; KernelError when there can be no sandbox.
+        """
+        with _script(operation, workspace) as mounts:
+            request = SandboxRequest(
+                self._layers.overlay(base.directories, workspace, volatile=True),
+                operation.args,
+                (*operation.env, *operation.unkeyed_env),
+                operation.cwd,
+                operation.user,
+                operation.network,
+                mounts,
+            )
+            status = self._sandbox.run(request, output, self._cancelled)
+            if self._cancelled.is_set():
+                raise Cancelled("the build was cancelled")
+            if status != 0:
+                raise ProcessFailed(operation.args, status)
+            self._remove_stubs(base, workspace, (*_MOUNT_POINTS, *(mount.target.strip("/") for mount in mounts)))
+
+    def _remove_stubs(self, base: Rootfs, workspace: Workspace, points: tuple[str, ...]) -> None:
+        """Take back what mounting put into the layer, so that a layer holds what the process did.
+
+        The process can't reach below a mount, so whatever the layer has there is a stub.
+        """
+        stubs = [point for point in points if os.path.lexists(workspace.diff / point)]
+        if not stubs:
+            return
+        with readable(self._layers, base) as below:
+            for stub in stubs:
+                _remove(workspace.diff / stub)
+                self._remove_untouched_parents(below, workspace, posixpath.dirname(stub))
+
+    def _remove_untouched_parents(self, below: int, workspace: Workspace, directory: str) -> None:
+        while directory:
+            path = workspace.diff / directory
+            if os.listdir(path) or not _unchanged(lstat(below, directory), path.lstat()):
+                return
+            path.rmdir()
+            directory = posixpath.dirname(directory)
+
+
+def _unchanged(before: os.stat_result | None, after: os.stat_result) -> bool:
+    """Whether a directory of the layer only exists because something was mounted in it."""
+    if before is None:
+        return True
+    return (before.st_mode, before.st_uid, before.st_gid) == (after.st_mode, after.st_uid, after.st_gid)
+
+
+def _remove(path: os.PathLike[str]) -> None:
+    if stat.S_ISDIR(os.lstat(path).st_mode):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
+@contextmanager
+def _script(operation: RunCommand, workspace: Workspace) -> Iterator[tuple[HostMount, ...]]:
+    """The heredoc that is the program, as a read-only file in the sandbox."""
+    if operation.script is None:
+        yield ()
+        return
+    path = workspace.path / "script"
+    path.write_bytes(operation.script.content)
+    path.chmod(0o755)
+    try:
+        yield (HostMount(path, operation.script.path, read_only=True),)
+    finally:
+        path.unlink()
