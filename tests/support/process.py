@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 DAEMONS: set[int] = set()
 """Process ids of the daemons that run now; ``leftovers`` does not take them for leaks."""
 
@@ -21,6 +19,8 @@ def need(program: str, *, package: str | None = None) -> str:
     """The path of ``program``; the test is skipped when the machine has none."""
     found = shutil.which(program)
     if found is None:
+        import pytest  # here, because the demo and the benchmarks start daemons too
+
         pytest.skip(f"needs {program} (package {package or program})")
     return found
 

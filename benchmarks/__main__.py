@@ -1,0 +1,60 @@
+"""``python -m benchmarks``: set up, measure, show, keep. See the package's docstring."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+from benchmarks import builds, machine, runs, transfers
+from benchmarks.measure import Outcome, measure
+from benchmarks.peers import bench
+from benchmarks.report import table, write_json
+from fixtures.cache import PROJECT
+
+BENCHMARKS = {
+    "start-up": runs.start_up,
+    "run-true": runs.run_true,
+    "cached-rebuild": builds.cached_rebuild,
+    "cached-large": builds.cached_rebuild_large,
+    "ten-steps": builds.ten_steps,
+    "cold-build": builds.cold_build,
+    "push": transfers.push,
+    "pull": transfers.pull,
+}
+
+
+def main() -> None:
+    """Measure what the arguments name, or all."""
+    options = _arguments()
+    if options.list:
+        print(
+            "\n".join(f"{name:<16} {make.__doc__.splitlines()[0]}" for name, make in BENCHMARKS.items() if make.__doc__)
+        )
+        return
+    if os.geteuid() != 0:
+        sys.exit("benchmarks start private daemons and containers: run them as root")
+    facts = machine.facts()
+    print("\n".join(f"{name:<10} {value}" for name, value in facts.items()))
+    results: dict[str, list[Outcome]] = {}
+    with bench() as tools:
+        for name in options.names or BENCHMARKS:
+            benchmark = BENCHMARKS[name](tools)
+            results[name] = measure(benchmark, repeat=options.repeat) if benchmark.contenders else []
+            print(f"\n{table(benchmark, results[name])}", flush=True)
+    path = PROJECT / ".cache" / "benchmarks" / f"{time.strftime('%Y%m%dT%H%M%S')}.json"
+    write_json(path, facts, results)
+    print(f"\n{path.relative_to(PROJECT)}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure Tierce beside its peers.")
+    parser.add_argument("names", nargs="*", metavar="NAME", choices=[*BENCHMARKS, []], help="what to measure (all)")
+    parser.add_argument("--repeat", type=int, default=5, help="rounds that count (5)")
+    parser.add_argument("--list", action="store_true", help="name the benchmarks and end")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Builds: nothing changed, everything changed, and steps that do nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.measure import Benchmark, Contender
+from benchmarks.peers import Bench
+from fixtures.cache import PROJECT
+from tests.support.context import File, write_context
+
+FILES = 3000
+"""Files in the context of the cold build, of about 6 kB each."""
+
+_COLD = """\
+FROM busybox AS build
+ARG NONCE
+WORKDIR /src
+COPY . .
+RUN echo $NONCE > nonce && find . -type f | sort | xargs cat | sha256sum > sum
+RUN mkdir /out && tar -cf - . | tar -xf - -C /out
+FROM busybox
+ARG NONCE
+COPY --from=build /out /app
+RUN echo $NONCE && find /app -type f | wc -l > /count
+"""
+
+_TEN_STEPS = "FROM busybox\nARG NONCE\n" + "".join(f"RUN true {step}\n" for step in range(10))
+
+
+def cached_rebuild(bench: Bench) -> Benchmark:
+    """Build an example again with nothing changed: what a developer waits for most often."""
+    context = PROJECT / "Dockerfile.examples" / "site"
+    contenders = _builders(bench, "cached", context, lambda: ())
+    return Benchmark("cached-rebuild", "build Dockerfile.examples/site, nothing changed", contenders)
+
+
+def cached_rebuild_large(bench: Bench) -> Benchmark:
+    """Build a project of many files again with nothing changed: the context must be looked through."""
+    contenders = _builders(bench, "cached-large", _large_context(bench, "cached-large"), lambda: ())
+    return Benchmark("cached-large", f"build two stages from {FILES} files, nothing changed", contenders)
+
+
+def cold_build(bench: Bench) -> Benchmark:
+    """Build two stages of which nothing is cached."""
+    context = _large_context(bench, "cold")
+    contenders = _builders(bench, "cold", context, lambda: ("--build-arg", f"NONCE={bench.unique()}"))
+    return Benchmark(
+        "cold-build",
+        f"build two stages from {FILES} files",
+        contenders,
+        "COPY of the context may be cached: the argument busts RUN",
+    )
+
+
+def ten_steps(bench: Bench) -> Benchmark:
+    """Ten RUN that do nothing: the price of a step."""
+    context = write_context(bench.scratch / "ten", {"Dockerfile": File(_TEN_STEPS)})
+    contenders = _builders(bench, "ten", context, lambda: ("--build-arg", f"NONCE={bench.unique()}"))
+    return Benchmark("ten-steps", "ten steps of RUN true, none cached", contenders)
+
+
+def _large_context(bench: Bench, name: str) -> Path:
+    files = {f"d{n % 50}/f{n}": File(f"{n} of the context\n" * 300) for n in range(FILES)}
+    return write_context(bench.scratch / name, {"Dockerfile": File(_COLD), **files})
+
+
+def _builders(bench: Bench, name: str, context: Path, options: Callable[[], tuple[str, ...]]) -> tuple[Contender, ...]:
+    tierce, docker, podman = bench.tierce, bench.docker, bench.podman
+    found = [
+        Contender("tierce", lambda: tierce("build", "--quiet", "--network=host", "--tag", name, *options(), context))
+    ]
+    if docker:
+        found.append(Contender("docker (BuildKit)", lambda: docker.build(name, context, *options())))
+    if podman:
+        found.append(Contender("buildah", lambda: podman.build(name, context, *options())))
+    return tuple(found)

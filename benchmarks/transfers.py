@@ -1,0 +1,103 @@
+"""Transfers: a Debian image of some 120 MB to and from a registry on loopback."""
+
+from __future__ import annotations
+
+import shutil
+
+from benchmarks.measure import Benchmark, Contender
+from benchmarks.peers import Bench
+from fixtures import debian
+from tests.support.cli import Tierce
+from tests.support.dockerd import Docker
+from tests.support.podman import Podman
+from tests.support.process import command
+
+IMAGE = "debian:bookworm-slim"
+
+
+def pull(bench: Bench) -> Benchmark:
+    """Pull and unpack; each contender starts without the image."""
+    if bench.registry is None or bench.skopeo is None or shutil.which("mmdebstrap") is None:
+        return _impossible("pull")
+    name = bench.registry.reset().name("bench/debian:1")
+    _upload(bench, name)
+    docker, podman = bench.docker, bench.podman
+    roots = [bench.scratch / "none"]
+
+    def fresh_root() -> None:
+        roots.append(bench.scratch / f"pull-{bench.unique()}")
+
+    found = [
+        Contender("tierce", lambda: Tierce(roots[-1])("pull", "--quiet", name), fresh_root),
+        Contender("skopeo to oci:", lambda: command(
+            ["skopeo", "copy", "--quiet", "--src-tls-verify=false", f"docker://{name}", f"oci:{roots[-1]}-layout:x"]
+        ), fresh_root),
+    ]  # fmt: skip
+    if docker:
+        found.append(Contender("docker", lambda: docker("pull", "--quiet", name), lambda: _forget_debian(docker)))
+    if podman:
+        found.append(
+            Contender(
+                "podman", lambda: podman("pull", "--quiet", "--tls-verify=false", name), lambda: _forget_debian(podman)
+            )
+        )
+    return Benchmark("pull", f"pull {IMAGE} from loopback", tuple(found), "skopeo does not unpack")
+
+
+def push(bench: Bench) -> Benchmark:
+    """Compress and upload to a registry that has nothing."""
+    target = bench.registry
+    if target is None or bench.skopeo is None or shutil.which("mmdebstrap") is None:
+        return _impossible("push")
+    archive = debian.image()
+    tierce, docker, podman = bench.tierce, bench.docker, bench.podman
+
+    def name() -> str:
+        return target.running.name("bench/pushed:1")
+
+    def tierce_ready() -> None:
+        target.reset()
+        tierce("tag", IMAGE, name())
+
+    tierce.attempt("load", "--input", archive)
+    found = [
+        Contender("tierce", lambda: tierce("push", "--quiet", name()), tierce_ready),
+        Contender("skopeo", lambda: command(
+            ["skopeo", "copy", "--quiet", "--dest-tls-verify=false", f"docker-archive:{archive}", f"docker://{name()}"]
+        ), target.reset),
+    ]  # fmt: skip
+    if docker:
+        docker("load", "--input", archive)
+
+        def docker_ready() -> None:
+            target.reset()
+            docker("tag", IMAGE, name())
+
+        found.append(Contender("docker", lambda: docker("push", "--quiet", name()), docker_ready))
+    if podman:
+        podman("load", "--quiet", "--input", archive)
+        found.append(
+            Contender(
+                "podman",
+                lambda: podman("push", "--quiet", "--tls-verify=false", IMAGE, f"docker://{name()}"),
+                target.reset,
+            )
+        )
+    return Benchmark("push", f"push {IMAGE} to an empty registry on loopback", tuple(found))
+
+
+def _forget_debian(tool: Docker | Podman) -> None:
+    """Remove the image under each of its names, so that no layer of it is left to be found."""
+    listed = tool("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
+    names = [name for name in listed if "debian" in name]
+    if names:
+        tool("image", "rm", "--force", *names)
+
+
+def _upload(bench: Bench, name: str) -> None:
+    source = f"docker-archive:{debian.image()}"
+    command([str(bench.skopeo), "copy", "--quiet", "--dest-tls-verify=false", source, f"docker://{name}"])
+
+
+def _impossible(name: str) -> Benchmark:
+    return Benchmark(name, "not measured: needs docker-registry, skopeo and mmdebstrap", ())
