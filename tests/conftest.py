@@ -41,12 +41,12 @@ def _reaches(host: str) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+def nothing_left_behind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fail a test marked ``root`` that leaves a mount, process, interface, table, cgroup or file."""
     if request.node.get_closest_marker("root") is None:
         yield
         return
-    places = [Path(tempfile.gettempdir(), f"pytest-of-{os.environ.get('USER', 'root')}")]
+    places = [tmp_path_factory.getbasetemp()]
     before = leftovers.snapshot(places)
     yield
     assert leftovers.leftovers(before, places) == []
