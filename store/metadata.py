@@ -132,6 +132,7 @@ class Metadata:
         self._clock = clock
         self._lock = threading.RLock()
         self._depth = 0
+        self._before_commit: list[Callable[[], None]] = []
         self.path = path
         try:
             self._db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
@@ -175,10 +176,13 @@ class Metadata:
     def transaction(self, before_commit: Callable[[], None] | None = None) -> Iterator[None]:
         """All changes inside become visible together, or none. Nests.
 
-        ``before_commit`` runs with the changes made and the write lock still held.
+        ``before_commit`` runs with the changes made and the write lock still held: once, at the
+        end of the outermost transaction, however often inner ones ask for the same.
         Raises StorageError when the database can't be written.
         """
         with self._lock:
+            if before_commit is not None and before_commit not in self._before_commit:
+                self._before_commit.append(before_commit)
             if self._depth:
                 yield
                 return
@@ -187,8 +191,8 @@ class Metadata:
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
                     yield
-                    if before_commit is not None:
-                        before_commit()
+                    for prepare in self._before_commit:
+                        prepare()
                     self._db.execute("COMMIT")
                 except BaseException:
                     self._db.execute("ROLLBACK")
@@ -197,6 +201,7 @@ class Metadata:
                 raise StorageError(f"write {self.path}: {error}") from error
             finally:
                 self._depth = 0
+                self._before_commit.clear()
 
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:
