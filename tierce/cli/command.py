@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from store.store import Store
 
+_GO_BOOLEANS: Final = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -69,8 +70,48 @@ class Command(click.Command, _Help):
         super().__init__(*args, **options)
         self.examples = examples
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, spell_out_flags(self, args))
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self.write_examples(ctx, formatter)
+
+
+def spell_out_flags(of: click.Command, arguments: Sequence[str]) -> list[str]:
+    """Go's ``--flag=true`` and ``--flag=false`` as click's ``--flag``, ``--no-flag`` or nothing.
+
+    What follows ``--``, or the first argument of a command that passes the rest on, is left alone.
+    """
+    options = {name: param for param in of.params if isinstance(param, click.Option) for name in param.opts}
+    rest = iter(arguments)
+    spelled: list[str] = []
+    for word in rest:
+        if word == "--" or (not word.startswith("-") and not of.allow_interspersed_args):
+            return [*spelled, word, *rest]
+        spelled += _without_boolean(options, word)
+        if _wants_next(options, word):
+            spelled += [value for value in (next(rest, None),) if value is not None]
+    return spelled
+
+
+def _without_boolean(options: Mapping[str, click.Option], word: str) -> list[str]:
+    name, equals, value = word.partition("=")
+    option = options.get(name)
+    if not equals or option is None or not option.is_flag or value.lower() not in _GO_BOOLEANS:
+        return [word]
+    return [name] if _GO_BOOLEANS[value.lower()] else option.secondary_opts[:1]
+
+
+def _wants_next(options: Mapping[str, click.Option], word: str) -> bool:
+    """Whether the argument after this one is its value: ``--env X``, ``-e X``, ``-ite X``."""
+    if word.startswith("--") or "=" in word[:2]:
+        option = options.get(word)
+        return option is not None and not option.is_flag and not option.count
+    for position, letter in enumerate(word[1:], start=2):
+        option = options.get(f"-{letter}")
+        if option is not None and not option.is_flag and not option.count:
+            return position == len(word)
+    return False
 
 
 def command(name: str, *, examples: str = "", **options: Any) -> Callable[[Callable[..., Any]], Command]:
@@ -172,10 +213,10 @@ format_option = click.option(
 )  # fmt: skip
 
 
-def filter_option(names: str) -> Callable[[_F], _F]:
+def filter_option(names: str, *spellings: str) -> Callable[[_F], _F]:
     """``--filter KEY=VALUE``, which may be repeated; ``names`` are the keys for the help."""
     return click.option(
-        "-f", "--filter", "filters", multiple=True, metavar="KEY=VALUE", help=f"Only what matches: {names}"
+        *spellings, "--filter", "filters", multiple=True, metavar="KEY=VALUE", help=f"Only what matches: {names}"
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -43,7 +42,7 @@ tierce images --format 'table {{.ID}}\\t{{.Repository}}\\t{{.CreatedSince}}'
 @click.option("-q", "--quiet", is_flag=True, help="Only ids")
 @click.option("--digests", is_flag=True, help="Show digests")
 @click.option("--no-trunc", is_flag=True, help="Whole ids")
-@filter_option("before=IMAGE, dangling=true|false, label=KEY[=VALUE], reference=PATTERN, since=IMAGE")
+@filter_option("before=IMAGE, dangling=true|false, label=KEY[=VALUE], reference=PATTERN, since=IMAGE", "-f")
 @format_option
 @click.pass_obj
 def images(
@@ -190,7 +189,7 @@ def rmi(settings: Settings, words: Sequence[str], force: bool, no_prune: bool) -
         if not no_prune:
             store.collect()
     if failed:
-        sys.exit(1)
+        raise click.exceptions.Exit(1)
 
 
 @command(

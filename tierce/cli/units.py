@@ -10,6 +10,7 @@ from image.errors import InvalidInput
 
 _DECIMAL: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgtp]?)(?:i?b)?", re.IGNORECASE)
 _SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
@@ -77,3 +78,14 @@ def parse_until(text: str, now_s: float) -> float:
         raise InvalidInput(f"invalid filter until={text!r}: want a duration such as 24h, or a time such as 2026-01-02")
     return moment.timestamp()
 
+
+
+def parse_size(text: str) -> int:
+    """Bytes that a user wrote: ``512m``, ``10GB``, ``1024``; multiples of 1024, as docker counts memory.
+
+    Raises InvalidInput.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise InvalidInput(f"invalid size {text!r}: want a number and b, k, m, g or t, such as 512m")
+    return int(float(match[1]) * 1024 ** ("bkmgtp".index(match[2].lower() or "b")))

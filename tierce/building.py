@@ -1,0 +1,164 @@
+"""A build, composed: Dockerfile and context in, an image in the store out.
+
+The command line and the API both come here. What a build needs from transfer and runner
+is handed to the builder through its ports.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.context import Context
+from builder.dockerfile.checks import run_checks
+from builder.dockerfile.interpret import instructions
+from builder.dockerfile.parse import Document, parse
+from builder.dockerfile.stages import split_stages
+from builder.draw import Form, draw
+from builder.graph import Graph
+from builder.outputs import BuiltImage, write_image
+from builder.plan import Source, needed, plan
+from builder.ports import BaseImages, Sandbox
+from builder.progress import Progress, Warned
+from builder.solve import Ports, SolveOptions, Solver
+from builder.stage_plan import PROXY_ARGS, PlanOptions
+from image.errors import DockerfileError, InvalidInput, NotFound
+from image.reference import Reference
+from store.store import Session, Store
+
+DOCKERFILE_NAMES = ("Dockerfile", "Containerfile", "dockerfile")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest:
+    """``dockerfile`` is the text and the name that messages show; ``path`` where it lies, if it does."""
+
+    context: Path
+    dockerfile: bytes
+    name: str
+    path: Path | None
+    plan: PlanOptions
+    solve: SolveOptions
+    tags: tuple[Reference, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """The world of a build: where images come from, what runs processes, who watches."""
+
+    images: BaseImages
+    sandbox: Sandbox
+    progress: Progress
+    clock: Callable[[], float] = time.time
+
+
+class Build:
+    """One build in a store session. Its parts raise DockerfileError with the source's lines."""
+
+    def __init__(self, session: Session, request: BuildRequest, connections: Connections) -> None:
+        self._session = session
+        self._request = request
+        self._connections = connections
+
+    def run(self) -> BuiltImage:
+        """Build, and give the image its tags. Nothing is visible before all of it is done."""
+        request, clock = self._request, self._connections.clock
+        graph, solver = self._prepare(warn=True)
+        with _source_lines(request):
+            stack = solver.solve(graph)
+        built = write_image(self._session, graph, stack, now_s=clock(), epoch_s=request.solve.epoch_s)
+        self._session.store.add_image(built.manifest, request.tags)
+        return built
+
+    def draw(self, form: Form) -> str:
+        """The graph as text, with what the cache holds, without building."""
+        graph, solver = self._prepare(warn=False)
+        with _source_lines(self._request):
+            return draw(graph, solver.cached(graph), form)
+
+    def _prepare(self, *, warn: bool) -> tuple[Graph, Solver]:
+        request, connections = self._request, self._connections
+        with _source_lines(request):
+            document = parse(request.dockerfile, request.name)
+            context = Context.load(request.context, request.path)
+            statements = instructions(document)
+            if warn:
+                self._warn(document, context)
+            source = Source(split_stages(statements), document.escape)
+            self._look_images_up(source)
+            graph = plan(source, request.plan, connections.images.resolve)
+        ports = Ports(connections.images, connections.sandbox, {"": context}, connections.progress, connections.clock)
+        return graph, Solver(self._session, ports, request.solve)
+
+    def _warn(self, document: Document, context: Context) -> None:
+        for warning in run_checks(document, instructions(document), context.rules):
+            self._connections.progress(Warned(warning.rule.name, warning.message, warning.span))
+
+    def _look_images_up(self, source: Source) -> None:
+        """Ask for all base images at once; the planner then finds each one looked up."""
+        images = needed(source, self._request.plan).images
+        if len(images) < 2:
+            return
+        with ThreadPoolExecutor(len(images), "resolve") as pool:
+            for future in [pool.submit(self._connections.images.resolve, *image) for image in images]:
+                future.exception()  # the planner asks again and knows the line that wanted it
+
+
+@contextmanager
+def _source_lines(request: BuildRequest) -> Iterator[None]:
+    """Give an error the text that its span counts in."""
+    try:
+        yield
+    except DockerfileError as error:
+        if error.span is not None and error.span.file == request.name:
+            error.source = request.dockerfile.decode("utf-8", "replace").splitlines()
+        raise
+
+
+def build(store: Store, request: BuildRequest, connections: Connections) -> BuiltImage:
+    """Build an image in a session of its own."""
+    with store.session() as session:
+        return Build(session, request, connections).run()
+
+
+def find_dockerfile(context: Path, given: str | None) -> Path:
+    """The Dockerfile's path: ``given`` from the working directory, else by the usual names in the context.
+
+    Raises NotFound, InvalidInput when it is not a file.
+    """
+    if given is not None:
+        candidates = [Path(given)]
+        if not candidates[0].is_absolute():
+            candidates.append(context / given)
+    else:
+        candidates = [context / name for name in DOCKERFILE_NAMES]
+    for path in candidates:
+        if path.is_file():
+            return path
+        if path.exists():
+            raise InvalidInput(f"{path} is not a regular file: name the Dockerfile with -f")
+    raise NotFound(f"failed to read dockerfile: {candidates[0]}: no such file")
+
+
+def build_arguments(words: Mapping[str, str | None], environ: Mapping[str, str]) -> dict[str, str]:
+    """``--build-arg`` values; a bare name takes the environment's, and is dropped where it has none."""
+    given = {name: environ.get(name) if value is None else value for name, value in words.items()}
+    proxies = {name: environ[name] for name in PROXY_ARGS & environ.keys()}
+    return proxies | {name: value for name, value in given.items() if value is not None}
+
+
+def source_date_epoch(arguments: Mapping[str, str], environ: Mapping[str, str]) -> int | None:
+    """Seconds of SOURCE_DATE_EPOCH: the build argument wins, and an empty one resets it.
+
+    Raises InvalidInput.
+    """
+    text = arguments.get("SOURCE_DATE_EPOCH", environ.get("SOURCE_DATE_EPOCH", ""))
+    if not text:
+        return None
+    if not text.isdigit() or len(text) > 11:
+        raise InvalidInput(f"invalid SOURCE_DATE_EPOCH: {text}: want seconds since 1970")
+    return int(text)

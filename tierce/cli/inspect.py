@@ -1,0 +1,112 @@
+"""``inspect`` and ``history``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import click
+
+from image.errors import TierceError
+from image.platform import Platform
+from tierce.cli.command import Settings, command, format_option, image_argument
+from tierce.cli.tables import render, render_documents
+from tierce.cli.units import ago, human_size, parse_time
+from tierce.describe import Step, inspect_document
+from tierce.describe import history as history_of
+from tierce.images import find, host_platform, short_id
+
+HEADERS: Final = {
+    "ID": "IMAGE", "CreatedAt": "CREATED AT", "CreatedSince": "CREATED", "CreatedBy": "CREATED BY",
+    "Size": "SIZE", "Comment": "COMMENT",
+}  # fmt: skip
+_CREATED_BY_WIDTH: Final = 45
+
+platform_option = click.option(
+    "--platform", metavar="OS[/ARCH[/VARIANT]]", help="Which image of several platforms  [this machine's]"
+)
+
+
+@command(
+    "inspect",
+    short_help="Show everything about one or more images",
+    examples="""
+tierce inspect hello
+tierce inspect --format '{{.Os}}/{{.Architecture}} {{json .Config.Env}}' hello
+tierce inspect -f '{{range .RootFS.Layers}}{{println .}}{{end}}' hello
+""",
+)
+@image_argument("words", nargs=-1, required=True, metavar="IMAGE [IMAGE...]")
+@click.option("-f", "--format", "form", default="", metavar="FORMAT", help="'json' or a Go TEMPLATE such as '{{.Id}}'")
+@click.option("--type", "kind", type=click.Choice(["image"]), help="Only objects of this type")
+@platform_option
+@click.pass_obj
+def inspect(settings: Settings, words: Sequence[str], form: str, kind: str | None, platform: str | None) -> None:  # noqa: ARG001  (all there is are images)
+    """Show everything about images, as a JSON array or through a template."""
+    wanted = Platform.parse(platform, host_platform()) if platform else None
+    documents, problems = [], []
+    with settings.store() as store:
+        for word in words:
+            try:
+                documents.append(inspect_document(store, find(store.metadata, word), wanted))
+            except TierceError as error:
+                problems.append(str(error))
+    if documents or not form:
+        click.echo(render_documents(documents, form), nl=False)
+    for problem in problems:
+        click.echo(f"tierce: {problem}", err=True)
+    if problems:
+        raise click.exceptions.Exit(1)
+
+
+@command(
+    "history",
+    short_help="Show the steps an image was made of",
+    examples="""
+tierce history hello
+tierce history --no-trunc --format '{{.CreatedBy}}' hello
+""",
+)
+@image_argument("image", metavar="IMAGE")
+@click.option("--no-trunc", is_flag=True, help="Whole commands and ids")
+@click.option("-q", "--quiet", is_flag=True, help="Only ids")
+@click.option("-H", "--human/--no-human", default=True, help="Sizes and times for people  [on]")
+@platform_option
+@format_option
+@click.pass_obj
+def history(
+    settings: Settings, image: str, no_trunc: bool, quiet: bool, human: bool, platform: str | None, form: str
+) -> None:
+    """Show the steps an image was made of, newest first.
+
+    SIZE is that of the unpacked layer; of the compressed blob, where it is not unpacked.
+    """
+    wanted = Platform.parse(platform, host_platform()) if platform else None
+    with settings.store() as store:
+        steps = history_of(store, find(store.metadata, image), wanted)
+    rows = history_rows(steps, settings.clock(), whole=no_trunc, human=human)
+    if quiet and not form:
+        click.echo("".join(f"{row['ID']}\n" for row in rows), nl=False)
+        return
+    click.echo(render(rows, HEADERS, ["ID", "CreatedSince", "CreatedBy", "Size", "Comment"], form), nl=False)
+
+
+def history_rows(steps: Iterable[Step], now_s: float, *, whole: bool, human: bool) -> list[dict[str, str]]:
+    """A row a step. ``whole`` cuts nothing; ``human`` rounds sizes and times."""
+    rows = []
+    for step in steps:
+        moment = parse_time(step.created)
+        created_by = step.created_by.replace("\t", " ").replace("\n", " ")
+        rows.append({
+            "ID": step.id if whole or not step.id.startswith("sha256:") else short_id(step.id),
+            "CreatedAt": moment.isoformat() if moment else "N/A",
+            "CreatedSince": ago(step.created, now_s) if human else step.created or "N/A",
+            "CreatedBy": created_by if whole else _ellipsis(created_by, _CREATED_BY_WIDTH),
+            "Size": human_size(step.size) if human else str(step.size),
+            "Comment": step.comment,
+        })  # fmt: skip
+    return rows
+
+
+def _ellipsis(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "\u2026"

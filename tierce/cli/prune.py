@@ -1,0 +1,158 @@
+"""``system prune``, ``image prune``, ``builder prune``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+import click
+
+from image.errors import Cancelled, TierceError
+from store.metadata import CacheRecord, ImageRecord
+from store.store import Store
+from tierce.cli.command import Settings, command, confirm, filter_option, parse_filters
+from tierce.cli.units import human_size, parse_size, parse_time, parse_until
+from tierce.images import familiar, labels
+from tierce.prune import Pruned, beyond, picks_cached, picks_image, prune
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_FILTERS: Final = ("until", "label")
+
+_all_option = click.option("-a", "--all", "everything", is_flag=True, help="Also what is named or in use by an image")
+_force_option = click.option("-f", "--force", is_flag=True, help="Do not ask")
+
+
+@command(
+    "prune",
+    short_help="Remove what is not needed",
+    examples="""
+tierce system prune
+tierce system prune -a -f
+tierce system prune --filter until=240h
+""",
+)
+@_all_option
+@_force_option
+@filter_option("until=DURATION|TIME, label=KEY[=VALUE]")
+@click.pass_obj
+def system_prune(settings: Settings, everything: bool, force: bool, filters: Sequence[str]) -> None:
+    """Remove images without a name, build cache that no image uses, and unused files.
+
+    With --all, every image and the whole build cache.
+    """
+    kinds = ["all images", "all build cache"] if everything else ["all dangling images", "unused build cache"]
+    _ask("system prune", kinds, force=force)
+    wanted = parse_filters(filters, _FILTERS)
+    with settings.store() as store:
+        _report(prune(store, images=_image_test(settings, store, wanted, everything), cached=_cache_test(settings, store, wanted, everything)))
+
+
+@command(
+    "prune",
+    short_help="Remove images that nothing names",
+    examples="""
+tierce image prune -f
+tierce image prune -a --filter until=24h
+""",
+)
+@_all_option
+@_force_option
+@filter_option("until=DURATION|TIME, label=KEY[=VALUE]")
+@click.pass_obj
+def image_prune(settings: Settings, everything: bool, force: bool, filters: Sequence[str]) -> None:
+    """Remove images without a name; with --all, every image."""
+    _ask("image prune", ["all images" if everything else "all dangling images"], force=force)
+    wanted = parse_filters(filters, _FILTERS)
+    with settings.store() as store:
+        _report(prune(store, images=_image_test(settings, store, wanted, everything)))
+
+
+@command(
+    "prune",
+    short_help="Empty the build cache",
+    examples="""
+tierce builder prune -f
+tierce builder prune -a --keep-storage 10GB
+""",
+)
+@_all_option
+@_force_option
+@click.option("--keep-storage", metavar="BYTES", help="Keep what was used last, up to this size")
+@filter_option("until=DURATION|TIME")
+@click.pass_obj
+def builder_prune(
+    settings: Settings, everything: bool, force: bool, keep_storage: str | None, filters: Sequence[str]
+) -> None:
+    """Remove build cache that no image uses; with --all, the whole of it."""
+    keep = None if keep_storage is None else parse_size(keep_storage)
+    _ask("builder prune", ["all build cache" if everything else "all dangling build cache"], force=force)
+    wanted = parse_filters(filters, ("until",))
+    with settings.store() as store:
+        old = None if keep is None else set(beyond(store.metadata.cache(), keep))
+        test = _cache_test(settings, store, wanted, everything)
+        _report(prune(store, cached=lambda record: test(record) and (old is None or record.key in old)))
+
+
+def _ask(what: str, kinds: Sequence[str], *, force: bool) -> None:
+    """Raises Cancelled unless the user agrees."""
+    if force:
+        return
+    click.echo("WARNING! This will remove:\n" + "".join(f"  - {kind}\n" for kind in kinds))
+    if not confirm("Are you sure you want to continue?"):
+        raise Cancelled(f"{what} has been cancelled")
+
+
+def _image_test(
+    settings: Settings, store: Store, wanted: dict[str, list[str]], everything: bool
+) -> Callable[[ImageRecord], bool]:
+    older = _older_than(settings, wanted)
+    words = wanted.get("label", [])
+
+    def has_labels(record: ImageRecord) -> bool:
+        found = labels(store.content, record) if words else {}
+        pairs = [word.partition("=") for word in words]
+        return all(key in found and (not equals or found[key] == value) for key, equals, value in pairs)
+
+    return picks_image(everything=everything, older_than_s=older, created=parse_time, labels=has_labels)
+
+
+def _cache_test(
+    settings: Settings, store: Store, wanted: dict[str, list[str]], everything: bool
+) -> Callable[[CacheRecord], bool]:
+    older = _older_than(settings, wanted)
+    if "label" in wanted:  # cached steps have no labels
+        return lambda _: False
+    if everything:
+        return picks_cached(older_than_s=older)
+    used = _chains_of_images(store)
+    spare = [record.key for record in store.metadata.cache() if str(record.chain_id) not in used]
+    return picks_cached(older_than_s=older, keys=spare)
+
+
+def _chains_of_images(store: Store) -> set[str]:
+    chains: set[str] = set()
+    for record in store.metadata.images():
+        try:
+            chains |= {str(layer.chain_id) for layer in store.facts(record.target).layers}
+        except TierceError:  # a damaged image uses nothing; system check tells
+            continue
+    return chains
+
+
+def _older_than(settings: Settings, wanted: dict[str, list[str]]) -> float | None:
+    limits = [parse_until(text, settings.clock()) for text in wanted.get("until", ())]
+    return min(limits) if limits else None
+
+
+def _report(pruned: Pruned) -> None:
+    """Docker's report of what went."""
+    lines = []
+    if pruned.images:
+        lines.append("Deleted Images:")
+        for record in pruned.images:
+            lines += [f"untagged: {familiar(name)}" for name in record.names]
+            lines.append(f"deleted: {record.config}")
+        lines.append("")
+    if pruned.cached:
+        lines += ["Deleted build cache objects:", *(record.key for record in pruned.cached), ""]
+    click.echo("\n".join([*lines, f"Total reclaimed space: {human_size(pruned.reclaimed.size)}"]))

@@ -1,0 +1,72 @@
+"""Removing what is not needed: which images and cached steps go, decided apart from their going."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from store.metadata import CacheRecord, ImageRecord
+from store.store import Reclaimed, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What went. ``reclaimed`` counts the space."""
+
+    images: tuple[ImageRecord, ...]
+    cached: tuple[CacheRecord, ...]
+    reclaimed: Reclaimed
+
+
+def prune(
+    store: Store,
+    *,
+    images: Callable[[ImageRecord], bool] | None = None,
+    cached: Callable[[CacheRecord], bool] | None = None,
+) -> Pruned:
+    """Forget the images and cached steps that a test picks, then collect what nothing needs.
+
+    Picking and forgetting is one transaction, so nothing can come into use in between.
+    """
+    with store.metadata.transaction():
+        gone_images = [record for record in store.metadata.images() if images is not None and images(record)]
+        gone_cached = [record for record in store.metadata.cache() if cached is not None and cached(record)]
+        for record in gone_images:
+            store.remove_image(record.target.digest)
+        store.metadata.remove_cached(record.key for record in gone_cached)
+    return Pruned(tuple(gone_images), tuple(gone_cached), store.collect())
+
+
+def picks_image(
+    *, everything: bool, older_than_s: float | None, created: Callable[[str], datetime | None],
+    labels: Callable[[ImageRecord], bool] = lambda _: True,
+) -> Callable[[ImageRecord], bool]:  # fmt: skip
+    """Images without a name, or all of them; only those made before a moment, if one is given."""
+
+    def picks(record: ImageRecord) -> bool:
+        moment = created(record.created)
+        born_s = moment.timestamp() if moment else record.added_s
+        return (everything or not record.names) and (older_than_s is None or born_s < older_than_s) and labels(record)
+
+    return picks
+
+
+def picks_cached(*, older_than_s: float | None, keys: Iterable[str] | None = None) -> Callable[[CacheRecord], bool]:
+    """Cached steps that no build has used since a moment; all, without one. ``keys`` narrows it down."""
+    chosen = None if keys is None else set(keys)
+
+    def picks(record: CacheRecord) -> bool:
+        return (older_than_s is None or record.used_s < older_than_s) and (chosen is None or record.key in chosen)
+
+    return picks
+
+
+def beyond(cache: Sequence[CacheRecord], keep_size: int) -> list[str]:
+    """The keys of the steps used longest ago that do not fit into ``keep_size`` bytes."""
+    keys, total = [], 0
+    for record in sorted(cache, key=lambda record: -record.used_s):
+        total += record.size
+        if total > keep_size:
+            keys.append(record.key)
+    return keys
