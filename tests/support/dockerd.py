@@ -29,6 +29,11 @@ class Docker:
     def __call__(self, *args: str | Path, stdin: str | None = None) -> str:
         return command([self.client, *args], env=self.environment, stdin=stdin)
 
+    def exit_code(self, *args: str | Path) -> int:
+        """How a command ends that may fail."""
+        argv = [self.client, *map(str, args)]
+        return subprocess.run(argv, check=False, capture_output=True, env=self.environment, timeout=600).returncode
+
     def build(self, name: str, context: Path, *options: str | Path) -> None:
         """``docker build`` by BuildKit, with the host's network for RUN."""
         self("build", "--quiet", "--network=host", "--tag", name, *options, context)
