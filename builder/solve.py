@@ -101,10 +101,7 @@ class Solver:
         Raises the first failing step's error, after every other step was stopped.
         """
         results: dict[str, Result] = {}
-        for step in inputs_first(graph.target):
-            found = self._probe(step, results)
-            if found is not None:
-                results[step.id] = found
+        self._probe_all(graph, results)
         needed = _needed(graph.target, results)
         self._report_cached(graph, results, needed)
         with ThreadPoolExecutor(2, "commit") as commits:
@@ -115,7 +112,19 @@ class Solver:
         self._metadata.touch_cached(self._used)
         return stack
 
+    def cached(self, graph: Graph) -> set[str]:
+        """The ids of steps that would take no work."""
+        results: dict[str, Result] = {}
+        self._probe_all(graph, results)
+        return set(results)
+
     # Probing: no effects
+
+    def _probe_all(self, graph: Graph, results: dict[str, Result]) -> None:
+        for step in inputs_first(graph.target):
+            found = self._probe(step, results)
+            if found is not None:
+                results[step.id] = found
 
     def _probe(self, step: Step, results: Mapping[str, Result]) -> Result | None:
         """The result of a step if it takes no work: sources that are at hand, cached layers."""

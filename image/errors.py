@@ -173,14 +173,16 @@ class PolicyRejected(VerificationError):
 
 
 class DockerfileError(TierceError):
-    """A Dockerfile is wrong at ``span``; ``hint`` says what to try.
+    """A Dockerfile, or what it asks for, is wrong at ``span``; ``hint`` says what to try.
 
-    The message is the bare problem; the command line adds the source excerpt.
+    The message is the bare problem; the command line adds an excerpt of ``source``, the
+    lines of the file that ``span`` counts in.
     """
 
     def __init__(self, message: str, *, span: Span | None = None, hint: str | None = None) -> None:
         self.span = span
         self.hint = hint
+        self.source: Sequence[str] = ()
         super().__init__(message)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from builder.context import Context
 from builder.dockerfile.checks import run_checks
 from builder.dockerfile.interpret import instructions
-from builder.dockerfile.parse import Document, parse
+from builder.dockerfile.parse import parse
 from builder.dockerfile.stages import split_stages
 from builder.draw import Form, draw
 from builder.graph import Graph
@@ -86,17 +86,14 @@ class Build:
             document = parse(request.dockerfile, request.name)
             context = Context.load(request.context, request.path)
             statements = instructions(document)
-            if warn:
-                self._warn(document, context)
             source = Source(split_stages(statements), document.escape)
+            if warn:
+                for warning in run_checks(document, statements, source.stages, ignore=context.rules):
+                    connections.progress(Warned(warning.rule.name, warning.message, warning.span))
             self._look_images_up(source)
             graph = plan(source, request.plan, connections.images.resolve)
         ports = Ports(connections.images, connections.sandbox, {"": context}, connections.progress, connections.clock)
         return graph, Solver(self._session, ports, request.solve)
-
-    def _warn(self, document: Document, context: Context) -> None:
-        for warning in run_checks(document, instructions(document), context.rules):
-            self._connections.progress(Warned(warning.rule.name, warning.message, warning.span))
 
     def _look_images_up(self, source: Source) -> None:
         """Ask for all base images at once; the planner then finds each one looked up."""

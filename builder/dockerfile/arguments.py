@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 
-from builder.dockerfile.words import SPACES, quoted
+from builder.dockerfile.words import SPACE, SPACES, quoted
 
 _BLANKS = re.compile(r"[\t\v\f\r ]+")
 # An array of strings without escapes, which is nearly every one: it saves importing json.
@@ -20,14 +21,14 @@ _PLAIN_ARRAY = re.compile(rf"\[[ \t]*(?:{_PLAIN_STRING}[ \t]*(?:,[ \t]*{_PLAIN_S
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
+@cache
 def _quoted_word(escape: str) -> re.Pattern[str]:
-    single, double = r"'[^']*+(?:'|\Z)", rf'"(?:[^"{escape}]|{escape}.)*+(?:"|\Z)'
-    return re.compile(rf"(?:{single}|{double}|{escape}.|[^'\"{escape}{SPACES}]++)++", re.DOTALL)
+    e = re.escape(escape)
+    single, double = r"'[^']*+(?:'|\Z)", rf'"(?:[^"{e}]|{e}.)*+(?:"|\Z)'
+    return re.compile(rf"(?:{single}|{double}|{e}.|(?!{SPACE})[^'\"{e}])++", re.DOTALL)
 
 
-_QUOTED_WORD = {"\\": _quoted_word(r"\\"), "`": _quoted_word("`")}
-
-_DURATION_PART = re.compile(r"(\d*)(\.\d*)?([^\d.]*)")
+_DURATION_PART = r"([0-9]*)(\.[0-9]*)?([^0-9.]*)"
 _UNITS_NS = {
     "ns": 1,
     "us": 10**3,
@@ -97,7 +98,7 @@ def split_quoted(text: str, escape: str) -> list[str]:
     escapes = len(text) - len(text.rstrip(escape))
     if escapes % 2:
         text = text[:-1]  # nothing is left to escape
-    return _QUOTED_WORD[escape].findall(text)
+    return _quoted_word(escape).findall(text)
 
 
 def json_strings(text: str) -> tuple[str, ...] | None:
@@ -166,7 +167,7 @@ def parse_duration_ns(text: str) -> int:
     total = 0
     position = 0
     while position < len(unsigned):
-        found = _DURATION_PART.match(unsigned, position)
+        found = re.compile(_DURATION_PART).match(unsigned, position)
         assert found is not None
         whole, fraction, unit = found.group(1), found.group(2) or "", found.group(3)
         if not whole and len(fraction) < 2:
@@ -189,20 +190,22 @@ def _scaled(whole: str, fraction: str, unit_ns: int) -> int:
 
 
 def suggest(word: str, options: Iterable[str], *, ignore_case: bool = False) -> str:
-    """The option within two edits of ``word``, "" if there is none or ``word`` is itself one."""
+    """The option within two edits of ``word``, "" if there is none or ``word`` is itself one.
+
+    Of equally near ones, that with the same letters: swapped letters are the likeliest slip.
+    """
     wanted = word.lower() if ignore_case else word
-    best, distance = "", 3
-    for option in sorted(options):
+    best = (3, True, "")
+    for option in options:
         candidate = option.lower() if ignore_case else option
         if candidate == wanted:
             return ""
-        if abs(len(candidate) - len(wanted)) < distance:
-            edits = _edits(wanted, candidate)
-            if edits < distance:
-                best, distance = option, edits
-    if ignore_case and best:
-        return best.lower() if word.islower() else best.upper() if word.isupper() else best
-    return best
+        if abs(len(candidate) - len(wanted)) < 3:
+            best = min(best, (_edits(wanted, candidate), sorted(candidate) != sorted(wanted), option))
+    match = best[2]
+    if ignore_case:
+        return match.lower() if word.islower() else match.upper() if word.isupper() else match
+    return match
 
 
 def did_you_mean(word: str, options: Iterable[str], *, ignore_case: bool = False) -> str:

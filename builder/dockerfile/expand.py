@@ -33,11 +33,10 @@ from builder.dockerfile.mounts import Mount, parse_mount
 from builder.dockerfile.words import Usage, expand, expand_heredoc, expand_words, quoted
 from image.errors import DockerfileError
 
-_SIGNAL = re.compile(
+_SIGNAL = (
     r"(?:SIG)?(?:ABRT|ALRM|BUS|CHLD|CLD|CONT|FPE|HUP|ILL|INT|IO|IOT|KILL|PIPE|POLL|PROF|PWR|QUIT|SEGV|STKFLT|STOP|SYS"
     r"|TERM|TRAP|TSTP|TTIN|TTOU|URG|USR1|USR2|VTALRM|WINCH|XCPU|XFSZ|RTMIN(?:\+(?:[1-9]|1[0-5]))?"
-    r"|RTMAX(?:-(?:[1-9]|1[0-4]))?)\Z|[+-]?0*[1-9][0-9]{0,8}\Z",
-    re.IGNORECASE,
+    r"|RTMAX(?:-(?:[1-9]|1[0-4]))?)\Z|[+-]?0*[1-9][0-9]{0,8}\Z"
 )
 
 _FileCopy = TypeVar("_FileCopy", Copy, Add)
@@ -148,7 +147,7 @@ def _volumes(paths: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _signal(text: str) -> str:
-    if not _SIGNAL.match(text):
+    if not re.match(_SIGNAL, text, re.IGNORECASE):
         raise DockerfileError(f"invalid signal: {text}")
     return text
 

@@ -38,15 +38,13 @@ from builder.dockerfile.instructions import (
 )
 from builder.dockerfile.mounts import check_mount_syntax
 from builder.dockerfile.parse import Document, Node, heredoc_operator, parse, syntax_error
-from builder.dockerfile.words import SPACES, quoted
+from builder.dockerfile.words import SPACE, SPACES, quoted
 from image.config import Healthcheck as HealthcheckConfig
 from image.errors import DockerfileError
 from image.span import Span
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*\Z")
 _FORBIDDEN_TRIGGERS = frozenset({"MAINTAINER", "FROM"})
-_ONBUILD = re.compile(rf"[{SPACES}]*onbuild[{SPACES}]*", re.IGNORECASE)
-_WHITE = re.compile(f"[{SPACES}]+")
 _MIN_INTERVAL_NS = 1_000_000
 _BOOLEAN, _TEXT, _REPEATED = FlagKind.BOOLEAN, FlagKind.TEXT, FlagKind.REPEATED
 
@@ -293,7 +291,7 @@ def _volume(request: _Request) -> Volume:
 
 
 def _healthcheck(request: _Request) -> Healthcheck:
-    kind, *words = _WHITE.split(request.rest, 1)
+    kind, *words = re.split(f"{SPACE}+", request.rest, maxsplit=1)
     rest = words[0] if words else ""
     if not kind:
         raise ValueError("HEALTHCHECK requires at least one argument")
@@ -350,8 +348,9 @@ def _onbuild(request: _Request) -> Onbuild:
     _reject_trigger(keyword)
     node = request.node
     trigger = interpret(Node(keyword, words, rest, node.rest, node.span, node.heredocs), request.escape)
+    expression = node.line.lstrip(SPACES)[len(node.keyword) :].lstrip(SPACES)
     bodies = "".join(f"\n{heredoc.content}{heredoc.name}" for heredoc in node.heredocs)
-    return Onbuild(_ONBUILD.sub("", node.line, count=1) + bodies, trigger, **_source(request))
+    return Onbuild(expression + bodies, trigger, **_source(request))
 
 
 def _reject_trigger(keyword: str) -> None:

@@ -33,7 +33,7 @@ _KEYS = {
     "id": "id", "sharing": "sharing", "required": "required", "mode": "mode",
     "uid": "uid", "gid": "gid", "size": "size", "env": "env",
 }  # fmt: skip
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp]?)i?b?\Z", re.IGNORECASE)
+_SIZE = r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)i?b?\Z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +222,7 @@ def _number(key: str, value: str, base: int) -> int:
 
 
 def _size(key: str, value: str) -> int:
-    found = _SIZE.match(value)
+    found = re.match(_SIZE, value, re.IGNORECASE)
     if found is None or len(value) > 32:
         raise ValueError(f"invalid value for {key}: {value}")
     return int(float(found.group(1)) * 1024 ** " kmgtp".index(found.group(2).lower() or " "))

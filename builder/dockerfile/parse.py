@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from builder.dockerfile.arguments import json_strings, split_keyword
-from builder.dockerfile.words import SPACES, shell_words
+from builder.dockerfile.words import SPACE, SPACES, shell_words
 from image.errors import DockerfileError
 from image.span import Span
 
@@ -24,12 +24,11 @@ MAX_LINE = 65535
 MAX_SIZE = 10 * 1024 * 1024
 """Bytes in one Dockerfile."""
 
-_DIRECTIVE = re.compile(rf"#[{SPACES}]*([a-zA-Z][a-zA-Z0-9]*)[{SPACES}]*=[{SPACES}]*(.+?)[{SPACES}]*\Z")
+_DIRECTIVE = re.compile(rf"#{SPACE}*([a-zA-Z][a-zA-Z0-9]*){SPACE}*={SPACE}*(.+?){SPACE}*\Z")
 _DIRECTIVES = frozenset({"check", "escape", "syntax"})
 # A doubled escape character at the end of a line is an escaped escape, not a continuation.
-_CONTINUED = {escape: re.compile(rf"(?:(?<=[^\{escape}])|\A)\{escape}[ \t]*\Z") for escape in "\\`"}
+_CONTINUED = {escape: rf"(?:(?<=[^\{escape}])|\A)\{escape}[ \t]*\Z" for escape in "\\`"}
 _HEREDOC = re.compile(r"(\d*)<<(-?)([^<]+)\Z")
-_LEADING_TABS = re.compile(r"^\t+", re.MULTILINE)
 _UNDECODABLE = re.compile(r"[\udc80-\udcff]")
 _WITH_HEREDOCS = frozenset({"add", "copy", "run"})
 
@@ -47,7 +46,7 @@ class Heredoc:
     @property
     def body(self) -> str:
         """The content as it is meant: without leading tabs if the operator was ``<<-``."""
-        return _LEADING_TABS.sub("", self.content) if self.strip_tabs else self.content
+        return re.sub(r"^\t+", "", self.content, flags=re.MULTILINE) if self.strip_tabs else self.content
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +99,12 @@ def parse(source: bytes, file: str) -> Document:
     return _Parser(_decode(source, file), file).document()
 
 
+def source_lines(source: bytes) -> tuple[str, ...]:
+    """The lines of a Dockerfile that may not parse, for the excerpt of its error."""
+    lines = source.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").split("\n")
+    return tuple(line.removesuffix("\r") for line in lines)
+
+
 def syntax_error(problem: str, span: Span, hint: str | None = None) -> DockerfileError:
     """An error of the text itself, in the words of docker."""
     return DockerfileError(f"dockerfile parse error on line {span.start}: {problem}", span=span, hint=hint)
@@ -149,6 +154,7 @@ class _Parser:
         self.end = len(self.lines) if self.lines[-1] else len(self.lines) - 1
         self.next = 0
         self.escape = "\\"
+        self.continued = re.compile(_CONTINUED[self.escape])
         self.comments: list[str] = []
         self.empty_continuations: list[Span] = []
 
@@ -192,6 +198,7 @@ class _Parser:
             problem = f"invalid escape token '{directive.value}' does not match ` or \\"
             raise syntax_error(problem, directive.span)
         self.escape = directive.value
+        self.continued = re.compile(_CONTINUED[self.escape])
 
     def _node(self) -> Node | None:
         """The instruction that starts at the next line; None if that is a comment or blank."""
@@ -221,7 +228,7 @@ class _Parser:
 
     def _continued(self, line: str, start: int) -> str:
         """``line`` with the lines that continue it; comments and blank lines between are dropped."""
-        pattern = _CONTINUED[self.escape]
+        pattern = self.continued
         found = pattern.search(line)
         blank = False
         parts: list[str] = []

@@ -12,12 +12,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple, NoReturn
 
 from image.errors import DockerfileError
 
 SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 """What the language calls white space: Go's ``unicode.IsSpace``, narrower than ``str.isspace``."""
+
+SPACE = r"[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+"""One of ``SPACES``, as a regular expression."""
 
 MAX_DEPTH = 100
 """How deep ``${a:-${b:-…}}`` may nest. Hostile input would otherwise exhaust the stack."""
@@ -26,10 +30,22 @@ MAX_SIZE = 16 * 1024 * 1024
 """Characters that one word may expand to: ``ENV a=$a$a`` doubles with every line."""
 
 _NAME = re.compile(r"\d+|[@*#?\-$!]|\w+")
-_NOT_SPACES = re.compile(f"[^{SPACES}]+")
-_SPECIAL = {escape: re.compile(rf"['\"$\{escape}]") for escape in "\\`"}
-_PLAIN = {(escape, stop): re.compile(rf"[^'\"$\{escape}{stop}]+") for escape in "\\`" for stop in ("", "}", "/")}
-_IN_QUOTES = {escape: re.compile(rf"[^\"$\{escape}]+") for escape in "\\`"}
+
+
+class _Patterns(NamedTuple):
+    """Runs of ordinary characters, for one escape character."""
+
+    special: re.Pattern[str]
+    in_quotes: re.Pattern[str]
+    plain: Mapping[str, re.Pattern[str]]
+    """By the character that ends the text, "" for none."""
+
+
+@cache
+def _patterns(escape: str) -> _Patterns:
+    """Compiled when first needed: few files use the backtick."""
+    plain = {stop: re.compile(rf"[^'\"$\{escape}{stop}]+") for stop in ("", "}", "/")}
+    return _Patterns(re.compile(rf"['\"$\{escape}]"), re.compile(rf"[^\"$\{escape}]+"), plain)
 
 
 @dataclass(slots=True)
@@ -46,7 +62,7 @@ def expand(word: str, env: Mapping[str, str], escape: str = "\\", usage: Usage |
     An unset variable is empty, and named in ``usage.unset``. ``escape`` is the file's
     escape character. Raises DockerfileError, without a span.
     """
-    if _SPECIAL[escape].search(word) is None:
+    if _patterns(escape).special.search(word) is None:
         return word
     return "".join(piece.text for piece in _pieces(word, _Scan(word, env, escape, usage)))
 
@@ -110,7 +126,7 @@ def _split(pieces: list[_Piece]) -> list[str]:
         if not splits:
             word += text
             continue
-        for part in re.split(f"([{SPACES}]+)", text):
+        for part in re.split(f"({SPACE}+)", text):
             if part and part[0] in SPACES:
                 words.append(word)
                 word = ""
@@ -123,7 +139,19 @@ def _split(pieces: list[_Piece]) -> list[str]:
 class _Scan:
     """One pass over one word. ``pos`` only moves forward."""
 
-    __slots__ = ("depth", "env", "escape", "keep_escapes", "keep_unset", "pos", "quotes", "size", "text", "usage")
+    __slots__ = (
+        "depth",
+        "env",
+        "escape",
+        "keep_escapes",
+        "keep_unset",
+        "patterns",
+        "pos",
+        "quotes",
+        "size",
+        "text",
+        "usage",
+    )
 
     def __init__(
         self,
@@ -139,6 +167,7 @@ class _Scan:
         self.text = text
         self.env = env
         self.escape = escape
+        self.patterns = _patterns(escape)
         self.usage = usage
         self.quotes = quotes
         self.keep_escapes = keep_escapes
@@ -150,7 +179,7 @@ class _Scan:
     def until(self, stop: str) -> list[_Piece]:
         """Everything up to ``stop``, which is consumed; up to the end if it is empty."""
         pieces: list[_Piece] = []
-        plain = _PLAIN[self.escape, stop]
+        plain = self.patterns.plain[stop]
         while self.pos < len(self.text):
             char = self.text[self.pos]
             if char == stop:
@@ -199,7 +228,7 @@ class _Scan:
             elif char == self.escape:
                 out.append(self._escaped_in_quotes())
             else:
-                run = _IN_QUOTES[self.escape].match(self.text, self.pos)
+                run = self.patterns.in_quotes.match(self.text, self.pos)
                 assert run is not None
                 self.pos = run.end()
                 out.append(run.group())
