@@ -1,0 +1,278 @@
+"""The upper directory of an overlay mount to a layer's tar stream.
+
+A commit walks what a build step wrote through here; ``layer_blob`` hashes and compresses the
+stream on the way. The same tree gives the same bytes: names are sorted as bytes, times are
+whole seconds, there are no user names, and the tree's root has no entry of its own.
+
+The tree is hostile, as a container wrote it: it is walked by directory descriptors, and files are
+opened without following links or blocking on what they turned into.
+
+Spec: image-spec "Image Layer Filesystem Changeset"; overlayfs's whiteouts in the kernel's
+Documentation/filesystems/overlayfs.rst.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from image.errors import InvalidInput, StorageError
+from store.directories import OPEN_DIRECTORY, PATH_LIMIT, Descent
+from store.tar import END_OF_ARCHIVE, PADDING, Kind, header
+from store.unpack import OPAQUE_MARKER, OVERLAY_XATTRS, WHITEOUT_PREFIX
+
+_PIECE_SIZE: Final = 1 << 19
+_READ_SIZE: Final = 1 << 20
+_OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_WHITEOUT_DEVICE: Final = os.makedev(0, 0)
+
+_HOST_XATTRS: Final = frozenset({b"security.selinux", b"security.evm", b"system.nfs4_acl"})
+"""Labels that this machine gave, and that mean nothing on the next."""
+
+_LOSSY_XATTRS: Final = (b"overlay.redirect", b"overlay.metacopy")
+"""Overlay keeps part of such a file elsewhere, so that the upper directory alone is not the change."""
+
+_NODE_KINDS: Final = {stat.S_IFCHR: Kind.CHAR_DEVICE, stat.S_IFBLK: Kind.BLOCK_DEVICE, stat.S_IFIFO: Kind.FIFO}
+
+Xattrs = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """``size`` is the content of all files in bytes, each hard-linked file once."""
+
+    entries: int
+    size: int
+
+
+def pack(directory: Path, emit: Callable[[bytes], None], *, clamp_s: int | None, whiteouts: bool = True) -> Packed:
+    """Give ``directory`` as an uncompressed tar to ``emit``, in pieces of about half a MiB.
+
+    Modification times later than ``clamp_s`` (seconds since the epoch) become it. With ``whiteouts``,
+    character devices 0:0 and opaque directories are written as ``.wh.`` entries; without, they are
+    what they are, and the stream is no layer but an archive. Sockets are left out, as by docker.
+
+    Raises InvalidInput for what a layer cannot say: a name that starts with ``.wh.``, a file that
+    overlay stores in part elsewhere. Raises StorageError, naming the path, when a file cannot be
+    read, or changes its size meanwhile.
+    """
+    packer = _Packer(emit, clamp_s, whiteouts=whiteouts)
+    try:
+        with Descent(os.open(directory, OPEN_DIRECTORY)) as descent:
+            return packer.run(descent)
+    except OSError as error:
+        where = os.fsdecode(packer.path) or str(directory)
+        raise StorageError(f"cannot pack {where!r}: {(error.strerror or str(error)).lower()}") from error
+
+
+class _Packer:
+    """The state of one ``pack``. ``path`` is what is being packed, for messages."""
+
+    def __init__(self, emit: Callable[[bytes], None], clamp_s: int | None, *, whiteouts: bool) -> None:
+        self.path = b""
+        self._emit = emit
+        self._pieces: list[bytes] = []
+        self._pieces_size = 0
+        self._clamp_s = clamp_s
+        self._whiteouts = whiteouts
+        self._first_names: dict[tuple[int, int], bytes] = {}  # of files with several links
+        self._entries = 0
+        self._size = 0
+
+    def run(self, descent: Descent) -> Packed:
+        pending = [_sorted_children(descent.fd)]
+        prefixes = [b""]
+        while True:
+            for name, is_file in pending[-1]:
+                self.path = prefixes[-1] + name
+                self._check_name(name)
+                if is_file:
+                    self._file(descent.fd, name)
+                elif self._other(descent, name):
+                    prefixes.append(self.path + b"/")
+                    pending.append(_sorted_children(descent.fd))
+                    break
+            else:
+                pending.pop()
+                prefixes.pop()
+                if not pending:
+                    break
+                descent.up()
+        self._put(END_OF_ARCHIVE)
+        self._flush()
+        return Packed(self._entries, self._size)
+
+    def _check_name(self, name: bytes) -> None:
+        if self._whiteouts and name.startswith(WHITEOUT_PREFIX):
+            raise InvalidInput(
+                f"cannot store {os.fsdecode(self.path)!r} in a layer: names that start with .wh. mean deletion, rename it"
+            )
+        if len(self.path) > PATH_LIMIT:
+            raise InvalidInput(
+                f"cannot store {os.fsdecode(self.path[:80])!r}… in a layer: its path is longer than {PATH_LIMIT} bytes"
+            )
+
+    def _file(self, dir_fd: int, name: bytes) -> None:
+        fd = _open_file(dir_fd, name)
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise self._changed()
+            if status.st_nlink > 1 and self._is_linked(status):
+                return
+            listed = os.listxattr(fd)
+            self._head(Kind.FILE, status, size=status.st_size, xattrs=self._xattrs(fd, listed) if listed else [])
+            self._content(fd, status.st_size)
+        finally:
+            os.close(fd)
+
+    def _content(self, fd: int, size: int) -> None:
+        """The file's content, exactly ``size`` bytes of it; one more is asked for, to see the end."""
+        left = size
+        while True:
+            data = os.read(fd, min(left + 1, _READ_SIZE))
+            if not data:
+                break
+            left -= len(data)
+            if left < 0:
+                raise self._changed()
+            self._put(data)
+            if not left and len(data) < _READ_SIZE:
+                break  # a read that falls short of what was asked has met the end
+        if left:
+            raise self._changed()
+        self._size += size
+        self._put(PADDING[size % 512])
+
+    def _changed(self) -> StorageError:
+        return StorageError(f"cannot pack {os.fsdecode(self.path)!r}: it changed while it was read")
+
+    def _other(self, descent: Descent, name: bytes) -> bool:
+        """Pack what is no file. True when it is a directory, which ``descent`` has then entered."""
+        status = os.stat(name, dir_fd=descent.fd, follow_symlinks=False)
+        kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFDIR:
+            self._directory(descent, name)
+            return True
+        if kind == stat.S_IFSOCK:
+            return False
+        if self._whiteouts and kind == stat.S_IFCHR and status.st_rdev == _WHITEOUT_DEVICE:
+            self._whiteout(self.path.removesuffix(name) + WHITEOUT_PREFIX + name)
+            return False
+        if status.st_nlink > 1 and self._is_linked(status):  # whiteouts share an inode too, hence after them
+            return False
+        path = b"/proc/self/fd/%d/%b" % (descent.fd, name)
+        xattrs = self._xattrs(path, os.listxattr(path, follow_symlinks=False))
+        if kind == stat.S_IFLNK:
+            self._head(Kind.SYMLINK, status, link=os.readlink(name, dir_fd=descent.fd), xattrs=xattrs)
+        elif kind in _NODE_KINDS:
+            device = (os.major(status.st_rdev), os.minor(status.st_rdev))
+            self._head(_NODE_KINDS[kind], status, device=device, xattrs=xattrs)
+        else:
+            raise self._changed()
+        return False
+
+    def _directory(self, descent: Descent, name: bytes) -> None:
+        descent.down(name)
+        listed = os.listxattr(descent.fd)
+        xattrs = self._xattrs(descent.fd, listed) if listed else []
+        self._head(Kind.DIRECTORY, os.fstat(descent.fd), slash=b"/", xattrs=xattrs)
+        if self._whiteouts and listed and _is_opaque(descent.fd, listed):
+            self._whiteout(self.path + b"/" + OPAQUE_MARKER)
+
+    def _is_linked(self, status: os.stat_result) -> bool:
+        """Write a link to the file's first name; False for the first one."""
+        first = self._first_names.setdefault((status.st_dev, status.st_ino), self.path)
+        if first is self.path:
+            return False
+        self._head(Kind.HARD_LINK, status, link=first)
+        return True
+
+    def _head(
+        self,
+        kind: Kind,
+        status: os.stat_result,
+        *,
+        size: int = 0,
+        link: bytes = b"",
+        device: tuple[int, int] = (0, 0),
+        slash: bytes = b"",
+        xattrs: Xattrs | tuple[()] = (),
+    ) -> None:
+        mtime_s = status.st_mtime_ns // 1_000_000_000
+        if self._clamp_s is not None and mtime_s > self._clamp_s:
+            mtime_s = self._clamp_s
+        self._entries += 1
+        self._put(
+            header(
+                self.path + slash,
+                kind,
+                mode=0o777 if kind is Kind.SYMLINK else status.st_mode,
+                uid=status.st_uid,
+                gid=status.st_gid,
+                size=size,
+                mtime_s=mtime_s,
+                link=link,
+                device=device,
+                xattrs=xattrs,
+            )
+        )
+
+    def _whiteout(self, path: bytes) -> None:
+        """Time and owner of a whiteout say when and by whom it was deleted: nothing that belongs in an image."""
+        self._entries += 1
+        self._put(header(path, Kind.FILE, mode=0o600))
+
+    def _xattrs(self, where: int | bytes, listed: list[str]) -> Xattrs:
+        """The attributes that belong in a layer, sorted."""
+        found: Xattrs = []
+        for name in sorted(os.fsencode(name) for name in listed):
+            if name.startswith(OVERLAY_XATTRS):
+                if self._whiteouts and name.endswith(_LOSSY_XATTRS):
+                    raise InvalidInput(
+                        f"cannot store {os.fsdecode(self.path)!r} in a layer: it has overlay attribute {name.decode()}, "
+                        "mount with redirect_dir=off,metacopy=off"
+                    )
+            elif name not in _HOST_XATTRS:
+                value = (
+                    os.getxattr(where, name)
+                    if isinstance(where, int)
+                    else os.getxattr(where, name, follow_symlinks=False)
+                )
+                found.append((name, value))
+        return found
+
+    def _put(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self._pieces_size += len(data)
+        if self._pieces_size >= _PIECE_SIZE:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._emit(b"".join(self._pieces))
+        self._pieces.clear()
+        self._pieces_size = 0
+
+
+def _sorted_children(fd: int) -> Iterator[tuple[bytes, bool]]:
+    """Names in ``fd`` and whether each is a regular file, which comes free with the listing."""
+    with os.scandir(fd) as listing:
+        children = sorted((os.fsencode(child.name), child.is_file(follow_symlinks=False)) for child in listing)
+    return iter(children)
+
+
+def _open_file(dir_fd: int, name: bytes) -> int:
+    try:
+        return os.open(name, _OPEN_FILE | os.O_NOATIME, dir_fd=dir_fd)
+    except PermissionError:  # O_NOATIME is for the owner, or root over a mapped owner
+        return os.open(name, _OPEN_FILE, dir_fd=dir_fd)
+
+
+def _is_opaque(fd: int, listed: list[str]) -> bool:
+    return any(
+        name in listed and os.getxattr(fd, name) == b"y" for name in ("trusted.overlay.opaque", "user.overlay.opaque")
+    )

@@ -1,0 +1,251 @@
+"""Layer blobs to directories and back, each in one pass and with one extra thread.
+
+    unpack_blob   blob ─ digest ─ inflate ─ diff_id ─╮ thread
+                                                     ╰─ unpack            caller
+    pack_blob     tree ─ pack ─╮                                         caller
+                               ╰─ diff_id ─ compress ─ digest ─ write     thread
+
+Hashing and compressing let go of the interpreter lock, so both sides run at once. What is
+between them is a few pieces of at most about a MiB each, whatever the layer's size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Queue
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Final
+
+from image.descriptor import Descriptor
+from image.digest import DiffID, Digest
+from image.errors import DigestMismatch, InvalidArchive, SizeMismatch, VerificationError
+from image.media_types import Compression
+from store.compression import compressor, decompressor
+from store.diff import Packed, pack
+from store.unpack import Unpacked, Whiteouts, unpack
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+_READ_SIZE: Final = 1 << 18
+_QUEUE_SIZE: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBlob:
+    """A layer as it was written. ``size`` is the blob's, ``unpacked_size`` its files' content, in bytes."""
+
+    diff_id: DiffID
+    digest: Digest
+    size: int
+    entries: int
+    unpacked_size: int
+
+
+def unpack_blob(
+    read: Callable[[int], bytes],
+    descriptor: Descriptor,
+    compression: Compression,
+    target: Path,
+    *,
+    whiteouts: Whiteouts = "overlay",
+) -> tuple[DiffID, Unpacked]:
+    """Verify, inflate and unpack one layer blob into ``target``, which should be empty.
+
+    ``read(n)`` gives up to n bytes of the blob, ``b""`` at its end, and is called in another thread;
+    never for more than ``descriptor.size`` and one byte. Content is unpacked before it is
+    known to be right, so ``target`` is to be discarded when this raises. The caller compares the
+    DiffID with the image's config.
+
+    Raises DigestMismatch or SizeMismatch for a blob that is not ``descriptor``'s, even if that also
+    made it unreadable; else as ``unpack``, InvalidArchive for a damaged compressed stream, and
+    what ``read`` raises.
+    """
+    inflow = _Inflow(read, descriptor, compression)
+    inflow.start()
+    try:
+        unpacked = unpack(inflow.read, target, whiteouts=whiteouts)
+        inflow.finish()
+    except InvalidArchive as error:
+        try:
+            inflow.finish()
+        except VerificationError as cause:
+            raise cause from error
+        except InvalidArchive:
+            pass
+        raise
+    finally:
+        inflow.stop()
+    return inflow.diff_id(), unpacked
+
+
+def pack_blob(
+    directory: Path,
+    write: Callable[[bytes], None],
+    compression: Compression,
+    *,
+    level: int | None = None,
+    clamp_s: int | None = None,
+) -> PackedBlob:
+    """Pack the upper directory ``directory`` and ``write`` the compressed blob, piece by piece.
+
+    ``write`` is called in another thread. The same tree, compression, level and clamp give the
+    same digest. See ``pack`` for ``clamp_s`` and errors, ``compressor`` for ``level``; what ``write``
+    raises is raised here.
+    """
+    outflow = _Outflow(write, compression, level)
+    outflow.start()
+    try:
+        packed = pack(directory, outflow.put, clamp_s=clamp_s)
+    except BaseException:
+        outflow.abandon()
+        raise
+    return outflow.finish(packed)
+
+
+class _Inflow(Thread):
+    """Reads, hashes and inflates a blob; the caller reads the content."""
+
+    def __init__(self, read: Callable[[int], bytes], descriptor: Descriptor, compression: Compression) -> None:
+        super().__init__(name="layer-inflate", daemon=True)
+        self._read_blob = read
+        self._expected = descriptor
+        self._decompressor = decompressor(compression)
+        self._blob_hash = descriptor.digest.hasher()
+        same = compression == "uncompressed" and descriptor.digest.algorithm == "sha256"
+        self._diff_hash = self._blob_hash if same else hashlib.sha256()
+        self._pieces: Queue[bytes | BaseException] = Queue(_QUEUE_SIZE)
+        self._stopped = Event()
+        self._ended = False
+
+    def read(self, _size: int) -> bytes:
+        """The next piece, ``b""`` at the end. Raises what stopped the other side."""
+        if self._ended:
+            return b""
+        piece = self._pieces.get()
+        if isinstance(piece, BaseException):
+            self._ended = True
+            raise piece
+        self._ended = not piece
+        return piece
+
+    def finish(self) -> None:
+        """Let the blob be read and verified to its end: bytes may follow the archive's."""
+        while self.read(0):
+            pass
+
+    def stop(self) -> None:
+        self._stopped.set()
+        while self.is_alive():
+            while not self._pieces.empty():
+                self._pieces.get()
+            self.join(0.01)
+
+    def diff_id(self) -> DiffID:
+        return DiffID.from_hash(self._diff_hash)
+
+    def run(self) -> None:
+        try:
+            self._inflate()
+        except BaseException as error:
+            self._pieces.put(error)
+        else:
+            self._pieces.put(b"")
+
+    def _inflate(self) -> None:
+        blob = self._blob()
+        try:
+            for data in blob:
+                for piece in self._decompressor.decompress(data):
+                    if self._stopped.is_set():
+                        return
+                    if self._diff_hash is not self._blob_hash:
+                        self._diff_hash.update(piece)
+                    self._pieces.put(piece)
+            self._decompressor.close()
+        except InvalidArchive:
+            for _ in blob:  # wrong bytes are a better reason than what they look like
+                pass
+            raise
+
+    def _blob(self) -> Iterator[bytes]:
+        """The blob's bytes, at most one more than it should have; raises at their end if they are wrong."""
+        expected, size = self._expected, 0
+        while not self._stopped.is_set() and (data := self._read_blob(min(_READ_SIZE, expected.size - size + 1))):
+            size += len(data)
+            if size > expected.size:
+                raise SizeMismatch(expected.size, size, what="layer blob")
+            self._blob_hash.update(data)
+            yield data
+        if self._stopped.is_set():
+            return
+        if size != expected.size:
+            raise SizeMismatch(expected.size, size, what="layer blob")
+        actual = Digest.from_hash(self._blob_hash)
+        if actual != expected.digest:
+            raise DigestMismatch(expected.digest, actual, what="layer blob")
+
+
+class _Outflow(Thread):
+    """Hashes, compresses and writes what the caller packs."""
+
+    def __init__(self, write: Callable[[bytes], None], compression: Compression, level: int | None) -> None:
+        super().__init__(name="layer-compress", daemon=True)
+        self._write = write
+        self._compressor = compressor(compression, level)
+        self._diff_hash = hashlib.sha256()
+        self._blob_hash: _Hash = self._diff_hash if compression == "uncompressed" else hashlib.sha256()
+        self._size = 0
+        self._pieces: Queue[bytes | None] = Queue(_QUEUE_SIZE)
+        self._failure: BaseException | None = None
+
+    def put(self, piece: bytes) -> None:
+        if self._failure is not None:
+            raise self._failure
+        self._pieces.put(piece)
+
+    def finish(self, packed: Packed) -> PackedBlob:
+        self._pieces.put(None)
+        self.join()
+        if self._failure is not None:
+            raise self._failure
+        diff_id, digest = DiffID.from_hash(self._diff_hash), Digest.from_hash(self._blob_hash)
+        return PackedBlob(diff_id, digest, self._size, packed.entries, packed.size)
+
+    def abandon(self) -> None:
+        """End the thread without ending the blob."""
+        self._failure = self._failure or RuntimeError("abandoned")
+        self._pieces.put(None)
+        self.join()
+
+    def run(self) -> None:
+        while (piece := self._pieces.get()) is not None:
+            if self._failure is None:
+                self._guarded(self._compress, piece)
+        if self._failure is None:
+            self._guarded(self._flush)
+
+    def _guarded(self, work: Callable[..., None], *arguments: bytes) -> None:
+        """Work until the first failure, which ``put`` and ``finish`` raise; then only make room."""
+        try:
+            work(*arguments)
+        except BaseException as error:
+            self._failure = error
+
+    def _compress(self, piece: bytes) -> None:
+        self._diff_hash.update(piece)
+        self._store(self._compressor.compress(piece))
+
+    def _flush(self) -> None:
+        self._store(self._compressor.flush())
+
+    def _store(self, data: bytes) -> None:
+        if not data:
+            return
+        if self._blob_hash is not self._diff_hash:
+            self._blob_hash.update(data)
+        self._size += len(data)
+        self._write(data)
