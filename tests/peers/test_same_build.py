@@ -61,15 +61,3 @@ def test_same_example_as_docker(name: str, docker: Docker, tierce_with_busybox: 
     theirs = built_by_docker(docker, EXAMPLES / name, tmp_path / "theirs.tar")
     ours = built_by_tierce(tierce_with_busybox, EXAMPLES / name, tmp_path / "ours.tar")
     assert differences(theirs, ours) == []
-
-
-def test_same_inputs_give_the_same_digest_on_two_stores(busybox_archive: Path, tmp_path: Path) -> None:
-    def built(name: str) -> str:
-        tierce = Tierce(tmp_path / name, {"SOURCE_DATE_EPOCH": "1700000000"})
-        tierce("load", "--input", busybox_archive)
-        tierce("build", "--quiet", "--network=host", "--tag", "site", EXAMPLES / "site")
-        return tierce("images", "--no-trunc", "--format", "{{.ID}} {{.Digest}}", "site").stdout
-
-    first = built("first")
-    assert "sha256:" in first
-    assert first == built("second")
