@@ -18,6 +18,7 @@ from runner.runtime.spec import (
     Capabilities,
     Device,
     DeviceRule,
+    DockerSeccomp,
     IdMapping,
     Mount,
     NamedUser,
@@ -285,7 +286,7 @@ def _encode_spec(spec: Spec) -> dict[str, Any]:
             "cgroupsPath": spec.cgroups_path,
             "namespaces": [_present({"type": entry.type, "path": entry.path}) for entry in spec.namespaces],
             "devices": [_encode_device(device) for device in spec.devices],
-            "seccomp": _encode_seccomp(spec.seccomp) if spec.seccomp else None,
+            "seccomp": _encode_seccomp(spec),
             "rootfsPropagation": spec.rootfs_propagation,
             "maskedPaths": list(spec.masked_paths),
             "readonlyPaths": list(spec.readonly_paths),
@@ -365,7 +366,14 @@ def _encode_resources(resources: Resources) -> dict[str, Any]:
     })  # fmt: skip
 
 
-def _encode_seccomp(seccomp: Seccomp) -> dict[str, Any]:
+def _encode_seccomp(spec: Spec) -> dict[str, Any] | None:
+    seccomp = spec.seccomp
+    if isinstance(seccomp, DockerSeccomp):
+        from runner.runtime.seccomp import docker_rules
+
+        seccomp = docker_rules(spec.process.capabilities.bounding)
+    if seccomp is None:
+        return None
     return _present({
         "defaultAction": seccomp.default_action,
         "defaultErrnoRet": seccomp.default_errno,

@@ -84,6 +84,11 @@ def docker_profile() -> dict[str, Any]:
     return profile
 
 
+def docker_rules(capabilities: Iterable[str], machine: str | None = None) -> Seccomp:
+    """Docker's profile for these capabilities on this machine, or another."""
+    return resolve_profile(docker_profile(), capabilities, machine or posix.uname().machine)
+
+
 def resolve_profile(profile: Mapping[str, Any], capabilities: Iterable[str], machine: str) -> Seccomp:
     """The rules of a docker profile that hold for these capabilities on this machine.
 

@@ -172,6 +172,11 @@ class Seccomp:
 
 
 @dataclass(frozen=True, slots=True)
+class DockerSeccomp:
+    """Docker's default profile, as it is for the container's own capabilities."""
+
+
+@dataclass(frozen=True, slots=True)
 class IdMapping:
     """``size`` ids from ``container_id`` inside are those from ``host_id`` outside."""
 
@@ -197,7 +202,7 @@ class Spec:
     masked_paths: tuple[str, ...] = ()
     readonly_paths: tuple[str, ...] = ()
     sysctl: StringMap = field(default_factory=no_annotations, hash=False)
-    seccomp: Seccomp | None = None
+    seccomp: Seccomp | DockerSeccomp | None = None
     resources: Resources = Resources()
     cgroups_path: str = ""
     rootfs_propagation: str = ""

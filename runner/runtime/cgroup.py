@@ -1,0 +1,250 @@
+"""Control groups of one container: made before it runs, removed after.
+
+A group is made only in hierarchies that have something to do: the device list always, the
+others when a limit was asked for, because moving a process into a v1 group can take ten
+milliseconds each. What docker would do by default and cannot be done here is a warning;
+what the user asked for is an error.
+
+Spec: runtime-spec 1.2, "Control groups"; kernel ``admin-guide/cgroup-v1`` and ``cgroup-v2``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from image.errors import InvalidInput, NotPermitted
+from runner.runtime.privileges import Cgroups
+from runner.runtime.spec import DeviceRule, Resources
+
+PARENT = "tierce"
+_REMOVE_ATTEMPTS = 100
+_REMOVE_PAUSE_S = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One value to write: into ``file`` of the container's group of ``controller`` ("" is v2)."""
+
+    controller: str
+    file: str
+    value: str
+    asked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ControlGroups:
+    """The directories of one container, made. ``warnings`` say what defaults could not be had."""
+
+    paths: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+    def attach(self, pid: int) -> None:
+        """Move a process into every group. Raises NotPermitted."""
+        for path in self.paths:
+            _write(f"{path}/cgroup.procs", str(pid))
+
+    def remove(self) -> None:
+        """Kill what is left in the groups and remove them. Idempotent."""
+        for path in self.paths:
+            _remove(path)
+
+
+def settings(resources: Resources, cgroups: Cgroups) -> tuple[Setting, ...]:
+    """What to write for these limits on this layout. Pure."""
+    if cgroups.layout == "v2":
+        return tuple(_v2_settings(resources))
+    return tuple(_v1_settings(resources))
+
+
+def _v1_settings(resources: Resources) -> Iterator[Setting]:
+    for rule in resources.devices:
+        yield Setting("devices", "devices.allow" if rule.allow else "devices.deny", _device_line(rule), asked=False)
+    numbers = (
+        ("memory", "memory.limit_in_bytes", resources.memory_limit),
+        ("memory", "memory.soft_limit_in_bytes", resources.memory_reservation),
+        ("memory", "memory.memsw.limit_in_bytes", resources.memory_swap),
+        ("cpu", "cpu.shares", resources.cpu_shares),
+        ("cpu", "cpu.cfs_period_us", resources.cpu_period_us),
+        ("cpu", "cpu.cfs_quota_us", resources.cpu_quota_us),
+    )
+    for controller, file, value in numbers:
+        if value is not None and not (value == 0 and controller == "cpu"):
+            # swap accounting is a boot option of v1: docker only warns, since the user rarely asks for it
+            yield Setting(controller, file, str(value), asked="memsw" not in file)
+    if resources.cpuset_cpus:
+        yield Setting("cpuset", "cpuset.cpus", resources.cpuset_cpus, asked=True)
+    if resources.cpuset_mems:
+        yield Setting("cpuset", "cpuset.mems", resources.cpuset_mems, asked=True)
+    if resources.pids_limit is not None:
+        yield Setting("pids", "pids.max", _limit(resources.pids_limit), asked=True)
+
+
+def _v2_settings(resources: Resources) -> Iterator[Setting]:
+    memory, swap = resources.memory_limit, resources.memory_swap
+    if memory is not None:
+        yield Setting("", "memory.max", _limit(memory), asked=True)
+    if swap is not None and memory is not None:
+        only_swap = swap - memory if swap > 0 else -1
+        yield Setting("", "memory.swap.max", "0" if only_swap == 0 else _limit(only_swap), asked=False)
+    if resources.memory_reservation is not None:
+        yield Setting("", "memory.low", str(resources.memory_reservation), asked=True)
+    if resources.cpu_shares:
+        yield Setting("", "cpu.weight", str(weight(resources.cpu_shares)), asked=True)
+    if resources.cpu_quota_us:
+        quota = str(resources.cpu_quota_us) if resources.cpu_quota_us > 0 else "max"
+        yield Setting("", "cpu.max", f"{quota} {resources.cpu_period_us or 100_000}", asked=True)
+    if resources.cpuset_cpus:
+        yield Setting("", "cpuset.cpus", resources.cpuset_cpus, asked=True)
+    if resources.cpuset_mems:
+        yield Setting("", "cpuset.mems", resources.cpuset_mems, asked=True)
+    if resources.pids_limit is not None:
+        yield Setting("", "pids.max", _limit(resources.pids_limit), asked=True)
+
+
+def weight(shares: int) -> int:
+    """cgroup v1 cpu.shares (2 to 262144) as v2 cpu.weight (1 to 10000), as runc 1.3 converts."""
+    from math import ceil, log2
+
+    if shares <= 2:
+        return 1
+    if shares >= 262144:
+        return 10000
+    log = log2(shares)
+    return ceil(10 ** ((log * log + 125 * log) / 612 - 7 / 34))
+
+
+def _limit(value: int) -> str:
+    return str(value) if value > 0 else "max"
+
+
+def _device_line(rule: DeviceRule) -> str:
+    if rule.type == "a":
+        return "a"
+    major = "*" if rule.major is None or rule.major < 0 else str(rule.major)
+    minor = "*" if rule.minor is None or rule.minor < 0 else str(rule.minor)
+    return f"{rule.type} {major}:{minor} {rule.access}"
+
+
+def create(cgroups: Cgroups, container_id: str, resources: Resources, path: str = "") -> ControlGroups:
+    """Make the container's groups with their limits; nothing is left when this raises.
+
+    ``path`` is where a bundle wants them, relative to the root of each hierarchy.
+    """
+    place = (path or f"{PARENT}/{container_id}").strip("/")
+    if ":" in place or ".." in place.split("/"):
+        raise InvalidInput(f"cgroups path {path!r} is not supported: give a plain path (cgroupfs, not systemd)")
+    made: list[str] = []
+    warnings: list[str] = []
+    try:
+        for setting in settings(resources, cgroups):
+            mount = cgroups.v1.get(setting.controller) if setting.controller else cgroups.v2
+            group = f"{mount}/{place}"
+            try:
+                if mount is None:
+                    raise NotPermitted(f"no cgroup controller {setting.controller}")
+                if group not in made:
+                    _make(str(mount), place, setting.controller)
+                    made.append(group)
+                _write(f"{group}/{setting.file}", setting.value)
+            except NotPermitted as error:
+                if setting.asked:
+                    raise NotPermitted(f"cannot set {setting.file} to {setting.value}: {error}") from error
+                warning = f"{setting.controller or 'cgroup'} limits of the container are not applied: {error}"
+                if not any(known.startswith(warning.split(":", maxsplit=1)[0]) for known in warnings):
+                    warnings.append(warning)
+    except NotPermitted:
+        ControlGroups(tuple(made)).remove()
+        raise
+    return ControlGroups(tuple(made), tuple(warnings))
+
+
+def _make(mount: str, place: str, controller: str) -> None:
+    """The group and those above it; tried again when another container removes the parent meanwhile."""
+    group = f"{mount}/{place}"
+    for attempt in (1, 2, 3):
+        try:
+            os.makedirs(group, exist_ok=True)
+            break
+        except FileNotFoundError:
+            if attempt == 3:
+                raise NotPermitted(f"{group} disappears while it is made") from None
+        except OSError as error:
+            raise NotPermitted(f"cannot make {group}: {os.strerror(error.errno or 0).lower()}") from error
+    if controller == "cpuset":
+        _inherit_cpuset(mount, place)
+    elif not controller:
+        _enable_controllers(mount, place)
+
+
+def _inherit_cpuset(mount: str, place: str) -> None:
+    """A new v1 cpuset is empty and takes no process until it has cpus and memory nodes."""
+    above = mount
+    for name in place.split("/"):
+        group = f"{above}/{name}"
+        for file in ("cpuset.cpus", "cpuset.mems"):
+            with open(f"{group}/{file}") as own, open(f"{above}/{file}") as parent:
+                if not own.read().strip():
+                    _write(f"{group}/{file}", parent.read().strip())
+        above = group
+
+
+def _enable_controllers(mount: str, place: str) -> None:
+    """v2 gives a group only the controllers that each group above it passes on."""
+    above = mount
+    for name in place.split("/"):
+        with open(f"{above}/cgroup.controllers") as file:
+            wanted = [word for word in file.read().split() if word in ("memory", "pids", "cpu", "cpuset")]
+        for word in wanted:
+            with suppress(NotPermitted):
+                _write(f"{above}/cgroup.subtree_control", f"+{word}")
+        above = f"{above}/{name}"
+
+
+def _write(path: str, value: str) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise NotPermitted(f"cannot write {path}: {os.strerror(error.errno or 0).lower()}") from error
+
+
+def leftovers(cgroups: Cgroups, container_id: str) -> ControlGroups:
+    """The groups that a killed launcher may have left for this container."""
+    mounts = dict.fromkeys([*cgroups.v1.values(), *([cgroups.v2] if cgroups.v2 else [])])
+    paths = (f"{mount}/{PARENT}/{container_id}" for mount in mounts)
+    return ControlGroups(tuple(path for path in paths if os.path.isdir(path)))
+
+
+def _remove(path: str) -> None:
+    """rmdir, patiently: a group is busy until the kernel has buried its last process."""
+    for _ in range(_REMOVE_ATTEMPTS):
+        try:
+            os.rmdir(path)
+        except FileNotFoundError:
+            break
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                break
+            _kill_all(path)
+            time.sleep(_REMOVE_PAUSE_S)
+        else:
+            break
+    if os.path.basename(os.path.dirname(path)) == PARENT:
+        with suppress(OSError):  # other containers are in it, or a bundle chose another place
+            os.rmdir(os.path.dirname(path))
+
+
+def _kill_all(path: str) -> None:
+    with suppress(OSError), open(f"{path}/cgroup.procs") as file:
+        for line in file:
+            with suppress(ProcessLookupError):
+                os.kill(int(line), signal.SIGKILL)

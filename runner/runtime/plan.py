@@ -1,0 +1,323 @@
+"""Spec → operations: what will be done to start a container, decided without doing it.
+
+Pure. The order is runc's (keyring, network, mounts, pivot_root, console, host name, sysctl,
+read-only and masked paths, then the process's own limits, user, filter and capabilities),
+except that masks and read-only paths come before pivot_root: they are resolved inside the
+root by openat2 and attached by descriptor, which is as safe there and keeps the host's
+tree out of every later step.
+
+Spec: runtime-spec 1.2, "Lifecycle"; runc ``libcontainer/standard_init_linux.go``.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from image.errors import InvalidSpec
+from runner.runtime import capabilities, operations
+from runner.runtime.mount_options import MountOptions, parse_options
+from runner.runtime.operations import Operation
+from runner.runtime.privileges import Privileges
+from runner.runtime.spec import Device, DockerSeccomp, Mount, NamedUser, Spec
+from store import kernel
+
+if TYPE_CHECKING:
+    from store.layers import OverlayMount
+
+_CLONE_FLAGS: Final = {
+    "pid": kernel.CLONE_NEWPID,
+    "network": kernel.CLONE_NEWNET,
+    "mount": kernel.CLONE_NEWNS,
+    "ipc": kernel.CLONE_NEWIPC,
+    "uts": kernel.CLONE_NEWUTS,
+    "user": kernel.CLONE_NEWUSER,
+}
+_CGROUP: Final = "cgroup"
+
+_STANDARD_DEVICES: Final = (
+    Device("/dev/null", "c", 1, 3),
+    Device("/dev/zero", "c", 1, 5),
+    Device("/dev/full", "c", 1, 7),
+    Device("/dev/random", "c", 1, 8),
+    Device("/dev/urandom", "c", 1, 9),
+    Device("/dev/tty", "c", 5, 0),
+)
+_STANDARD_LINKS: Final = (
+    ("/proc/self/fd", "/dev/fd"),
+    ("/proc/self/fd/0", "/dev/stdin"),
+    ("/proc/self/fd/1", "/dev/stdout"),
+    ("/proc/self/fd/2", "/dev/stderr"),
+    ("pts/ptmx", "/dev/ptmx"),
+)
+_KINDS: Final = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+
+_RLIMITS: Final = {
+    f"RLIMIT_{name}": number
+    for number, name in enumerate(
+        ("CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS", "LOCKS", "SIGPENDING",
+         "MSGQUEUE", "NICE", "RTPRIO", "RTTIME")
+    )
+}  # fmt: skip
+_OPTIONAL_SYSCTLS: Final = frozenset({"net.ipv4.ping_group_range", "net.ipv4.ip_unprivileged_port_start"})
+"""Docker's own: a kernel without them must still run containers."""
+
+_SYSCTL_NAMESPACES: Final = (
+    ("net.", "network"),
+    ("fs.mqueue.", "ipc"),
+    ("kernel.msg", "ipc"),
+    ("kernel.sem", "ipc"),
+    ("kernel.shm", "ipc"),
+    ("kernel.domainname", "uts"),
+)
+_DEFAULT_UMASK: Final = 0o022
+
+
+def plan(
+    spec: Spec,
+    rootfs: OverlayMount | Path,
+    privileges: Privileges,
+    *,
+    container_id: str = "container",
+    network: Sequence[bytes] = (),
+) -> tuple[Operation, ...]:
+    """Every step in order; what comes before ``clone`` is done outside the new namespaces.
+
+    ``network`` are rtnetlink requests for inside the container's network namespace. With
+    ``spec.uid_mappings`` the steps are those that a user namespace allows.
+
+    Raises InvalidSpec for what cannot be done.
+    """
+    _check(spec)
+    return tuple(_steps(spec, rootfs, privileges, container_id, tuple(network)))
+
+
+def _check(spec: Spec) -> None:
+    if not spec.process.args:
+        raise InvalidSpec("process.args", "no command specified")
+    if spec.namespace("mount") is None or (spec.namespace("mount") or spec.namespaces[0]).path:
+        raise InvalidSpec("linux.namespaces", "a container needs a new mount namespace")
+    for name in spec.sysctl:
+        wanted = next((kind for prefix, kind in _SYSCTL_NAMESPACES if name.startswith(prefix)), None)
+        if wanted is None or spec.namespace(wanted) is None:
+            raise InvalidSpec(f"linux.sysctl.{name}", "does not belong to a namespace of the container")
+
+
+def _steps(
+    spec: Spec, rootfs: OverlayMount | Path, privileges: Privileges, container_id: str, network: tuple[bytes, ...]
+) -> Iterator[Operation]:
+    yield from _namespaces(spec)
+    yield operations.join_keyring(f"_ses.{container_id}")
+    shared = spec.rootfs_propagation.endswith(("shared", "slave"))
+    yield operations.isolate_mounts(kernel.MS_SLAVE if shared else kernel.MS_PRIVATE)
+    for slot, mount in enumerate(mount for mount in spec.mounts if _is_bind(mount)):
+        yield operations.open_source(slot, mount.source, recursive=parse_options(mount.options).recursive)
+    yield _root(spec, rootfs)
+    yield from _mounts(spec, privileges)
+    yield from _devices(spec, privileges)
+    if spec.process.terminal:
+        yield operations.make_console(*(spec.process.console_size or (0, 0)))
+    if not _has_cgroup_mount(spec):
+        yield from _meet_parent(spec)
+    if network:
+        yield operations.configure_network(network)
+    yield from _names_and_sysctls(spec)
+    yield from _restrictions(spec)
+    yield operations.pivot_root()
+    yield from _process(spec, privileges)
+
+
+def _namespaces(spec: Spec) -> Iterator[Operation]:
+    for entry in spec.namespaces:
+        if entry.path:
+            yield operations.join_namespace(entry.path, {**_CLONE_FLAGS, _CGROUP: kernel.CLONE_NEWCGROUP}[entry.type])
+    flags = 0
+    for entry in spec.namespaces:
+        if not entry.path:
+            flags |= _CLONE_FLAGS.get(entry.type, 0)  # the cgroup namespace comes once we are in our group
+    if spec.uid_mappings:
+        flags |= kernel.CLONE_NEWUSER
+    yield operations.clone(flags)
+
+
+def _root(spec: Spec, rootfs: OverlayMount | Path) -> Operation:
+    if isinstance(rootfs, Path):
+        return operations.bind_root(str(rootfs.absolute()))
+    options = rootfs.options + (b",userxattr" if spec.uid_mappings else b"")
+    return operations.mount_overlay(str(rootfs.base), options, rootfs.merged)
+
+
+# --- mounts and devices -----------------------------------------------------------------
+
+
+def _is_bind(mount: Mount) -> bool:
+    return mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options
+
+
+def _has_cgroup_mount(spec: Spec) -> bool:
+    return any(mount.type == _CGROUP and not _is_bind(mount) for mount in spec.mounts)
+
+
+def _meet_parent(spec: Spec) -> Iterator[Operation]:
+    """Once the parent has put us in our control group, it becomes the root of a namespace."""
+    yield operations.await_parent()
+    entry = spec.namespace(_CGROUP)
+    if entry is not None and not entry.path:
+        yield operations.unshare_cgroup()
+
+
+def _mounts(spec: Spec, privileges: Privileges) -> Iterator[Operation]:
+    met = False
+    slots = count()
+    for mount in spec.mounts:
+        options = parse_options(mount.options)
+        if _is_bind(mount):
+            yield _attach(next(slots), mount, options)
+        elif mount.type == _CGROUP:
+            if not met:
+                yield from _meet_parent(spec)
+                met = True
+            yield from _cgroup_mounts(mount, options, privileges)
+        else:
+            yield from _filesystem(spec, mount, options)
+
+
+def _attach(slot: int, mount: Mount, options: MountOptions) -> Operation:
+    if options.data:
+        raise InvalidSpec("mounts", f"bind mount on {mount.destination}: unknown option {options.data[0]!r}")
+    return operations.attach_source(
+        slot,
+        mount.source,
+        mount.destination,
+        attributes=options.attributes,
+        recursive=options.recursive_attributes,
+        propagation=options.propagation,
+    )
+
+
+def _filesystem(spec: Spec, mount: Mount, options: MountOptions) -> Iterator[Operation]:
+    if not mount.type:
+        raise InvalidSpec("mounts", f"mount on {mount.destination} has neither a type nor a bind option")
+    if "tmpcopyup" in options.data:
+        raise InvalidSpec("mounts", f"mount on {mount.destination}: tmpcopyup is not supported by this runtime")
+    data = options.data
+    if mount.type == "devpts" and spec.gid_mappings and not _maps(spec, 5):
+        data = tuple(word for word in data if word != "gid=5")
+    follow = mount.type not in ("proc", "sysfs")
+    yield operations.mount_filesystem(
+        mount.type, mount.source or mount.type, mount.destination, options.flags, ",".join(data), follow=follow
+    )
+
+
+def _maps(spec: Spec, gid: int) -> bool:
+    return any(entry.container_id <= gid < entry.container_id + entry.size for entry in spec.gid_mappings)
+
+
+def _cgroup_mounts(mount: Mount, options: MountOptions, privileges: Privileges) -> Iterator[Operation]:
+    """One tree for v2; for v1 a directory with each controller, as programs expect it."""
+    groups = privileges.cgroups
+    if groups.layout == "v2":
+        yield operations.mount_filesystem("cgroup2", _CGROUP, mount.destination, options.flags)
+    elif groups.layout in ("v1", "hybrid"):
+        writable = options.flags & ~kernel.MS_RDONLY
+        yield operations.mount_filesystem("tmpfs", "tmpfs", mount.destination, writable, "mode=755,size=64k")
+        together: dict[str, list[str]] = {}
+        for controller, place in groups.v1.items():
+            together.setdefault(place, []).append(controller)
+        for controllers in together.values():
+            target = f"{mount.destination}/{','.join(controllers)}"
+            yield operations.mount_filesystem(_CGROUP, _CGROUP, target, writable, ",".join(controllers))
+            if len(controllers) > 1:
+                for name in controllers:
+                    yield operations.make_link(",".join(controllers), f"{mount.destination}/{name}")
+        if options.flags & kernel.MS_RDONLY:
+            yield operations.make_readonly(mount.destination)
+
+
+def _devices(spec: Spec, privileges: Privileges) -> Iterator[Operation]:
+    """Always supplied, except where the caller has put a /dev of their own."""
+    if any(_is_bind(mount) and os.path.normpath(mount.destination) == "/dev" for mount in spec.mounts):
+        return
+    own_nodes = privileges.can_make_devices and not spec.uid_mappings
+    listed = {device.path for device in spec.devices}
+    for device in (*(d for d in _STANDARD_DEVICES if d.path not in listed), *spec.devices):
+        yield operations.make_device(device, _KINDS[device.type]) if own_nodes else operations.bind_device(device.path)
+    for target, path in _STANDARD_LINKS:
+        yield operations.make_link(target, path)
+
+
+# --- names, restrictions, process -------------------------------------------------------
+
+
+def _names_and_sysctls(spec: Spec) -> Iterator[Operation]:
+    if (spec.hostname or spec.domainname) and spec.namespace("uts") is None:
+        raise InvalidSpec("hostname", "needs a uts namespace of the container's own")
+    if spec.hostname:
+        yield operations.set_hostname(spec.hostname)
+    if spec.domainname:
+        yield operations.set_domainname(spec.domainname)
+    for name, value in spec.sysctl.items():
+        if "/" in name or ".." in name:
+            raise InvalidSpec(f"linux.sysctl.{name}", "not a dotted name")
+        yield operations.write_sysctl(name.replace(".", "/"), value, required=name not in _OPTIONAL_SYSCTLS)
+
+
+def _restrictions(spec: Spec) -> Iterator[Operation]:
+    for path in spec.readonly_paths:
+        yield operations.make_readonly(path)
+    for path in spec.masked_paths:
+        yield operations.mask_path(path)
+    if spec.root.readonly:
+        yield operations.readonly_root()
+
+
+def _process(spec: Spec, privileges: Privileges) -> Iterator[Operation]:
+    process = spec.process
+    for limit in process.rlimits:
+        if limit.type not in _RLIMITS:
+            raise InvalidSpec("process.rlimits", f"unknown resource limit {limit.type!r}")
+        yield operations.set_rlimit(limit.type, _RLIMITS[limit.type], limit.soft, limit.hard)
+    if process.oom_score_adj is not None:
+        yield operations.set_oom_score(process.oom_score_adj)
+    user = process.user
+    umask = _DEFAULT_UMASK
+    if isinstance(user, NamedUser):
+        yield operations.find_user(user.text, user.groups)
+    else:
+        umask = _DEFAULT_UMASK if user.umask is None else user.umask
+        yield operations.use_user(user.uid, user.gid, user.additional_gids)
+    yield operations.start_session(umask, terminal=process.terminal)
+    yield operations.enter_directory(process.cwd)
+    filters = _seccomp(spec, privileges)
+    if process.no_new_privileges:
+        yield operations.no_new_privileges()
+    else:
+        yield from filters  # needs CAP_SYS_ADMIN, which the next step takes away
+    sets = process.capabilities
+    yield operations.drop_privileges(
+        *(
+            capabilities.mask(names)
+            for names in (sets.bounding, sets.effective, sets.permitted, sets.inheritable, sets.ambient)
+        )
+    )
+    if process.no_new_privileges:
+        yield from filters  # as late as can be, so that the filter need not allow the steps above
+    yield operations.execute(process.args, process.env)
+
+
+def _seccomp(spec: Spec, privileges: Privileges) -> Iterator[Operation]:
+    if spec.seccomp is None or (isinstance(spec.seccomp, DockerSeccomp) and not privileges.seccomp):
+        return
+    from runner.runtime.seccomp import compile_filter, default_filter, docker_rules
+
+    machine = os.uname().machine
+    bounding = spec.process.capabilities.bounding
+    if isinstance(spec.seccomp, DockerSeccomp):
+        shipped = default_filter(machine) if set(bounding) == set(capabilities.DEFAULT) else None
+        yield operations.load_seccomp(shipped or compile_filter(docker_rules(bounding, machine), machine))
+    else:
+        yield operations.load_seccomp(compile_filter(spec.seccomp, machine))

@@ -1,0 +1,129 @@
+"""The one place that knows what this process may do to start a container.
+
+Everything else asks here: the plan (device nodes or binds, which cgroup mounts), the
+launcher (start or refuse) and ``tierce system info`` (say it). Found out by looking, never
+by guessing from versions, and passed on as a value.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from image.errors import NotPermitted
+from runner.runtime import capabilities
+from store import kernel
+
+_NEEDED: Final = (
+    "CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_MKNOD", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE", "CAP_SYS_CHROOT",
+)  # fmt: skip
+"""Without these a container of docker's kind cannot be made by the host's root."""
+
+_V1_CONTROLLERS: Final = ("devices", "memory", "pids", "cpu", "cpuacct", "cpuset", "freezer", "blkio", "hugetlb",
+                          "net_cls", "net_prio", "perf_event", "rdma")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Cgroups:
+    """Where control groups are mounted. ``v1`` maps a controller to its mount point."""
+
+    v1: Mapping[str, str]
+    v2: str = ""
+
+    @property
+    def layout(self) -> str:
+        """``v2``, ``v1``, ``hybrid`` (v1 controllers beside a v2 tree), or ``none``."""
+        if self.v1:
+            return "hybrid" if self.v2 else "v1"
+        return "v2" if self.v2 else "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Privileges:
+    """What was found. ``capabilities`` is the effective mask."""
+
+    uid: int
+    capabilities: int
+    initial_user_namespace: bool
+    cgroups: Cgroups
+    seccomp: bool
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Capabilities that starting a container needs and this process lacks."""
+        return tuple(name for name in _NEEDED if not self.capabilities & capabilities.mask([name]))
+
+    @property
+    def can_raise_limits(self) -> bool:
+        return bool(self.capabilities & capabilities.mask(["CAP_SYS_RESOURCE"]))
+
+    @property
+    def can_make_devices(self) -> bool:
+        """Whether nodes made here can be opened: the kernel wants the first user namespace's root."""
+        return self.initial_user_namespace and bool(self.capabilities & capabilities.mask(["CAP_MKNOD"]))
+
+    def require(self) -> None:
+        """Raises NotPermitted, naming what is missing, when no container can be started."""
+        if self.uid != 0 or self.missing:
+            lacking = ", ".join(self.missing) or "uid 0"
+            raise NotPermitted(f"cannot start a container as uid {self.uid}: needs root with {lacking} (try sudo)")
+
+    def describe(self) -> Iterator[tuple[str, str]]:
+        """Lines for ``tierce system info``: what, and the finding."""
+        yield "Mode", "root" if self.uid == 0 and not self.missing else "cannot run containers"
+        if self.missing:
+            yield "Missing capabilities", ", ".join(self.missing)
+        yield "Cgroup layout", self.cgroups.layout
+        if self.cgroups.v1:
+            yield "Cgroup v1 controllers", ", ".join(sorted(self.cgroups.v1))
+        yield "Seccomp", "docker's default profile" if self.seccomp else "not available"
+        yield "Resource limits", "can be raised" if self.can_raise_limits else "cannot be raised (no CAP_SYS_RESOURCE)"
+
+
+def probe() -> Privileges:
+    """What this process may do, now."""
+    return Privileges(
+        uid=os.geteuid(),
+        capabilities=_effective_capabilities(_read("/proc/self/status")),
+        initial_user_namespace=_read("/proc/self/uid_map").split() == ["0", "0", "4294967295"],
+        cgroups=parse_cgroups(_read("/proc/self/mountinfo")),
+        seccomp=kernel.seccomp_has_action(0x7FFF0000),
+    )
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError as error:
+        raise NotPermitted(
+            f"cannot read {path}: {os.strerror(error.errno or 0).lower()} (is /proc mounted?)"
+        ) from error
+
+
+def _effective_capabilities(status: str) -> int:
+    return next((int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:")), 0)
+
+
+def parse_cgroups(mountinfo: str) -> Cgroups:
+    """The cgroup mounts of a /proc/PID/mountinfo. The first mount of a controller counts.
+
+    A named v1 hierarchy (systemd's) holds no controller and is left alone.
+    """
+    v1: dict[str, str] = {}
+    v2 = ""
+    for line in mountinfo.splitlines():
+        left, separator, right = line.partition(" - ")
+        fields, kind = left.split(), right.split()
+        if not separator or len(fields) < 5 or len(kind) < 3:
+            continue
+        if kind[0] == "cgroup2":
+            v2 = v2 or fields[4]
+        elif kind[0] == "cgroup":
+            for controller in kind[2].split(","):
+                if controller in _V1_CONTROLLERS:
+                    v1.setdefault(controller, fields[4])
+    return Cgroups(v1, v2)
