@@ -210,7 +210,7 @@ def _normalized(key: str) -> str:
 
 def _from_auths(auths: Mapping[str, Any], domain: str, path: str) -> Credential | None:
     """The longest key that is the repository, one of its namespaces, or the host."""
-    entries = {_normalized(key): entry for key, entry in reversed(auths.items()) if isinstance(entry, dict)}
+    entries = {_normalized(key): entry for key, entry in reversed(list(auths.items())) if isinstance(entry, dict)}
     parts = path.split("/") if path else []
     for length in range(len(parts), -1, -1):
         entry = entries.get("/".join((domain, *parts[:length])))

@@ -60,10 +60,10 @@ class Source(_Endpoint, Protocol):
     def root(self) -> Descriptor:
         """The manifest or index that the name stands for. Raises ReferenceNotFound."""
 
-    def manifest(self, descriptor: Descriptor) -> Manifest | Index:
+    def manifest(self, descriptor: Descriptor, /) -> Manifest | Index:
         """A document of this image, verified. Raises NotFound, VerificationError, InvalidManifest."""
 
-    def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[Blocks]:
+    def open_blob(self, descriptor: Descriptor, /) -> AbstractContextManager[Blocks]:
         """A blob as blocks. They end without an error only after size and digest were right.
 
         Raises BlobNotFound, SizeMismatch, DigestMismatch; RegistryError when the way broke.
@@ -81,26 +81,26 @@ class Sink(_Endpoint, Protocol):
     def prefers_compressed(self) -> bool:
         """Whether layers that a source holds uncompressed should be compressed on the way."""
 
-    def begin(self, manifest: Manifest) -> None:
+    def begin(self, manifest: Manifest, /) -> None:
         """An image whose blobs follow: its config first, then its layers."""
 
-    def find_layer(self, diff_id: DiffID) -> Descriptor | None:
+    def find_layer(self, diff_id: DiffID, /) -> Descriptor | None:
         """A compressed blob of this layer that the sink has already."""
 
-    def adopt(self, blob: Descriptor, repository: Reference | None) -> Adopted | None:
+    def adopt(self, blob: Descriptor, repository: Reference | None, /) -> Adopted | None:
         """Have the blob without its bytes: it is there, or can be mounted from ``repository``."""
 
-    def put_blob(self, blob: Descriptor, blocks: Blocks) -> None:
+    def put_blob(self, blob: Descriptor, blocks: Blocks, /) -> None:
         """Take a blob whose identity is known. May be called again after a failure."""
 
-    def put_new_blob(self, media_type: str, blocks: Blocks) -> Descriptor:
+    def put_new_blob(self, media_type: str, blocks: Blocks, /) -> Descriptor:
         """Take a blob whose identity is known at its end."""
 
-    def has_manifest(self, descriptor: Descriptor) -> bool:
+    def has_manifest(self, descriptor: Descriptor, /) -> bool:
         """Whether this manifest and all that it needs is there."""
 
-    def put_manifest(self, descriptor: Descriptor, manifest: Manifest | Index) -> None:
+    def put_manifest(self, descriptor: Descriptor, manifest: Manifest | Index, /) -> None:
         """Take a child of an index; its blobs and children are there."""
 
-    def commit(self, descriptor: Descriptor, manifest: Manifest | Index) -> None:
+    def commit(self, descriptor: Descriptor, manifest: Manifest | Index, /) -> None:
         """Take the image itself and make it visible under its name."""

@@ -6,6 +6,7 @@ must not block for long, as the transfer waits for it.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -75,3 +76,14 @@ Progress = Callable[[Event], None]
 
 def silent(_event: Event) -> None:
     """A progress callback for callers that show nothing."""
+
+
+def one_at_a_time(progress: Progress) -> Progress:
+    """The same callback for callers of several threads."""
+    lock = threading.Lock()
+
+    def locked(event: Event) -> None:
+        with lock:
+            progress(event)
+
+    return locked

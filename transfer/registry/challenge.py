@@ -134,6 +134,16 @@ class Authorizer:
             self._challenges = tuple(challenges(reply.headers))
             return True
 
+    def check(self) -> None:
+        """Ask the registry whether it knows this user. Raises RegistryError when it does not."""
+        header = self.header(())
+        headers = {"Authorization": header} if header else {}
+        with self._transport.send(Request("GET", f"{self.base()}/v2/", headers)) as reply:
+            if reply.status == 401:
+                raise self.wrong_password(reply)
+            if reply.status != 200:
+                raise unexpected(reply, f"log in to registry {self.domain}", self._clock())
+
     def header(self, scopes: Iterable[str]) -> str:
         """The Authorization value that opens ``scopes``, or "" where none is needed."""
         self.base()

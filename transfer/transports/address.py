@@ -1,0 +1,141 @@
+"""Transport names as users type them, and the sources and sinks they stand for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal, assert_never
+
+from image.errors import InvalidInput
+from image.reference import Reference
+from store.store import Store
+from transfer.ports import Sink, Source
+from transfer.progress import Progress, silent
+from transfer.registries import Registries
+
+Transport = Literal["docker", "oci", "oci-archive", "docker-archive", "dir", "store"]
+
+KNOWN: Final[dict[str, str]] = {
+    "docker://": "docker", "oci:": "oci", "oci-archive:": "oci-archive",
+    "docker-archive:": "docker-archive", "dir:": "dir", "store:": "store",
+}  # fmt: skip
+_UNSUPPORTED: Final = frozenset({"docker-daemon", "containers-storage", "tarball", "sif", "ostree"})
+
+
+def parse_transport(text: str) -> tuple[Transport, str]:
+    """``docker://alpine`` is ``("docker", "alpine")``; a text without a transport is a name in the store.
+
+    Raises InvalidInput, with the list of those known, for a transport that is none of ours.
+    """
+    for prefix, transport in KNOWN.items():
+        if text.startswith(prefix):
+            rest = text.removeprefix(prefix)
+            if not rest:
+                raise InvalidInput(f"{text!r}: nothing follows the transport")
+            return transport, rest  # type: ignore[return-value]  # the values of KNOWN are the choices
+    word, colon, rest = text.partition(":")
+    if colon and (word in _UNSUPPORTED or rest.startswith(("/", "."))):
+        hint = ": write docker://" if word == "docker" else f": use one of {' '.join(KNOWN)}"
+        raise InvalidInput(f"transport {word!r} of {text[:200]!r} is not supported{hint}")
+    return "store", text
+
+
+def split_path(rest: str) -> tuple[str, str]:
+    """``path[:what]``: a path ends at its first colon."""
+    path, _, wanted = rest.partition(":")
+    if not path:
+        raise InvalidInput(f"{rest[:200]!r}: the path is missing")
+    return path, wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """What sources and sinks are opened with. ``store`` is called when it is first needed."""
+
+    store: Callable[[], Store]
+    registries: Registries
+    progress: Progress = field(default=silent)
+    unpack: bool = False
+    """Whether images that enter the store are unpacked at once."""
+
+
+def open_source(text: str, places: Places) -> Source:
+    """The source that a user named. Enter it before use."""
+    transport, rest = parse_transport(text)
+    match transport:
+        case "docker":
+            from transfer.transports.registry import RegistrySource
+
+            return RegistrySource(Reference.parse(rest), places.registries)
+        case "oci":
+            from transfer.transports.oci import OciSource
+
+            path, wanted = split_path(rest)
+            return OciSource(Path(path), wanted)
+        case "oci-archive":
+            from transfer.transports.oci_archive import OciArchiveSource
+
+            return OciArchiveSource(*split_path(rest))
+        case "docker-archive":
+            from transfer.transports.docker_archive import DockerArchiveSource
+
+            return DockerArchiveSource(*split_path(rest))
+        case "dir":
+            from transfer.transports.directory import DirectorySource
+
+            return DirectorySource(Path(rest))
+        case "store":
+            from transfer.transports.local import StoreSource
+
+            return StoreSource(places.store(), rest)
+        case _:
+            assert_never(transport)
+
+
+def open_sink(text: str, places: Places, *, all_platforms: bool = False) -> Sink:
+    """The sink that a user named. Enter it before use.
+
+    The store takes one platform, as a pull does, unless ``all_platforms``.
+    """
+    transport, rest = parse_transport(text)
+    match transport:
+        case "docker":
+            from transfer.transports.registry import RegistrySink
+
+            return RegistrySink(Reference.parse(rest), places.registries)
+        case "oci":
+            from transfer.transports.oci import OciSink
+
+            return OciSink(*_new_path(rest))
+        case "oci-archive":
+            from transfer.transports.oci_archive import OciArchiveSink
+
+            path, ref = _new_path(rest)
+            return OciArchiveSink(str(path), ref)
+        case "docker-archive":
+            from transfer.transports.docker_archive import DockerArchiveSink
+
+            path, ref = _new_path(rest)
+            return DockerArchiveSink(str(path), [Reference.parse(ref)] if ref else [])
+        case "dir":
+            from transfer.transports.directory import DirectorySink
+
+            return DirectorySink(Path(rest))
+        case "store":
+            from transfer.transports.local import StoreSink
+
+            name = Reference.parse(rest).with_default_tag()
+            return StoreSink(
+                places.store(), [name], holds_indexes=all_platforms, unpack=places.unpack, progress=places.progress
+            )
+        case _:
+            assert_never(transport)
+
+
+def _new_path(rest: str) -> tuple[Path, str]:
+    path, ref = split_path(rest)
+    if re.fullmatch(r"@\d*", ref):
+        raise InvalidInput(f"{rest[:200]!r}: a number names an image to read, not one to write")
+    return Path(path), ref

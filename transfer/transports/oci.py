@@ -1,0 +1,177 @@
+"""``oci:path[:ref|:@N]``: an image layout in a directory. Holds indexes.
+
+Other images of the layout stay as they are. Blobs are whole or absent, and the index
+names an image only after all its blobs are there, so an interrupted copy leaves at most
+blobs that nothing names.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from image.descriptor import Descriptor
+from image.digest import DiffID, Digest
+from image.document import MAX_DOCUMENT_SIZE
+from image.errors import ReferenceNotFound
+from image.manifest import Index, Manifest, decode_manifest
+from image.reference import Reference
+from store.content import replace_file, storage_errors
+from transfer.ports import Adopted, Blocks
+from transfer.transports import layout
+from transfer.transports.files import NewFile, open_file, read_document, read_limited
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class OciSource:
+    """An image of a layout directory."""
+
+    holds_indexes = True
+    repository: Reference | None = None
+    synthesized = False
+
+    def __init__(self, path: Path, wanted: str = "") -> None:
+        self._path = path
+        self._wanted = wanted
+
+    @property
+    def name(self) -> str:
+        return f"oci:{self._path}" + (f":{self._wanted}" if self._wanted else "")
+
+    def root(self) -> Descriptor:
+        """Raises ReferenceNotFound when there is no such image, or no layout."""
+        missing = ReferenceNotFound(f"{self._path} is not an OCI image layout: it has no index.json")
+        raw = read_limited(self._path / "index.json", MAX_DOCUMENT_SIZE, lambda: missing)
+        return layout.choose(layout.decode_index(raw), self._wanted, str(self._path))
+
+    def manifest(self, descriptor: Descriptor) -> Manifest | Index:
+        with self.open_blob(descriptor) as blocks:
+            return decode_manifest(read_document(blocks, descriptor), descriptor.media_type)
+
+    def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[Blocks]:
+        return open_file(_blob_path(self._path, descriptor.digest), descriptor)
+
+    def abort(self) -> None:
+        """Nothing here waits for anybody."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        pass
+
+
+class OciSink:
+    """A place in a layout directory, which is made when absent."""
+
+    holds_indexes = True
+    prefers_compressed = True
+    concurrency = 4
+
+    def __init__(self, path: Path, ref: str = "") -> None:
+        self._path = path
+        self._ref = ref
+        self._made: list[Path] = []
+
+    @property
+    def name(self) -> str:
+        return f"oci:{self._path}" + (f":{self._ref}" if self._ref else "")
+
+    def __enter__(self) -> Self:
+        with storage_errors(f"write {self.name}"):
+            for directory in (self._path, self._path / "blobs", self._path / "blobs" / "sha256"):
+                if not directory.exists():
+                    directory.mkdir(parents=True)
+                    self._made.append(directory)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if not (self._path / "index.json").exists():
+            self._remove_what_was_made()
+
+    def _remove_what_was_made(self) -> None:
+        """Undo a layout that never came to be: blobs that we put into directories that we made."""
+        for directory in reversed(self._made):
+            with suppress(OSError):
+                if directory.name == "sha256":
+                    for path in directory.iterdir():
+                        path.unlink()
+                (directory / "oci-layout").unlink(missing_ok=True)
+                (directory / ".lock").unlink(missing_ok=True)
+                directory.rmdir()
+
+    def abort(self) -> None:
+        """Nothing here waits for anybody."""
+
+    def begin(self, _manifest: Manifest) -> None:
+        """Nothing to prepare."""
+
+    def find_layer(self, _diff_id: DiffID) -> Descriptor | None:
+        return None
+
+    def adopt(self, blob: Descriptor, _repository: Reference | None) -> Adopted | None:
+        with suppress(OSError):
+            if _blob_path(self._path, blob.digest).stat().st_size == blob.size:
+                return "skipped"
+        return None
+
+    def put_blob(self, blob: Descriptor, blocks: Blocks) -> None:
+        path = _blob_path(self._path, blob.digest)
+        with storage_errors(f"write {self.name}"):
+            path.parent.mkdir(exist_ok=True)
+        with NewFile(path) as file:
+            for block in blocks:
+                file.write(block)
+            file.commit()
+
+    def put_new_blob(self, media_type: str, blocks: Blocks) -> Descriptor:
+        hasher = Digest.of(b"").hasher()
+        size = 0
+        with NewFile(self._path / "blobs" / "sha256" / "new") as file:
+            for block in blocks:
+                hasher.update(block)
+                size += len(block)
+                file.write(block)
+            digest = Digest.from_hash(hasher)
+            file.target = _blob_path(self._path, digest)
+            file.commit()
+        return Descriptor(media_type, digest, size)
+
+    def has_manifest(self, _descriptor: Descriptor) -> bool:
+        return False  # blobs that nothing names may have been removed: each is looked at
+
+    def put_manifest(self, descriptor: Descriptor, manifest: Manifest | Index) -> None:
+        if self.adopt(descriptor, None) is None:
+            self.put_blob(descriptor, iter([manifest.raw]))
+
+    def commit(self, descriptor: Descriptor, manifest: Manifest | Index) -> None:
+        self.put_manifest(descriptor, manifest)
+        with _locked(self._path), storage_errors(f"write {self.name}"):
+            index = self._path / "index.json"
+            raw = read_limited(index, MAX_DOCUMENT_SIZE, FileNotFoundError) if index.exists() else None
+            if raw is not None:
+                layout.decode_index(raw)
+            if not (self._path / "oci-layout").exists():
+                replace_file(self._path / "oci-layout", layout.LAYOUT_FILE)
+            replace_file(index, layout.index_with(raw, descriptor, self._ref))
+
+
+def _blob_path(path: Path, digest: Digest) -> Path:
+    return path / "blobs" / digest.algorithm / digest.encoded
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Two copies into one layout must not lose each other's name; the directory is the lock."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

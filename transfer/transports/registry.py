@@ -1,0 +1,147 @@
+"""``docker://host/name[:tag|@digest]``: a repository of a registry. Holds indexes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Self
+
+from image.descriptor import Descriptor
+from image.digest import DiffID, Digest
+from image.manifest import Index, Manifest
+from image.reference import Reference
+from transfer.ports import Adopted, Block, Blocks
+from transfer.registries import Registries
+from transfer.registry.client import Upload
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class RegistrySource:
+    """An image in a registry; a digest in the reference wins over its tag."""
+
+    holds_indexes = True
+    synthesized = False
+
+    def __init__(self, reference: Reference, registries: Registries) -> None:
+        self._reference = reference.with_default_tag()
+        self._registries = registries
+        self._repository = registries.repository(reference)
+        self._root: Descriptor | None = None
+        self._fetched: dict[Digest, Manifest | Index] = {}
+
+    @property
+    def name(self) -> str:
+        return f"docker://{self._reference.familiar}"
+
+    @property
+    def repository(self) -> Reference:
+        return self._reference
+
+    def root(self) -> Descriptor:
+        if self._root is None:
+            wanted = str(self._reference.digest or self._reference.tag)
+            self._root, document = self._repository.fetch_manifest(wanted)
+            self._fetched[self._root.digest] = document
+        return self._root
+
+    def manifest(self, descriptor: Descriptor) -> Manifest | Index:
+        known = self._fetched.get(descriptor.digest)
+        return known or self._repository.fetch_manifest(str(descriptor.digest))[1]
+
+    def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[memoryview]]:
+        return self._repository.open_blob(descriptor)
+
+    def abort(self) -> None:
+        self._registries.abort()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        pass
+
+
+class RegistrySink:
+    """A tag, or a digest, in a registry."""
+
+    holds_indexes = True
+    prefers_compressed = True
+    concurrency = 6
+
+    def __init__(self, reference: Reference, registries: Registries) -> None:
+        self._reference = reference.with_default_tag()
+        self._registries = registries
+        self._repository = registries.repository(reference, push=True)
+        self._lock = threading.Lock()
+        self._uploads: dict[Digest, Upload] = {}
+
+    @property
+    def name(self) -> str:
+        return f"docker://{self._reference.familiar}"
+
+    def begin(self, _manifest: Manifest) -> None:
+        """Nothing to prepare."""
+
+    def find_layer(self, _diff_id: DiffID) -> Descriptor | None:
+        return None
+
+    def adopt(self, blob: Descriptor, repository: Reference | None) -> Adopted | None:
+        if self._repository.has_blob(blob.digest):
+            return "skipped"
+        if repository is None or repository.domain != self._reference.domain or repository.path == self._reference.path:
+            return None
+        upload = self._repository.begin_upload(mount=blob.digest, source=repository.path)
+        if upload is None:
+            return "mounted"
+        with self._lock:
+            self._uploads[blob.digest] = upload  # what the registry opened instead of mounting
+        return None
+
+    def put_blob(self, blob: Descriptor, blocks: Blocks) -> None:
+        with self._lock:
+            upload = self._uploads.pop(blob.digest, None)
+        self._repository.upload(blob, blocks, upload or self._open())
+
+    def put_new_blob(self, media_type: str, blocks: Blocks) -> Descriptor:
+        hasher = Digest.of(b"").hasher()
+        size = 0
+
+        def counted() -> Iterator[Block]:
+            nonlocal size
+            for block in blocks:
+                hasher.update(block)
+                size += len(block)
+                yield block
+
+        self._repository.upload_stream(counted(), self._open(), lambda: Digest.from_hash(hasher))
+        return Descriptor(media_type, Digest.from_hash(hasher), size)
+
+    def _open(self) -> Upload:
+        upload = self._repository.begin_upload()
+        assert upload is not None, "only a mount can end without an upload"
+        return upload
+
+    def has_manifest(self, descriptor: Descriptor) -> bool:
+        """A registry takes a manifest only when it has all that it names."""
+        return self._repository.head_manifest(str(descriptor.digest)) is not None
+
+    def put_manifest(self, descriptor: Descriptor, manifest: Manifest | Index) -> None:
+        self._repository.put_manifest(str(descriptor.digest), manifest)
+
+    def commit(self, descriptor: Descriptor, manifest: Manifest | Index) -> None:
+        """Under the tag; a reference without one is stored by digest alone."""
+        self._repository.put_manifest(self._reference.tag or str(descriptor.digest), manifest)
+
+    def abort(self) -> None:
+        self._registries.abort()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        for upload in self._uploads.values():
+            self._repository.cancel_upload(upload)
+        self._uploads.clear()
