@@ -8,10 +8,11 @@ from typing import Final
 
 from image.errors import InvalidInput
 
-_CLAUSE: Final = re.compile(r"([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)\Z")
-_ACTION: Final = re.compile(r"([-+=])([rwxXst]*|[ugo])")
+_CLAUSE: Final = re.compile(r"([ugoa]*)((?:[-+=](?:[ugo]|[rwxXst]*))+)\Z")
+_ACTION: Final = re.compile(r"([-+=])([ugo]|[rwxXst]*)")
 _SHIFTS: Final = {"u": 6, "g": 3, "o": 0}
 _BITS: Final = {"r": 4, "w": 2, "x": 1}
+_SPECIAL: Final = {"u": 0o4000, "g": 0o2000, "o": 0o1000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def _changed(mode: int, who: str, sign: str, what: str, is_directory: bool) -> i
     bits, mask = 0, 0
     for person in who:
         shift = _SHIFTS[person]
-        mask |= 0o7 << shift
+        mask |= 0o7 << shift | _SPECIAL[person]
         if what in _SHIFTS and what:
             bits |= (mode >> _SHIFTS[what] & 0o7) << shift
             continue
