@@ -101,7 +101,8 @@ def parse(source: bytes, file: str) -> Document:
 
 def source_lines(source: bytes) -> tuple[str, ...]:
     """The lines of a Dockerfile that may not parse, for the excerpt of its error."""
-    lines = source.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").split("\n")
+    text = source.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
+    lines = text.removesuffix("\n").split("\n")
     return tuple(line.removesuffix("\r") for line in lines)
 
 

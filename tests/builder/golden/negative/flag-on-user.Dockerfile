@@ -1,0 +1,2 @@
+FROM a
+USER --x=y z

@@ -1,0 +1,2 @@
+FROM a AS s
+COPY --from=s x y

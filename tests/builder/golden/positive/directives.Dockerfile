@@ -1,0 +1,8 @@
+#syntax=docker/dockerfile:1
+#  CHECK = skip=all;error=true
+# Escape=\
+
+# escape=`
+FROM alpine
+RUN a \
+  b
