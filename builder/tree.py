@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
@@ -204,7 +204,7 @@ class Tree:
                 found.append(Source(entry.path, kept.rpartition("/")[2], entry.kind, kept))
         return tuple(found)
 
-    def walk(self, path: str = "", excludes: IgnoreRules = NOTHING) -> Iterator[Entry]:
+    def walk(self, path: str = "", excludes: IgnoreRules = NOTHING) -> Generator[Entry, None, None]:
         """The file at ``path`` and everything below it: parents first, names sorted.
 
         ``excludes`` are relative to ``path``. An excluded directory appears only if something

@@ -150,8 +150,10 @@ class _Given:
 
 
 def _fields(text: str) -> list[str]:
+    if not text:
+        raise ValueError("failed to parse csv mounts: EOF")
     if '"' not in text:
-        return text.split(",") if text else []
+        return text.split(",")
     import csv
 
     try:
