@@ -222,8 +222,12 @@ def next_page(url: str, headers: Headers) -> str | None:
     for value in headers.all("Link"):
         for target, parameters in re.findall(r"<([^>]*)>((?:\s*;[^,<]*)*)", value[:8192]):
             if re.search(r';\s*rel="?next"?\s*(?:;|$)', parameters):
-                link = str(urljoin(url, target))
-                if origin(link) != origin(url):
+                try:
+                    link = str(urljoin(url, target))
+                    foreign = origin(link) != origin(url)
+                except (InvalidInput, ValueError) as error:
+                    raise RegistryError(f"{redact(url)}: the link to the next page is invalid") from error
+                if foreign:
                     raise RegistryError(f"{redact(url)}: refused a next page on another host", url=redact(link))
                 return link
     return None

@@ -145,10 +145,10 @@ def archived_names(tar: TarInput) -> list[tuple[Reference, ...]]:
 
 
 def _names(entry: Descriptor) -> tuple[Reference, ...]:
-    """containerd writes a full name, docker and others only what stands after the colon."""
+    """A full name where there is one: docker and skopeo may write the bare tag, which names nothing."""
     text = entry.annotations.get("io.containerd.image.name") or entry.annotations.get(layout.REF_NAME) or ""
     try:
-        return (Reference.parse(text).with_default_tag(),) if text else ()
+        return (Reference.parse(text).with_default_tag(),) if ":" in text or "/" in text else ()
     except InvalidInput:
         return ()
 
