@@ -12,7 +12,7 @@ from image.platform import Platform
 from image.reference import Reference
 from store.store import Session, Store
 from store.unpacking import ensure_unpacked
-from tierce.images import find, runnable
+from tierce.images import find, host_platform, runnable
 
 
 class StoredImages:
@@ -61,4 +61,12 @@ class StoredImages:
         return BaseImage(reference, image.target, image.config, image.manifest.layers)
 
     def _download(self, reference: Reference, platform: Platform) -> None:
-        raise NotImplementedError
+        from transfer.copy import CopyOptions
+        from transfer.credentials import Credentials, credential_files
+        from transfer.pull import pull
+        from transfer.registries import Registries, RegistryOptions
+
+        credentials = Credentials(credential_files(self._environ), self._environ)
+        options = RegistryOptions(insecure=not self._tls_verify)
+        with Registries(self._environ, credentials, options) as registries:
+            pull(reference, self._store, registries, CopyOptions(host_platform(), platform))

@@ -12,7 +12,8 @@ from builder.dockerfile.parse import parse
 from builder.dockerfile.stages import split_stages
 from builder.draw import draw
 from builder.graph import BaseImage, CopyFiles, FromImage, Graph, MakeDirectory, RunCommand, Step, inputs_first
-from builder.plan import PlanOptions, Source, needed, plan
+from builder.plan import Source, needed, plan
+from builder.stage_plan import PlanOptions
 from image import media_types
 from image.config import DEFAULT_PATH, ContainerConfig, ImageConfig
 from image.descriptor import Descriptor

@@ -43,7 +43,7 @@ tierce build --graph mermaid .                # draw it, build nothing
 @click.option("--no-cache", is_flag=True, help="Do not use the build cache")
 @click.option("--pull", is_flag=True, help="Look for newer base images")
 @click.option("--tls-verify/--no-tls-verify", default=True, help="Verify registries' certificates")
-@click.option("--jobs", type=click.IntRange(1, 64), default=0, metavar="N", help="Steps at once  [CPUs + 2]")
+@click.option("--jobs", type=click.IntRange(1, 64), default=None, metavar="N", help="Steps at once  [CPUs + 2]")
 @click.option("--progress", default="auto", metavar="MODE", help="auto, plain, tty, quiet, rawjson, none")
 @click.option("-q", "--quiet", is_flag=True, help="Print the image id alone")
 @click.option("--iidfile", type=click.Path(path_type=Path), metavar="FILE", help="Write the image id to a file")
@@ -62,7 +62,7 @@ def build(
     no_cache: bool,
     pull: bool,
     tls_verify: bool,
-    jobs: int,
+    jobs: int | None,
     progress: str,
     quiet: bool,
     iidfile: Path | None,
@@ -83,7 +83,7 @@ def build(
     with settings.store() as store, store.session() as session:
         images = StoredImages(store, session, settings.environ, pull=pull, tls_verify=tls_verify)
         with make_view(mode, sys.stderr, settings.environ, settings.clock) as view:
-            work = Build(session, request, Connections(images, RunnerSandbox(store.root), view, settings.clock))
+            work = Build(session, request, Connections(images, RunnerSandbox(settings.environ), view, settings.clock))
             if graph is not None:
                 click.echo(work.draw("dot" if graph == "dot" else "mermaid"))
                 return
@@ -149,7 +149,7 @@ def _pairs(words: tuple[str, ...]) -> dict[str, str | None]:
 
 
 def _request(
-    settings: Settings, context: str, file: str | None, tags: tuple[str, ...], plan: PlanOptions, jobs: int
+    settings: Settings, context: str, file: str | None, tags: tuple[str, ...], plan: PlanOptions, jobs: int | None
 ) -> BuildRequest:
     from builder.solve import SolveOptions
     from image.reference import Reference

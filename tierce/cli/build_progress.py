@@ -70,6 +70,7 @@ class _Shown:
     started_s: float
     ended_s: float | None = None
     outcome: str = ""
+    announced: bool = False
     partial: str = ""
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES))
 
@@ -166,6 +167,7 @@ class PlainView(_Base):
         self._line(f"WARN: {event.rule}: {printable(event.message)}{where}")
 
     def _begin(self, shown: _Shown) -> None:
+        shown.announced = True
         self._line(f"#{shown.number} {shown.name}")
 
     def _output(self, shown: _Shown, event: StepOutput) -> None:
@@ -173,8 +175,8 @@ class PlainView(_Base):
             self._line(f"#{shown.number} {line}")
 
     def _end(self, shown: _Shown, event: Event) -> None:
-        if isinstance(event, StepCached):
-            self._line(f"#{shown.number} {shown.name}")
+        if not shown.announced:
+            self._begin(shown)
         for line in shown.rest(getattr(event, "at", shown.started_s)):
             self._line(f"#{shown.number} {line}")
         self._line(f"#{shown.number} {shown.outcome}\n")

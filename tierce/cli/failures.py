@@ -63,9 +63,15 @@ def explain(error: TierceError) -> str:
 
 
 def _dockerfile(error: DockerfileError) -> str:
+    """The source around the mistake, as docker shows it, and the problem as the last line."""
+    hint = f" ({error.hint})" if error.hint else ""
+    where = f"{error.span}: " if error.span else ""
+    line = f"tierce: {where}{_one_line(str(error) + hint)}\n"
+    if error.span is None or not error.source:
+        return line
     from builder.dockerfile.excerpt import excerpt  # only a broken Dockerfile needs it
 
-    return excerpt(error)
+    return f"{excerpt(error.source, error.span)}\n{line}"
 
 
 def _one_line(text: str) -> str:

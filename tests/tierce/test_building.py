@@ -1,0 +1,357 @@
+"""Whole builds on a real store with real sandboxes: the cache, parallelism, failures."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from builder.outputs import BuiltImage
+from builder.progress import Event, StepCached, StepCancelled, StepDone, StepFailed, StepOutput, StepStarted
+from builder.solve import SolveOptions
+from builder.stage_plan import PlanOptions
+from image.errors import DockerfileError
+from image.reference import Reference
+from store.layers import mounted
+from store.store import Store
+from tierce.base_images import StoredImages
+from tierce.building import Build, BuildRequest, Connections
+from tierce.images import host_platform
+from tierce.sandbox import RunnerSandbox
+from transfer.archives import load
+from transfer.copy import CopyOptions
+
+pytestmark = pytest.mark.root
+
+HERE = host_platform()
+SOLVE = SolveOptions()
+OPTIONS = PlanOptions(platform=HERE, build_platform=HERE, network="none")
+
+
+@dataclass
+class Workbench:
+    """A store with busybox, a context, and what the last build told."""
+
+    root: Path
+    context: Path
+    events: list[Event] = field(default_factory=list)
+    watch: Callable[[Event], None] = lambda event: None
+
+    def write(self, **files: str) -> None:
+        for name, text in files.items():
+            path = self.context / name.replace("__", "/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    def build(
+        self,
+        dockerfile: str,
+        plan: PlanOptions = OPTIONS,
+        solve: SolveOptions = SOLVE,
+        root: Path | None = None,
+    ) -> BuiltImage:
+        self.events.clear()
+
+        def record(event: Event) -> None:
+            self.events.append(event)
+            self.watch(event)
+
+        request = BuildRequest(
+            context=self.context, dockerfile=dockerfile.encode(), name="Dockerfile", path=None, plan=plan, solve=solve,
+            tags=(Reference.parse("built:latest"),),
+        )  # fmt: skip
+        with Store.open(root or self.root) as store, store.session() as session:
+            images = StoredImages(store, session, os.environ)
+            return Build(session, request, Connections(images, RunnerSandbox(os.environ), record)).run()
+
+    def names(self, kind: type[StepCached | StepDone | StepCancelled | StepFailed]) -> list[str]:
+        return [event.name.partition("] ")[2] for event in self.events if isinstance(event, kind)]
+
+    def output(self) -> str:
+        return b"".join(event.data for event in self.events if isinstance(event, StepOutput)).decode()
+
+    def listing(self, built: BuiltImage) -> dict[str, str]:
+        """``path → mode uid:gid [content or target]`` of everything in a built image."""
+        with Store.open(self.root) as store:
+            chain = store.facts(built.manifest).layers[-1].chain_id
+            with mounted(store.layers.overlay(store.layers.directories_of(chain))) as fd:
+                return dict(_list(fd, ""))
+
+
+def _list(fd: int, prefix: str) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for name in sorted(os.listdir(fd)):
+        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        mode = f"{status.st_mode & 0o7777:o} {status.st_uid}:{status.st_gid}"
+        child = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=fd) if _opens(status) else -1
+        if child < 0:
+            found.append((prefix + name, f"-> {os.readlink(name, dir_fd=fd)}"))
+        elif os.path.isdir(child):
+            found += [(f"{prefix}{name}/", mode), *_list(child, f"{prefix}{name}/")]
+        else:
+            found.append((prefix + name, f"{mode} {os.read(child, 100).decode('latin-1')}"))
+        if child >= 0:
+            os.close(child)
+    return found
+
+
+def _opens(status: os.stat_result) -> bool:
+    return status.st_mode & 0o170000 != 0o120000
+
+
+@pytest.fixture
+def bench(tmp_path: Path, busybox_archive: Path) -> Workbench:
+    (tmp_path / "context").mkdir()
+    with Store.open(tmp_path / "root") as store:
+        load(str(busybox_archive), store, CopyOptions(HERE))
+    return Workbench(tmp_path / "root", tmp_path / "context")
+
+
+def test_a_rebuild_is_served_from_the_cache_and_gives_the_same_image(bench: Workbench) -> None:
+    bench.write(a="1")
+    text = "FROM busybox\nCOPY a /a\nRUN date > /now\nENV X=1\nWORKDIR /w\nCMD x"
+    first = bench.build(text)
+    second = bench.build(text)
+    assert second == first
+    assert bench.names(StepCached) == ["FROM busybox", "COPY a /a", "RUN date > /now", "WORKDIR /w"]
+    assert bench.names(StepDone) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "cached"),
+    [
+        (lambda bench: bench.write(b="changed"), ["FROM busybox", "RUN true", "COPY a /"]),
+        (lambda bench: bench.write(a="changed"), ["FROM busybox", "RUN true"]),
+        (lambda bench: os.utime(bench.context / "a", (1, 1)), ["FROM busybox", "RUN true", "COPY a /", "COPY b /"]),
+        (lambda bench: (bench.context / "a").chmod(0o600), ["FROM busybox", "RUN true"]),
+        (lambda bench: bench.write(c="new"), ["FROM busybox", "RUN true", "COPY a /", "COPY b /"]),
+    ],
+    ids=["last file", "first file", "mtime only", "mode", "a file that is not copied"],
+)
+def test_a_change_rebuilds_what_depends_on_it(
+    bench: Workbench, change: Callable[[Workbench], None], cached: list[str]
+) -> None:
+    text = "FROM busybox\nRUN true\nCOPY a /\nCOPY b /"
+    bench.write(a="a", b="b")
+    bench.build(text)
+    change(bench)
+    bench.build(text)
+    assert bench.names(StepCached) == cached
+
+
+@pytest.mark.parametrize(
+    ("options", "runs"),
+    [
+        (replace(OPTIONS, build_args={"A": "2"}), 1),
+        (replace(OPTIONS, build_args={"HTTP_PROXY": "http://p"}), 0),
+        (replace(OPTIONS, labels={"l": "1"}), 0),
+        (replace(OPTIONS, no_cache=True), 2),
+        (replace(OPTIONS, network="host"), 2),
+    ],
+    ids=["build arg", "proxy", "label", "no cache", "network"],
+)
+def test_what_the_cache_depends_on(bench: Workbench, options: PlanOptions, runs: int) -> None:
+    text = "FROM busybox\nRUN echo before\nARG A=1\nRUN echo after"
+    bench.build(text)
+    bench.build(text, options)
+    assert len(bench.names(StepDone)) == runs
+
+
+def test_a_stage_that_gives_the_same_files_invalidates_nothing(bench: Workbench) -> None:
+    text = (
+        "FROM busybox AS make\nCOPY a /a\nRUN echo same > /result\nFROM busybox\nCOPY --from=make /result /\nRUN true"
+    )
+    bench.write(a="1")
+    bench.build(text)
+    bench.write(a="2")
+    bench.build(text)
+    assert bench.names(StepDone) == ["COPY a /a", "RUN echo same > /result"]
+    assert bench.names(StepCached)[-2:] == ["COPY --from=make /result /", "RUN true"]
+    bench.build(text)
+    assert bench.names(StepDone) == []
+
+
+def test_a_cached_result_that_was_pruned_is_made_again(bench: Workbench) -> None:
+    text = "FROM busybox\nRUN echo 1 > /x\nRUN echo 2 > /y"
+    bench.build(text)
+    with Store.open(bench.root) as store:
+        store.metadata.remove_cached([record.key for record in store.metadata.cache()])
+        for record in store.metadata.names():
+            if "built" in record.name:
+                store.remove_image(record.target.digest)
+        store.collect()
+    bench.build(text)
+    assert bench.names(StepDone) == ["RUN echo 1 > /x", "RUN echo 2 > /y"]
+
+
+def test_independent_stages_run_side_by_side(bench: Workbench) -> None:
+    """Each RUN waits until the other was started."""
+    both = threading.Barrier(2, timeout=60)
+
+    def meet(event: Event) -> None:
+        if isinstance(event, StepStarted) and "RUN" in event.name:
+            both.wait()
+
+    bench.watch = meet
+    bench.build(
+        "FROM busybox AS a\nRUN echo a > /a\nFROM busybox AS b\nRUN echo b > /b\n"
+        "FROM scratch\nCOPY --from=a /a /\nCOPY --from=b /b /"
+    )
+    assert not both.broken
+
+
+def test_a_failure_stops_the_others_and_keeps_what_was_done(bench: Workbench) -> None:
+    text = (
+        "FROM busybox AS a\nRUN echo done\nRUN sleep 0.5; exit 7\nFROM busybox AS b\nRUN sleep 600\n"
+        "FROM scratch\nCOPY --from=a / /\nCOPY --from=b / /"
+    )
+    with pytest.raises(DockerfileError, match="exit code: 7") as caught:
+        bench.build(text)
+    assert caught.value.span is not None
+    assert caught.value.span.start == 3
+    assert caught.value.source[2] == "RUN sleep 0.5; exit 7"
+    assert bench.names(StepCancelled) == ["RUN sleep 600"]
+    with pytest.raises(DockerfileError):
+        bench.build(text)
+    assert "RUN echo done" in bench.names(StepCached)
+
+
+def test_run_sees_what_it_should(bench: Workbench) -> None:
+    bench.build(
+        "FROM busybox\nARG A=1\nENV E='x y'\nWORKDIR /w\nUSER 7:8\nRUN echo $A $E $(pwd) $(id -u):$(id -g) $HOME; echo err >&2"
+    )
+    assert sorted(bench.output().splitlines()) == ["1 x y /w 7:8 /", "err"]
+
+
+def test_run_leaves_no_trace_of_its_mounts(bench: Workbench) -> None:
+    (bench.context / "busybox").write_bytes(Path("/bin/busybox").read_bytes())
+    (bench.context / "busybox").chmod(0o755)
+    built = bench.build('FROM scratch\nCOPY busybox /bin/\nRUN ["/bin/busybox", "touch", "/made"]')
+    assert sorted(bench.listing(built)) == ["bin/", "bin/busybox", "made"]
+
+
+def test_a_heredoc_script_runs_and_is_gone(bench: Workbench) -> None:
+    built = bench.build(
+        "FROM busybox\nRUN <<EOF\n#!/bin/sh\necho from $0 > /made\nEOF\nRUN <<EOF\nset -e\necho two > /two\nEOF"
+    )
+    listing = bench.listing(built)
+    assert listing["made"].endswith("from /dev/pipes/EOF\n")
+    assert listing["two"].endswith("two\n")
+    assert not any("pipes" in path for path in listing)
+
+
+COPY_TABLE = [
+    ("COPY f /", {"f": "644 0:0 f"}),
+    ("COPY f /new", {"new": "644 0:0 f"}),
+    ("COPY f /new/", {"new/": "755 0:0", "new/f": "644 0:0 f"}),
+    ("COPY f /a/b/new", {"a/": "755 0:0", "a/b/": "755 0:0", "a/b/new": "644 0:0 f"}),
+    ("COPY d /", {"one": "644 0:0 1", "sub/": "700 0:0", "sub/two": "644 0:0 2", "link": "-> one"}),
+    ("COPY d /x", {"x/": "755 0:0", "x/one": "644 0:0 1", "x/sub/": "700 0:0", "x/sub/two": "644 0:0 2", "x/link": "-> one"}),
+    ("COPY d/link /x", {"x": "644 0:0 1"}),
+    ("COPY d/link /x/", {"x/": "755 0:0", "x/link": "644 0:0 1"}),
+    ("COPY f g /x/", {"x/": "755 0:0", "x/f": "644 0:0 f", "x/g": "4755 0:0 g"}),
+    ("COPY [fg] /x/", {"x/": "755 0:0", "x/f": "644 0:0 f", "x/g": "4755 0:0 g"}),
+    ("COPY nothing* /x/", {}),
+    ("COPY ../../f /", {"f": "644 0:0 f"}),
+    ("COPY --chown=5:6 f /x/", {"x/": "755 5:6", "x/f": "644 5:6 f"}),
+    ("COPY --chown=5 d/sub /x", {"x/": "755 5:5", "x/two": "644 5:5 2"}),
+    ("COPY --chmod=600 f /x/", {"x/": "600 0:0", "x/f": "600 0:0 f"}),
+    ("COPY --chmod=u+x f /x", {"x": "744 0:0 f"}),
+    ("COPY --exclude=sub d /x", {"x/": "755 0:0", "x/one": "644 0:0 1", "x/link": "-> one"}),
+    ("COPY --parents d/./sub/two /x/", {"x/": "755 0:0", "x/sub/": "700 0:0", "x/sub/two": "644 0:0 2"}),
+    ("COPY <<A <<B /x/\na\nA\nb\nB", {"x/": "755 0:0", "x/A": "644 0:0 a\n", "x/B": "644 0:0 b\n"}),
+    ("WORKDIR /w\nCOPY f .", {"w/": "755 0:0", "w/f": "644 0:0 f"}),
+    ("COPY f /x\nCOPY g /x", {"x": "4755 0:0 g"}),
+    ("ADD a.tar.gz /x", {"x/": "755 0:0", "x/in/": "750 0:0", "x/in/file": "640 3:4 tar"}),
+    ("ADD --chown=9 a.tar.gz /x/", {"x/": "755 9:9", "x/in/": "750 9:9", "x/in/file": "640 9:9 tar"}),
+    ("ADD --unpack=false a.tar.gz /b/", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("lines", "expected"), COPY_TABLE, ids=[lines.splitlines()[0] for lines, _ in COPY_TABLE])
+def test_what_copy_makes(bench: Workbench, lines: str, expected: dict[str, str] | None) -> None:
+    import io
+    import tarfile
+
+    bench.write(f="f", g="g", d__one="1", d__sub__two="2")
+    (bench.context / "d" / "link").symlink_to("one")
+    (bench.context / "d" / "sub").chmod(0o700)
+    (bench.context / "g").chmod(0o4755)
+    with tarfile.open(bench.context / "a.tar.gz", "w:gz") as tar:
+        directory = tarfile.TarInfo("in")
+        directory.type, directory.mode = tarfile.DIRTYPE, 0o750
+        tar.addfile(directory)
+        info = tarfile.TarInfo("in/file")
+        info.size, info.mode, info.uid, info.gid = 3, 0o640, 3, 4
+        tar.addfile(info, io.BytesIO(b"tar"))
+    built = bench.build(f"FROM scratch\n{lines}")
+    listing = bench.listing(built)
+    if expected is None:
+        assert list(listing) == ["b/", "b/a.tar.gz"]
+    else:
+        assert listing == expected
+
+
+def test_copies_between_stages_keep_owners(bench: Workbench) -> None:
+    text = "FROM busybox AS a\nRUN touch /f && chown 5:6 /f && chmod 4711 /f\nFROM scratch\nCOPY --from=a /f /\nCOPY --from=a --chown=0 /f /g"
+    assert bench.listing(bench.build(text)) == {"f": "4711 5:6 ", "g": "4711 0:0 "}
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ("COPY absent /", '"/absent": not found'),
+        ("COPY hidden /", "hidden"),
+        ("COPY d /f/x\nCOPY f /f\nCOPY d /f/x/one", "cannot copy"),
+        ("COPY --chown=nobody f /", "unable to find user nobody"),
+        ("COPY --chmod=9 f /", "invalid chmod"),
+        ("COPY --from=absent.invalid/x f /", "absent.invalid"),
+        ("COPY outside /", '"/outside": not found'),
+    ],
+)
+def test_what_copy_refuses(bench: Workbench, tmp_path: Path, lines: str, problem: str) -> None:
+    bench.write(f="f", d__one="1", hidden="h", **{".dockerignore": "hidden\n"})
+    (tmp_path / "secret").write_text("s")
+    (bench.context / "outside").symlink_to("../secret")
+    with pytest.raises(DockerfileError, match=problem) as caught:
+        bench.build(f"FROM scratch\n{lines}")
+    assert caught.value.source, "the excerpt can be shown"
+    with Store.open(bench.root) as store:
+        store.collect()
+        assert {record.name for record in store.metadata.names()} == {"docker.io/library/busybox:latest"}
+
+
+def test_an_epoch_makes_two_stores_agree(bench: Workbench, tmp_path: Path, busybox_archive: Path) -> None:
+    text = (
+        "FROM busybox\nWORKDIR /w\nCOPY f /d/\nRUN mkdir /m; date > /dev/null; touch /m/f\nADD d /e/\nCOPY <<A /A\na\nA"
+    )
+    bench.write(f="f", d__one="1")
+    other = tmp_path / "other"
+    with Store.open(other) as store:
+        load(str(busybox_archive), store, CopyOptions(HERE))
+    plain = bench.build(text)
+    options = SolveOptions(epoch_s=1_700_000_000)
+    first = bench.build(text, solve=options)
+    os.utime(bench.context / "f", (1_800_000_000, 1_800_000_000))
+    second = bench.build(text, solve=options, root=other)
+    assert first.manifest == second.manifest != plain.manifest
+    assert first.config.created == "2023-11-14T22:13:20Z"
+
+
+def test_two_builds_at_once_share_a_store(bench: Workbench) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    benches = [Workbench(bench.root, bench.context) for _ in range(4)]
+    bench.write(f="f")
+    with ThreadPoolExecutor(4) as pool:
+        images = list(pool.map(lambda one: one.build("FROM busybox\nCOPY f /\nRUN echo x > /x"), benches))
+    with Store.open(bench.root) as store:
+        store.collect()
+        for built in images:
+            if str(built.manifest.digest) in {str(record.target.digest) for record in store.metadata.images()}:
+                for blob in store.facts(built.manifest).blobs:
+                    store.content.read(blob)
