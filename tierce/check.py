@@ -98,28 +98,26 @@ def _check_images(store: Store) -> Iterator[Problem]:
 
 
 def _check_blobs(store: Store, progress: Callable[[Hashed], None]) -> Iterator[Finding]:
-    used = store.metadata.used_blobs()
     sizes = {digest: _size(store.content.path(digest)) for digest in store.content.digests()}
-    total, done, unused = sum(sizes.values()), 0, 0
+    total, done = sum(sizes.values()), 0
     for digest, size in sizes.items():
-        progress(Hashed(done, total))
-        if not _is_intact(store.content.path(digest), digest, lambda count, before=done: progress(Hashed(before + count, total))):  # type: ignore[misc]
+        if not _is_intact(store.content.path(digest), digest, _shifted(progress, done, total)):
             yield Problem("blob", f"blob {digest} is damaged: its bytes have another digest")
         done += size
-        unused += 0 if str(digest) in used else size
     progress(Hashed(total, total))
-    for missing in sorted(used - {str(digest) for digest in sizes}):
-        if _is_held_only(store, missing):
-            continue
-        yield Problem("blob", f"blob {missing} is needed but missing")
+    used, leased = store.metadata.used_blobs(), store.metadata.leased("blob")
+    for missing in sorted(used - leased):  # a running process leases a blob before it has it
+        if not store.content.has(Digest(missing)) and missing in store.metadata.used_blobs():
+            yield Problem("blob", f"blob {missing} is needed but missing")
+    unused = sum(size for digest, size in sizes.items() if str(digest) not in used)
     if unused:
         yield Unused("blobs", unused)
     yield from _check_blob_names(store)
 
 
-def _is_held_only(store: Store, digest: str) -> bool:
-    """A running process leases a blob before it has it."""
-    return digest in store.metadata.leased("blob")
+def _shifted(progress: Callable[[Hashed], None], done: int, total: int) -> Callable[[int], None]:
+    """Progress within one blob as progress of all."""
+    return lambda count: progress(Hashed(done + count, total))
 
 
 def _check_blob_names(store: Store) -> Iterator[Problem]:
@@ -236,7 +234,11 @@ def _check_leftovers(store: Store) -> Iterator[Finding]:
     What exists is listed before who lives, and looked at once more: a process that starts or
     ends meanwhile is no problem.
     """
-    ingest, owners, directories = _names(store.root / "ingest"), store.metadata.lease_owners(), store.layers.directories()
+    ingest, owners, directories = (
+        _names(store.root / "ingest"),
+        store.metadata.lease_owners(),
+        store.layers.directories(),
+    )
     holders = _live_sessions(store)
     known = {layer.directory for layer in store.metadata.layers()} | store.metadata.leased("directory")
     for name in ingest:

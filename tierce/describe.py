@@ -60,7 +60,7 @@ def _container(config: ContainerConfig) -> Record:
     def empty_objects(names: Sequence[str]) -> Any:
         return {name: {} for name in names} or NIL_MAP
 
-    document = Record(
+    return Record(
         User=config.user,
         ExposedPorts=empty_objects(config.exposed_ports),
         Env=strings(config.env or None),
@@ -74,7 +74,6 @@ def _container(config: ContainerConfig) -> Record:
         Shell=strings(config.shell or None),
         Healthcheck=_healthcheck(config.healthcheck) if config.healthcheck else None,
     )
-    return document
 
 
 def _healthcheck(check: Healthcheck) -> Record:

@@ -118,7 +118,9 @@ def runnable(content: ContentStore, target: Descriptor, wanted: Platform | None,
         position = 0
     if position is None:
         there = ", ".join(str(child.platform) for child in images) or "none"
-        raise ReferenceNotFound(f"image {name} has no platform {wanted or host_platform()} in the store (there is: {there})")
+        raise ReferenceNotFound(
+            f"image {name} has no platform {wanted or host_platform()} in the store (there is: {there})"
+        )
     return runnable(content, images[position], None, name=name)
 
 

@@ -54,7 +54,7 @@ class _Help:
 
     examples: str
 
-    def write_examples(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+    def write_examples(self, formatter: click.HelpFormatter) -> None:
         if not self.examples:
             return
         formatter.write_paragraph()
@@ -73,8 +73,8 @@ class Command(click.Command, _Help):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, spell_out_flags(self, args))
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        self.write_examples(ctx, formatter)
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  (click's)
+        self.write_examples(formatter)
 
 
 def spell_out_flags(of: click.Command, arguments: Sequence[str]) -> list[str]:
@@ -157,27 +157,29 @@ class LazyGroup(click.Group, _Help):
             key: entry for section in sections.values() for key, entry in section.items()
         } | dict(hidden or {})
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's)
         return [name for section in self.sections.values() for name in section]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  (click's)
         entry = self.entries.get(cmd_name)
         return entry.load() if isinstance(entry, Entry) else entry
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         found = self.get_command(ctx, name)
         if found is None:
             raise UnknownCommand(name, ctx, tuple(self.entries))
         return name, found, args[1:]
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  (click's)
         for title, entries in self.sections.items():
             with formatter.section(title):
                 formatter.write_dl([(name, _summary(entry)) for name, entry in entries.items()])
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        self.write_examples(ctx, formatter)
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  (click's)
+        self.write_examples(formatter)
 
 
 def _summary(entry: Entry | LazyGroup) -> str:
@@ -240,8 +242,8 @@ def confirm(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
-def binary_output(stream: Any) -> IO[bytes]:
-    """The bytes side of standard output."""
+def binary(stream: Any) -> IO[bytes]:
+    """The bytes side of standard input or output."""
     found: IO[bytes] = stream.buffer
     return found
 

@@ -64,7 +64,7 @@ def images(
             return
         pattern = _matcher(wanted.get("reference", []))
         known = lookup.repository_digests(store.metadata)
-        rows = image_rows(records, known, pattern, settings.clock(), whole=no_trunc, digests=digests)
+        rows = image_rows(records, known, pattern, settings.clock(), whole=no_trunc)
     columns = ["Repository", "Tag", *(["Digest"] if digests else []), "ID", "CreatedSince", "Size"]
     click.echo(render(rows, HEADERS, columns, form), nl=False)
 
@@ -85,14 +85,16 @@ def select(store: Store, filters: Mapping[str, Sequence[str]], *, everything: bo
     for word in filters.get("since", ()):
         limit = lookup.find(store.metadata, word).record.created
         tests.append(lambda record, limit=limit: record.created > limit)  # type: ignore[misc]
-    for word in filters.get("label", ()):
-        tests.append(lambda record, word=word: _has_label(lookup.labels(store.content, record), word))  # type: ignore[misc]
+    words = filters.get("label", ())
+    if words:
+        tests.append(lambda record: has_labels(lookup.labels(store.content, record), words))
     return [record for record in records if all(test(record) for test in tests)]
 
 
-def _has_label(labels: Mapping[str, str], word: str) -> bool:
-    key, equals, value = word.partition("=")
-    return key in labels and (not equals or labels[key] == value)
+def has_labels(labels: Mapping[str, str], words: Iterable[str]) -> bool:
+    """Whether all ``KEY`` and ``KEY=VALUE`` words are true of the labels."""
+    pairs = [word.partition("=") for word in words]
+    return all(key in labels and (not equals or labels[key] == value) for key, equals, value in pairs)
 
 
 def _boolean(name: str, text: str) -> bool:
@@ -133,7 +135,6 @@ def image_rows(
     now_s: float,
     *,
     whole: bool = False,
-    digests: bool = False,
 ) -> list[dict[str, str]]:
     """A row for each name of each image, or one for an image without."""
     rows = []
@@ -142,11 +143,11 @@ def image_rows(
         names = [name for name in record.names if shows(name)]
         for name in names:
             reference = Reference.parse(name)
-            digest = registry_digests.get(name, _NONE) if digests else _NONE
+            digest = registry_digests.get(name, str(record.target.digest))
             place = {"Repository": reference.familiar_repository, "Tag": reference.tag or _NONE, "Digest": digest}
             rows.append(common | place)
         if not names:
-            rows.append(common | {"Repository": _NONE, "Tag": _NONE, "Digest": _NONE})
+            rows.append(common | {"Repository": _NONE, "Tag": _NONE, "Digest": str(record.target.digest)})
     return rows
 
 
@@ -170,7 +171,9 @@ tierce rmi -f $(tierce images -q --filter dangling=true)
 """,
 )
 @image_argument("words", nargs=-1, required=True, metavar="IMAGE [IMAGE...]")
-@click.option("-f", "--force", is_flag=True, help="Also an id with names in several repositories; what is absent is no error")
+@click.option(
+    "-f", "--force", is_flag=True, help="Also an id with names in several repositories; what is absent is no error"
+)
 @click.option("--no-prune", is_flag=True, help="Leave the blobs and layers for system prune")
 @click.pass_obj
 def rmi(settings: Settings, words: Sequence[str], force: bool, no_prune: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import click
 
@@ -11,11 +11,11 @@ from image.errors import Cancelled, TierceError
 from store.metadata import CacheRecord, ImageRecord
 from store.store import Store
 from tierce.cli.command import Settings, command, confirm, filter_option, parse_filters
+from tierce.cli.images import has_labels
 from tierce.cli.units import human_size, parse_size, parse_time, parse_until
 from tierce.images import familiar, labels
 from tierce.prune import Pruned, beyond, picks_cached, picks_image, prune
 
-_F = TypeVar("_F", bound=Callable[..., Any])
 _FILTERS: Final = ("until", "label")
 
 _all_option = click.option("-a", "--all", "everything", is_flag=True, help="Also what is named or in use by an image")
@@ -44,7 +44,13 @@ def system_prune(settings: Settings, everything: bool, force: bool, filters: Seq
     _ask("system prune", kinds, force=force)
     wanted = parse_filters(filters, _FILTERS)
     with settings.store() as store:
-        _report(prune(store, images=_image_test(settings, store, wanted, everything), cached=_cache_test(settings, store, wanted, everything)))
+        _report(
+            prune(
+                store,
+                images=_image_test(settings, store, wanted, everything),
+                cached=_cache_test(settings, store, wanted, everything),
+            )
+        )
 
 
 @command(
@@ -108,12 +114,10 @@ def _image_test(
     older = _older_than(settings, wanted)
     words = wanted.get("label", [])
 
-    def has_labels(record: ImageRecord) -> bool:
-        found = labels(store.content, record) if words else {}
-        pairs = [word.partition("=") for word in words]
-        return all(key in found and (not equals or found[key] == value) for key, equals, value in pairs)
+    def labelled(record: ImageRecord) -> bool:
+        return not words or has_labels(labels(store.content, record), words)
 
-    return picks_image(everything=everything, older_than_s=older, created=parse_time, labels=has_labels)
+    return picks_image(everything=everything, older_than_s=older, created=parse_time, labels=labelled)
 
 
 def _cache_test(

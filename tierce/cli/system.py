@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Final, Self
 
 import click
 
@@ -14,7 +14,7 @@ from tierce.cli.command import Settings, command, format_option
 from tierce.cli.images import image_rows
 from tierce.cli.tables import align, render, render_documents
 from tierce.cli.terminal import LiveBlock, is_live
-from tierce.cli.units import ago, human_duration, human_size
+from tierce.cli.units import human_duration, human_size
 from tierce.documents import Record
 from tierce.images import repository_digests
 from tierce.usage import Usage, measure
@@ -86,13 +86,13 @@ def usage_document(usage: Usage) -> Record:
     )
 
 
-def verbose_usage(usage: Usage, registry_digests: dict[str, str] | Any, now_s: float) -> str:
+def verbose_usage(usage: Usage, registry_digests: Mapping[str, str], now_s: float) -> str:
     """Docker's two tables, with the sizes that were measured."""
     rows = [["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE", "SHARED SIZE", "UNIQUE SIZE"]]
     for image in usage.images:
         sizes = [human_size(size) for size in (image.size, image.size - image.unique, image.unique)]
-        for row in image_rows([image.record], registry_digests, lambda _: True, now_s):
-            rows.append([row["Repository"], row["Tag"], row["ID"], row["CreatedSince"], *sizes])
+        names = image_rows([image.record], registry_digests, lambda _: True, now_s)
+        rows += [[row["Repository"], row["Tag"], row["ID"], row["CreatedSince"], *sizes] for row in names]
     return (
         f"Images space usage:\n\n{align(rows)}\n"
         f"Build cache usage: {human_size(usage.cache_size)}\n\n{cache_table(usage, now_s)}\n"
@@ -209,7 +209,7 @@ class _HashProgress:
             self._shown = percent
             self._block.draw([f"checking blobs: {percent}% of {human_size(progress.total)}"])
 
-    def __enter__(self) -> _HashProgress:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -237,5 +237,9 @@ def version(form: str) -> None:
     if form:
         click.echo(render_documents([Record(Client=client)], "{{json .}}" if form == "json" else form), nl=False)
         return
-    rows = {"Version": client["Version"], "Python version": client["PythonVersion"], "OS/Arch": f"{client['Os']}/{client['Arch']}"}
+    rows = {
+        "Version": client["Version"],
+        "Python version": client["PythonVersion"],
+        "OS/Arch": f"{client['Os']}/{client['Arch']}",
+    }
     click.echo("Tierce:\n" + "".join(f" {name + ':':<16} {value}\n" for name, value in rows.items()), nl=False)

@@ -14,7 +14,7 @@ _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgtp]?)(?:i?b)?", re.IGNORECAS
 _SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
-def human_size(size: int | float) -> str:
+def human_size(size: float) -> str:
     """Bytes in powers of 1000 with three digits: ``7.81MB``."""
     value, unit = float(size), 0
     while value >= 1000 and unit < len(_DECIMAL) - 1:
@@ -77,7 +77,6 @@ def parse_until(text: str, now_s: float) -> float:
     if moment is None:
         raise InvalidInput(f"invalid filter until={text!r}: want a duration such as 24h, or a time such as 2026-01-02")
     return moment.timestamp()
-
 
 
 def parse_size(text: str) -> int:

@@ -117,7 +117,9 @@ class _Execution:
         for pair in _elements(over):
             empty = False
             values = pair if len(node.variables) == 2 else pair[1:]
-            self._variables.extend((variable.name, value) for variable, value in zip(node.variables, values, strict=False))
+            self._variables.extend(
+                (variable.name, value) for variable, value in zip(node.variables, values, strict=False)
+            )
             try:
                 self._body(node.body, pair[1])
             except _ContinueLoop:
@@ -159,7 +161,9 @@ class _Execution:
         arguments: list[Any] = []
         for operand in operands:
             arguments.append(self._operand(operand, dot))
-            if (function.name == "and" and not truth(arguments[-1])) or (function.name == "or" and truth(arguments[-1])):
+            if (function.name == "and" and not truth(arguments[-1])) or (
+                function.name == "or" and truth(arguments[-1])
+            ):
                 return arguments[-1]
         if piped is not _MISSING:
             arguments.append(piped)

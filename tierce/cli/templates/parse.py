@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -64,7 +65,8 @@ def _grammar() -> Lark:
 def _explain(error: UnexpectedInput, text: str) -> tuple[str, str]:
     match error:
         case UnexpectedCharacters():
-            return _at(error), f"unexpected {text[error.pos_in_stream or 0]!r} in an action"
+            word = re.match(r"\w+|.", text[error.pos_in_stream :], re.DOTALL)
+            return _at(error), f"unexpected {word[0] if word else ''!r} in an action"
         case UnexpectedToken(token=Token(type="$END")) | UnexpectedEOF():
             inside = text.rfind("{{") > text.rfind("}}")
             return _end_of(text), "unclosed action" if inside else "unexpected end: {{end}} is missing"

@@ -140,27 +140,34 @@ def _verb(verb: str, value: Any, flags: str, precision: int | None) -> str:
     if isinstance(value, list) and verb not in "vT":
         return "[" + " ".join(_verb(verb, item, flags, precision) for item in value) + "]"
     match verb, value:
-        case "v", float():
-            return _signed(_general(value, precision), flags)
-        case "v", int() if not isinstance(value, bool):
-            return _signed(str(value), flags)
-        case "v", str() if "#" in flags:
-            return quote(value)
         case "v", _:
-            return _cut(_plain(value), precision) if isinstance(value, str) else _plain(value)
+            return _natural(value, flags, precision)
         case "T", _:
             return type_name(value)
         case "t", bool():
             return _plain(value)
-        case ("s" | "q" | "x" | "X"), str():
+        case (("s" | "q" | "x" | "X"), str()):
             return _string_verb(verb, _cut(value, precision))
-        case ("d" | "b" | "o" | "O" | "x" | "X" | "c" | "q" | "U"), int() if not isinstance(value, bool):
+        case (("d" | "b" | "o" | "O" | "x" | "X" | "c" | "q" | "U"), int()) if not isinstance(value, bool):
             return _integer_verb(verb, value, flags)
-        case ("e" | "E" | "f" | "F" | "g" | "G"), float():
+        case (("e" | "E" | "f" | "F" | "g" | "G"), float()):
             return _float_verb(verb, value, flags, precision)
         case _:
             inner = "<nil>" if value is None else f"{type_name(value)}={_plain(value)}"
             return f"%!{verb}({inner})"
+
+
+def _natural(value: Any, flags: str, precision: int | None) -> str:
+    """``%v`` with flags."""
+    match value:
+        case float():
+            return _signed(_general(value, precision), flags)
+        case int() if not isinstance(value, bool):
+            return _signed(str(value), flags)
+        case str():
+            return quote(value) if "#" in flags else _cut(value, precision)
+        case _:
+            return _plain(value)
 
 
 def _cut(text: str, precision: int | None) -> str:
@@ -215,7 +222,17 @@ def _pad(text: str, width: int, flags: str, verb: str) -> str:
 
 def quote(text: str) -> str:
     """A Go string literal: JSON's escapes for quotes, Go's for what can't be printed."""
-    escapes = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v", "\\": "\\\\", '"': '\\"'}
+    escapes = {
+        "\a": "\\a",
+        "\b": "\\b",
+        "\f": "\\f",
+        "\n": "\\n",
+        "\r": "\\r",
+        "\t": "\\t",
+        "\v": "\\v",
+        "\\": "\\\\",
+        '"': '\\"',
+    }
     return '"' + "".join(escapes.get(c) or (c if c.isprintable() else _escaped(ord(c))) for c in text) + '"'
 
 

@@ -1,0 +1,97 @@
+"""``login`` and ``logout``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import click
+
+from image.errors import InvalidInput
+from tierce.cli.command import Settings, command
+from tierce.cli.terminal import is_terminal
+
+_HUB: Final = "docker.io"
+
+
+@command(
+    "login",
+    short_help="Keep a password for a registry",
+    examples="""
+tierce login registry.example.com
+pass show registry | tierce login -u alice --password-stdin registry.example.com
+""",
+)
+@click.argument("server", required=False, default=_HUB, metavar="[SERVER]")
+@click.option("-u", "--username", help="Name of the user")
+@click.option("-p", "--password", help="Password or token; others may see it in the list of processes")
+@click.option("--password-stdin", is_flag=True, help="Read the password or token from standard input")
+@click.option("--authfile", metavar="FILE", help="Where to keep it  [docker's config.json]")
+@click.option("--tls-verify/--no-tls-verify", default=True, help="Demand https with a valid certificate  [on]")
+@click.pass_obj
+def login(
+    settings: Settings, server: str, username: str | None, password: str | None, password_stdin: bool,
+    authfile: str | None, tls_verify: bool,
+) -> None:  # fmt: skip
+    """Check a password with a registry and keep it for later pulls and pushes.
+
+    SERVER is Docker Hub when it is left out.
+    """
+    from transfer.credentials import Credentials, credential_files
+    from transfer.registries import Registries, RegistryOptions
+    from transfer.registry.challenge import Credential
+
+    domain = registry_domain(server)
+    username, password = _ask(username, password, from_stdin=password_stdin)
+    credential = Credential(username, password)
+    credentials = Credentials(credential_files(settings.environ, authfile), settings.environ)
+    with Registries(settings.environ, credentials, RegistryOptions(insecure=not tls_verify)) as registries:
+        registries.check_login(domain, credential)
+    credentials.login(domain, credential)
+    click.echo("Login Succeeded")
+
+
+def registry_domain(server: str) -> str:
+    """The host of a registry, also when it is given as a URL."""
+    domain = server.partition("://")[2] or server
+    domain = domain.partition("/")[0]
+    return _HUB if domain in {"index.docker.io", "registry-1.docker.io"} else domain
+
+
+def _ask(username: str | None, password: str | None, *, from_stdin: bool) -> tuple[str, str]:
+    """Name and password from flags, standard input or the terminal. Raises InvalidInput."""
+    if from_stdin:
+        if password is not None:
+            raise click.UsageError("--password and --password-stdin are mutually exclusive")
+        if not username:
+            raise click.UsageError("must provide --username with --password-stdin")
+        return username, sys.stdin.readline().rstrip("\r\n")
+    if (username is None or password is None) and not is_terminal(sys.stdin):
+        raise InvalidInput(
+            "cannot perform an interactive login from a non-terminal: use --username and --password-stdin"
+        )
+    username = username or click.prompt("Username", err=True)
+    if password is None:
+        password = click.prompt("Password", hide_input=True, err=True)
+    if not username or not password:
+        raise InvalidInput("login: username and password are needed")
+    return username, password
+
+
+@command(
+    "logout",
+    short_help="Forget the password for a registry",
+    examples="""
+tierce logout registry.example.com
+""",
+)
+@click.argument("server", required=False, default=_HUB, metavar="[SERVER]")
+@click.option("--authfile", metavar="FILE", help="Where it is kept  [docker's config.json]")
+@click.pass_obj
+def logout(settings: Settings, server: str, authfile: str | None) -> None:
+    """Forget the password for a registry. SERVER is Docker Hub when it is left out."""
+    from transfer.credentials import Credentials, credential_files
+
+    domain = registry_domain(server)
+    known = Credentials(credential_files(settings.environ, authfile), settings.environ).logout(domain)
+    click.echo(f"Removing login credentials for {domain}" if known else f"Not logged in to {domain}")
