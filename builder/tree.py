@@ -22,6 +22,8 @@ from builder.dockerfile.ignore import NOTHING, IgnoreRules
 from image.errors import InvalidInput, SourceNotFound
 
 _MAX_LINKS = 255
+_MAX_DEPTH = 400
+"""Directories on the way to a file: each holds a descriptor, and a process has 1024 by default."""
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NO_XATTRS = frozenset({errno.ENOTSUP, errno.ENODATA})
@@ -117,8 +119,13 @@ class Descent:
         self._ascend(0)
 
     def directory(self, path: str) -> int:
-        """A descriptor of the directory ``path``, valid until the next call. Raises OSError."""
+        """A descriptor of the directory ``path``, valid until the next call.
+
+        Raises OSError, and InvalidInput for a tree that is too deep.
+        """
         names = path.split("/") if path else []
+        if len(names) > _MAX_DEPTH:
+            raise InvalidInput(f"directories nest deeper than {_MAX_DEPTH} at /{'/'.join(names[:4])}/…")
         common = 0
         while common < min(len(names), len(self._names)) and names[common] == self._names[common]:
             common += 1
@@ -260,7 +267,11 @@ class Tree:
                     if not (item.is_dir(follow_symlinks=False) and excludes.may_include_below(path[relative:])):
                         continue
                     excluded = True
-                children.append((self._make_entry(fd, path, item.name, item.stat(follow_symlinks=False)), excluded))
+                try:
+                    entry = self._make_entry(fd, path, item.name, item.stat(follow_symlinks=False))
+                except FileNotFoundError:
+                    continue  # removed since the directory was read
+                children.append((entry, excluded))
         children.sort(key=_path_of)
         return children
 

@@ -260,6 +260,24 @@ def test_a_descent_reuses_directories_and_closes_them(root: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_a_tree_may_be_deep_but_not_without_end(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        for depth in range(420):
+            os.mkdir("d", dir_fd=fd)
+            below = os.open("d", os.O_RDONLY, dir_fd=fd)
+            os.close(fd)
+            fd = below
+            if depth == 390:
+                (tmp_path / "/".join(["d"] * 391) / "file").write_text("x")
+    finally:
+        os.close(fd)
+    with tree_of(tmp_path, "/".join(["d"] * 392)) as tree:
+        assert walked(tree)[-1].endswith("d/file")
+    with tree_of(tmp_path) as tree, pytest.raises(InvalidInput, match="nest deeper than"):
+        walked(tree)
+
+
 def test_names_that_are_not_utf8(root: Path) -> None:
     (root / os.fsdecode(b"caf\xe9")).write_text("x")
     with tree_of(root) as tree:
