@@ -337,6 +337,14 @@ class Metadata:
     def remove_layer(self, chain_id: ChainID) -> None:
         self._change("DELETE FROM layers WHERE chain = ?", str(chain_id))
 
+    def unpacked_sizes(self) -> dict[str, int]:
+        """Manifest digest to the bytes of all its layers' files, for images that are unpacked whole."""
+        rows = self._rows(
+            "SELECT i.image, sum(l.size) FROM image_layers i LEFT JOIN layers l ON l.chain = i.chain"
+            " GROUP BY i.image HAVING count(*) = count(l.chain)"
+        )
+        return {str(image): int(size) for image, size in rows}
+
     # Build cache
 
     def cached(self, key: str) -> CacheRecord | None:

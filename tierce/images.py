@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from image.config import ImageConfig
 from image.descriptor import Descriptor
 from image.digest import Digest
-from image.errors import BlobNotFound, Conflict, ImageInUse, InvalidDigest, InvalidReference, ReferenceNotFound
+from image.errors import BlobNotFound, Conflict, ImageInUse, InvalidReference, ReferenceNotFound
 from image.manifest import Manifest, decode_manifest
 from image.platform import Platform, best_match
 from image.reference import Reference
@@ -36,7 +36,7 @@ class Found:
 
 def find(metadata: Metadata, word: str) -> Found:
     """The image that ``word`` means. Raises ReferenceNotFound, or Conflict when an id is ambiguous."""
-    records = metadata.images()
+    records = list_images(metadata)
     found = _by_name(metadata, records, word) or _by_id(records, word)
     if found is None:
         raise ReferenceNotFound(f"no such image: {word[:300]}")
@@ -180,12 +180,11 @@ def repository_digests(metadata: Metadata) -> Mapping[str, str]:
     return {record.name: record.source or str(record.target.digest) for record in metadata.names()}
 
 
-def parse_digest(text: str) -> Digest | None:
-    """A digest, or None for what is none."""
-    try:
-        return Digest(text)
-    except InvalidDigest:
-        return None
+def list_images(metadata: Metadata) -> list[ImageRecord]:
+    """Every image, newest first, with the size that docker shows: of its files where they are
+    unpacked, of its compressed blobs where not."""
+    unpacked = metadata.unpacked_sizes()
+    return [replace(record, size=unpacked.get(str(record.target.digest), record.size)) for record in metadata.images()]
 
 
 def labels(content: ContentStore, record: ImageRecord) -> Mapping[str, str]:

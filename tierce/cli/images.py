@@ -51,7 +51,8 @@ def images(
 ) -> None:  # fmt: skip
     """List the images of the store, newest first.
 
-    SIZE is what an image's compressed blobs take; images share them.
+    SIZE is that of an image's files, or of its compressed blobs while it is not unpacked.
+    Images share both.
     """
     wanted = parse_filters(filters, _FILTERS)
     if repository:
@@ -71,7 +72,7 @@ def images(
 
 def select(store: Store, filters: Mapping[str, Sequence[str]], *, everything: bool = True) -> list[ImageRecord]:
     """The images that pass every filter. Raises click.BadParameter, ReferenceNotFound."""
-    records = store.metadata.images()
+    records = lookup.list_images(store.metadata)
     tests: list[Callable[[ImageRecord], bool]] = [lambda record: everything or bool(record.names) or not filters]
     if "dangling" in filters:
         wanted = _boolean("dangling", filters["dangling"][-1])
