@@ -53,7 +53,6 @@ from image.descriptor import Descriptor
 from image.digest import chain_ids
 from image.errors import Cancelled, DockerfileError, TierceError
 from image.media_types import Compression
-from store.layer_blob import pack_blob
 from store.layers import Workspace
 from store.metadata import CacheRecord, Metadata
 from store.store import Session
@@ -318,6 +317,8 @@ class Solver:
 
     def _commit(self, step: Step, key: str, base: Rootfs, workspace: Workspace) -> Stack:
         """Pack a finished workspace into a layer and its blob, and remember both for next time."""
+        from store.layer_blob import pack_blob  # a cached build packs nothing
+
         options = self._options
         with self._session.writer() as writer:
             packed = pack_blob(

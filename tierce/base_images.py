@@ -11,7 +11,6 @@ from image.errors import ReferenceNotFound
 from image.platform import Platform
 from image.reference import Reference
 from store.store import Session, Store
-from store.unpacking import ensure_unpacked
 from tierce.images import find, host_platform, runnable
 
 
@@ -40,6 +39,8 @@ class StoredImages:
             return self._known[key]
 
     def unpack(self, session: Session, image: BaseImage) -> ChainID | None:
+        from store.unpacking import ensure_unpacked  # a cached build unpacks nothing
+
         return ensure_unpacked(session, self._store.facts(image.manifest))
 
     def _look_up(self, reference: Reference, platform: Platform) -> BaseImage:

@@ -19,7 +19,6 @@ from builder.dockerfile.ignore import NOTHING, IgnoreRules
 from builder.dockerfile.instructions import InlineFile
 from builder.graph import CopyFiles
 from builder.results import Files, Result, Rootfs, readable
-from builder.steps.archive import is_archive, place_archive
 from builder.steps.mode import Mode
 from builder.steps.owners import chown_owner
 from builder.steps.place import Placing, write_file
@@ -118,11 +117,20 @@ class _Copy:
             self._place_with_parents(placing, source)
         elif source.kind is EntryKind.DIRECTORY:
             placing.contents(source.path, self._directory(self._operation.dest), self._excludes)
-        elif self._operation.unpack and source.kind is EntryKind.FILE and is_archive(self._tree, source):
-            target = self._directory(self._operation.dest)
-            place_archive(self._tree, source, self._root, target, self._scratch, self._owner)
+        elif self._operation.unpack and source.kind is EntryKind.FILE and self._place_archive(source):
+            return
         else:
             placing.file(source.path, self._file_target(source.name), self._excludes)
+
+    def _place_archive(self, source: Source) -> bool:
+        """Unpack a source that is an archive; False when it is none."""
+        from builder.steps.archive import is_archive, place_archive  # only ADD needs the tar reader
+
+        if not is_archive(self._tree, source):
+            return False
+        target = self._directory(self._operation.dest)
+        place_archive(self._tree, source, self._root, target, self._scratch, self._owner)
+        return True
 
     def _place_with_parents(self, placing: Placing, source: Source) -> None:
         """Keep the path from the pivot on; parents look like the source's."""
