@@ -23,7 +23,7 @@ import secrets
 import shutil
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -115,14 +115,14 @@ class LayerStore:
     def diff(self, layer: LayerRecord) -> Path:
         return self.base / layer.directory / "diff"
 
-    def make_workspace(self, directory: str, parent: ChainID | None) -> Workspace:
-        """An empty layer directory, ready to be an overlay's upper side above ``parent``.
+    def make_workspace(self, directory: str, above: str | None) -> Workspace:
+        """An empty layer directory, ready to be an overlay's upper side over the directory ``above``.
 
-        The caller (a session) has leased ``directory``. The root directory gets the mode and
-        owner of the parent's, as the upper side's root is what a container sees as ``/``.
+        The caller (a session) has leased ``directory``. Its root gets the mode and owner of
+        the root of ``above``, as the upper side's root is what a container sees as ``/``.
         """
         path = self.base / directory
-        below = self.diff(self.get(parent)).stat() if parent else None
+        below = (self.base / above / "diff").stat() if above else None
         with storage_errors(f"make a layer directory in {self.base}"):
             path.mkdir(mode=0o700)
             for name in ("diff", "work", "merged"):
@@ -130,6 +130,9 @@ class LayerStore:
             (path / "diff").chmod(stat.S_IMODE(below.st_mode) if below else 0o755)
             if below and (below.st_uid or below.st_gid):
                 os.chown(path / "diff", below.st_uid, below.st_gid)
+            short = self._short(directory)
+            (path / "link").write_text(short.removeprefix("l/"))
+            os.symlink(f"../{directory}/diff", self.base / short)
         return Workspace(directory, path)
 
     def commit(
@@ -144,21 +147,22 @@ class LayerStore:
         lower = [self._short(layer.directory) for layer in self.stack(parent)]
         layer = LayerRecord(chain_id, parent, diff_id, workspace.directory, size, entries)
         with storage_errors(f"commit a layer in {self.base}"):
-            (workspace.path / "link").write_text(self._short(workspace.directory).removeprefix("l/"))
             (workspace.path / "lower").write_text(":".join(lower))
-            with suppress(FileExistsError):
-                os.symlink(f"../{workspace.directory}/diff", self.base / self._short(workspace.directory))
             shutil.rmtree(workspace.path / "work", ignore_errors=True)
         return layer if self._metadata.add_layer(layer) else self.get(chain_id)
 
+    def directories_of(self, chain_id: ChainID | None) -> tuple[str, ...]:
+        """The directory names of a chain, top first. Raises LayerNotFound."""
+        return tuple(layer.directory for layer in self.stack(chain_id))
+
     def overlay(
-        self, chain_id: ChainID | None, workspace: Workspace | None = None, *, volatile: bool = False
+        self, directories: Sequence[str], workspace: Workspace | None = None, *, volatile: bool = False
     ) -> OverlayMount:
-        """How to mount a stack, writable into ``workspace`` or read-only without one.
+        """How to mount layer directories (top first), writable into ``workspace`` or read-only without one.
 
         ``volatile`` is dropped where the kernel (before 5.10) does not have it.
         """
-        lowers = tuple(self._short(layer.directory) for layer in self.stack(chain_id))
+        lowers = tuple(self._short(directory) for directory in directories)
         if workspace is None:
             return OverlayMount(self.base, (*lowers, _EMPTY), None, None, "view")
         at = workspace.directory

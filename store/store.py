@@ -252,11 +252,11 @@ class Session:
 
     # Layers
 
-    def workspace(self, parent: ChainID | None) -> Workspace:
-        """A new layer directory above ``parent``; discarded at the end unless committed."""
+    def workspace(self, above: str | None) -> Workspace:
+        """A new layer directory over the layer directory ``above``; discarded at the end unless committed."""
         directory = new_directory_name()
         self.store.metadata.lease(self._path.name, "directory", directory)
-        return self.store.layers.make_workspace(directory, parent)
+        return self.store.layers.make_workspace(directory, above)
 
     def commit_layer(
         self, workspace: Workspace, parent: ChainID | None, diff_id: DiffID, *, size: int, entries: int
