@@ -1,1 +1,1 @@
-"""TODO."""
+"""Networks of containers: none, host, and one bridge with address translation."""

@@ -460,6 +460,12 @@ def make_readonly(sandbox: Sandbox, path: bytes) -> None:
     posix.close(place)
 
 
+def remount_readonly(sandbox: Sandbox, path: bytes) -> None:
+    place = _directory(sandbox.root, path)
+    kernel.mount_setattr(place, set_=kernel.MOUNT_ATTR_RDONLY, recursive=True)
+    posix.close(place)
+
+
 def mask_path(sandbox: Sandbox, path: bytes) -> None:
     place = _existing(sandbox.root, path)
     if place is None:
@@ -741,7 +747,8 @@ OPERATIONS: dict[str, Callable[..., None]] = {
     for operation in (
         join_keyring, join_namespace, isolate_mounts, mount_overlay, bind_root, open_source, attach_source,
         mount_filesystem, make_device, bind_device, make_link, make_console, set_hostname, set_domainname,
-        write_sysctl, make_readonly, mask_path, readonly_root, pivot_root, await_parent, unshare_cgroup,
+        write_sysctl, make_readonly, remount_readonly, mask_path, readonly_root, pivot_root, await_parent,
+        unshare_cgroup,
         configure_network, set_rlimit, set_oom_score, use_user, find_user, start_session, no_new_privileges,
         load_seccomp, drop_privileges, enter_directory, execute,
     )

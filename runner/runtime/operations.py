@@ -153,6 +153,11 @@ def make_readonly(path: str) -> Operation:
     return _operation("make_readonly", "read-only paths", f"mount --rbind -o ro {path} {path}", path)
 
 
+def remount_readonly(path: str) -> Operation:
+    """Make the mounts from ``path`` down read-only where they are."""
+    return _operation("remount_readonly", "mounts", f"mount -o remount,bind,ro {path}", path)
+
+
 def mask_path(path: str) -> Operation:
     """Hide a path, if it exists: an empty directory or /dev/null in its place."""
     return _operation("mask_path", "masked paths", f"mask {path}", path)

@@ -63,7 +63,13 @@ _RLIMITS: Final = {
          "MSGQUEUE", "NICE", "RTPRIO", "RTTIME")
     )
 }  # fmt: skip
-_OPTIONAL_SYSCTLS: Final = frozenset({"net.ipv4.ping_group_range", "net.ipv4.ip_unprivileged_port_start"})
+_OPTIONAL_SYSCTLS: Final = frozenset(
+    {
+        "net.ipv4.ping_group_range",
+        "net.ipv4.ip_unprivileged_port_start",
+        "net.ipv6.conf.eth0.disable_ipv6",
+    }
+)
 """Docker's own: a kernel without them must still run containers."""
 
 _SYSCTL_NAMESPACES: Final = (
@@ -123,9 +129,9 @@ def _steps(
         yield operations.make_console(*(spec.process.console_size or (0, 0)))
     if not _has_cgroup_mount(spec):
         yield from _meet_parent(spec)
+    yield from _names_and_sysctls(spec)  # before the network is up: what they say about it holds from the start
     if network:
         yield operations.configure_network(network)
-    yield from _names_and_sysctls(spec)
     yield from _restrictions(spec)
     yield operations.pivot_root()
     yield from _process(spec, privileges)
@@ -235,7 +241,7 @@ def _cgroup_mounts(mount: Mount, options: MountOptions, privileges: Privileges) 
                 for name in controllers:
                     yield operations.make_link(",".join(controllers), f"{mount.destination}/{name}")
         if options.flags & kernel.MS_RDONLY:
-            yield operations.make_readonly(mount.destination)
+            yield operations.remount_readonly(mount.destination)
 
 
 def _devices(spec: Spec, privileges: Privileges) -> Iterator[Operation]:

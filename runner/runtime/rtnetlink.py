@@ -57,21 +57,23 @@ def new_bridge(name: str, mac: bytes, mtu: int) -> bytes:
     return _request(_RTM_NEWLINK, _CREATE | _EXCLUSIVE, _interface(0, _IFF_UP, _IFF_UP) + b"".join(attributes))
 
 
-def new_veth(name: str, master: int, peer: str, peer_index: int, pid: int, mac: bytes, mtu: int) -> bytes:
+def new_veth(name: tuple[str, int], peer: tuple[str, int], *, master: int, pid: int, mac: bytes, mtu: int) -> bytes:
     """A pair: one end up on the bridge ``master``, the other in the network namespace of ``pid``.
 
-    The peer gets a fixed index, so that requests that configure it can be made beforehand.
+    ``name`` and ``peer`` are names and indexes of the two ends. With its index known, the
+    requests that configure the peer can be made beforehand; the kernel heeds it only when both
+    are given. ``mac`` is the peer's.
     """
     size = _attribute(_IFLA_MTU, pack("=I", mtu))
     other = (
-        _interface(peer_index)
-        + _attribute(_IFLA_IFNAME, _text(peer))
+        _interface(peer[1])
+        + _attribute(_IFLA_IFNAME, _text(peer[0]))
         + _attribute(_IFLA_ADDRESS, mac)
         + size
         + _attribute(_IFLA_NET_NS_PID, pack("=I", pid))
     )
     attributes = (
-        _attribute(_IFLA_IFNAME, _text(name)),
+        _attribute(_IFLA_IFNAME, _text(name[0])),
         _attribute(_IFLA_MASTER, pack("=I", master)),
         size,
         _nested(
@@ -80,7 +82,7 @@ def new_veth(name: str, master: int, peer: str, peer_index: int, pid: int, mac: 
             _nested(_IFLA_INFO_DATA, _attribute(_VETH_INFO_PEER | _NESTED, other)),
         ),
     )
-    return _request(_RTM_NEWLINK, _CREATE | _EXCLUSIVE, _interface(0, _IFF_UP, _IFF_UP) + b"".join(attributes))
+    return _request(_RTM_NEWLINK, _CREATE | _EXCLUSIVE, _interface(name[1], _IFF_UP, _IFF_UP) + b"".join(attributes))
 
 
 def link_up(index: int) -> bytes:

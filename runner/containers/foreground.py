@@ -1,0 +1,236 @@
+"""``tierce run``: a container in the foreground, from options to exit status.
+
+Without a terminal the container gets the user's own files and pipes, and pipes of ours where
+the user's descriptor is a terminal: a container never holds the terminal of its host, which
+it could type into. With ``-t`` it gets a terminal of its own, and ours is its window.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Final
+
+from image.config import ContainerConfig
+from image.errors import CommandNotStarted, InvalidInput, TierceError
+from runner.containers import terminal
+from runner.containers.options import RunOptions, Surroundings, container_spec
+from runner.containers.relay import Relay
+from runner.containers.start import Container, start
+from runner.runtime import defaults
+from runner.runtime.launch import Stdio
+from runner.runtime.operations import Operation
+from runner.runtime.privileges import Privileges
+from runner.runtime.spec import Spec
+
+if TYPE_CHECKING:
+    from store.layers import OverlayMount
+
+CLI_FAILED: Final = 125
+"""Docker's exit status for a container that could not be started."""
+
+_FORWARDED: Final = (
+    signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM,
+)  # fmt: skip
+_PATIENCE: Final = 3
+"""So many INT or TERM, as docker counts them: then the container is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserStdio:
+    """The user's descriptors."""
+
+    stdin: int = 0
+    stdout: int = 1
+    stderr: int = 2
+
+
+def exit_status(error: TierceError) -> int:
+    """What ``tierce run`` exits with when it could not run the container: 125, 126 or 127."""
+    return error.status if isinstance(error, CommandNotStarted) else CLI_FAILED
+
+
+def run(
+    options: RunOptions,
+    config: ContainerConfig,
+    rootfs: OverlayMount | Path,
+    *,
+    container_id: str,
+    root: Path,
+    privileges: Privileges,
+    environ: Mapping[str, str],
+    cwd: str,
+    warn: Callable[[str], None],
+    stdio: UserStdio = UserStdio(),  # a frozen value
+    trace: Callable[[Operation], None] | None = None,
+) -> int:
+    """Run the container to its end: its exit code, or 128 + the signal that ended it.
+
+    ``rootfs`` and its upper directory are the caller's, to be thrown away or kept. ``root`` is
+    the runtime directory; ``warn`` gets each thing that could not be as docker has it. Only for
+    the main thread: signals that arrive meanwhile go to the container.
+
+    Raises TierceError when it could not be started; ``exit_status`` has the number for that.
+    """
+    if options.tty and options.interactive and not os.isatty(stdio.stdin):
+        raise InvalidInput("the input device is not a TTY")
+    surroundings = Surroundings(
+        container_id,
+        environ,
+        cwd,
+        os.uname().nodename,
+        defaults.host_devices() if options.privileged else (),
+        terminal.size(stdio.stdout, stdio.stdin),
+    )
+    spec = container_spec(options, config, surroundings)
+    _make_volume_sources(spec)
+    with ExitStack() as held:
+        relay = Relay()
+        given = held.enter_context(_container_stdio(options, stdio, relay))
+        signals = held.enter_context(_Signals())
+        container = held.enter_context(
+            start(
+                spec,
+                rootfs,
+                container_id=container_id,
+                root=root,
+                privileges=privileges,
+                network=options.mode,
+                ports=options.ports,
+                stdio=given.container,
+                trace=trace,
+            )
+        )
+        given.close_container_side()
+        for warning in container.warnings:
+            warn(warning)
+        signals.forward_to(container)
+        if container.console is not None:
+            held.enter_context(_window(options, stdio, container, relay))
+        relay.run(container)
+        return container.wait()
+
+
+def _make_volume_sources(spec: Spec) -> None:
+    """``-v`` of a host path that is absent makes a directory, as docker's does."""
+    for mount in spec.mounts:
+        if mount.type == "bind":
+            try:
+                os.makedirs(mount.source, exist_ok=True)
+            except FileExistsError:
+                pass  # a file, which is mounted as one
+            except OSError as error:
+                why = os.strerror(error.errno or 0).lower()
+                raise InvalidInput(f"cannot mount {mount.source}: {why}") from error
+
+
+# --- the container's descriptors ----------------------------------------------------------
+
+
+class _Given:
+    """What the container gets, and which of it are our copies."""
+
+    def __init__(self) -> None:
+        self.container = Stdio()
+        self._copies: list[int] = []
+
+    def pipe(self, *, reads: bool) -> tuple[int, int]:
+        """The container's end, then ours."""
+        read, write = os.pipe2(os.O_CLOEXEC)
+        self._copies.append(read if reads else write)
+        return (read, write) if reads else (write, read)
+
+    def close_container_side(self) -> None:
+        """Once the container has its own, so that the ends of its output are seen."""
+        for fd in self._copies:
+            os.close(fd)
+        self._copies = []
+
+
+@contextmanager
+def _container_stdio(options: RunOptions, user: UserStdio, relay: Relay) -> Iterator[_Given]:
+    """Pipes for terminals, the user's own descriptors otherwise; nothing at all with ``-t``."""
+    given = _Given()
+    ours: list[int] = []
+    stdin: int | None = None
+    outputs = [user.stdout, user.stderr]
+    if not options.tty:
+        if options.interactive and os.isatty(user.stdin):
+            stdin, writer = given.pipe(reads=True)
+            relay.set_input(user.stdin, writer, close_at_end=True)
+        elif options.interactive:
+            stdin = user.stdin
+        for position, fd in enumerate(outputs):
+            if os.isatty(fd):
+                outputs[position], reader = given.pipe(reads=False)
+                relay.add_output(reader, fd)
+                ours.append(reader)
+        given.container = Stdio(stdin, outputs[0], outputs[1])
+    try:
+        yield given
+    finally:
+        given.close_container_side()
+        relay.close()
+        for fd in ours:
+            os.close(fd)
+
+
+@contextmanager
+def _window(options: RunOptions, user: UserStdio, container: Container, relay: Relay) -> Iterator[None]:
+    """Our terminal as a window on the container's."""
+    console = container.console
+    assert console is not None
+    relay.add_output(console, user.stdout)
+
+    def resized(_number: int, _frame: FrameType | None) -> None:
+        size = terminal.size(user.stdout, user.stdin)
+        if size:
+            container.resize(*size)
+
+    with ExitStack() as held:
+        if options.interactive:
+            relay.set_input(user.stdin, console, close_at_end=False)
+            held.enter_context(terminal.raw_mode(user.stdin))
+        before = signal.signal(signal.SIGWINCH, resized)
+        held.callback(signal.signal, signal.SIGWINCH, before)
+        resized(0, None)  # it may have changed since the container was planned
+        yield
+
+
+class _Signals:
+    """Signals for us are for the container; those from before its start wait for it."""
+
+    def __init__(self) -> None:
+        self._container: Container | None = None
+        self._waiting: list[int] = []
+        self._before: dict[int, object] = {}
+        self._asked = 0
+
+    def __enter__(self) -> _Signals:
+        for number in _FORWARDED:
+            before = signal.getsignal(number)
+            if before is not signal.SIG_IGN:  # nohup: ignored for the container as well
+                self._before[number] = before
+                signal.signal(number, self._received)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before if callable(before) or isinstance(before, int) else signal.SIG_DFL)
+
+    def forward_to(self, container: Container) -> None:
+        self._container = container
+        for number in self._waiting:
+            container.kill(number)
+
+    def _received(self, number: int, _frame: FrameType | None) -> None:
+        if self._container is None:
+            self._waiting.append(number)
+            return
+        self._asked += number in (signal.SIGINT, signal.SIGTERM)
+        self._container.kill(signal.SIGKILL if self._asked >= _PATIENCE else number)

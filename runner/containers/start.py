@@ -1,0 +1,125 @@
+"""One container, composed: lease, network, control groups and process, and their end.
+
+The builder starts its RUN steps here and ``foreground`` its container. Everything that is
+taken is given back by ``Container.close``, in the reverse order, whatever fails.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from runner.containers.sweep import sweep
+from runner.network.modes import Connection, NetworkMode
+from runner.network.ports import Port
+from runner.runtime import state
+from runner.runtime.launch import Running, Stdio, launch
+from runner.runtime.operations import Operation
+from runner.runtime.privileges import Privileges
+from runner.runtime.spec import Spec
+
+if TYPE_CHECKING:
+    from store.layers import OverlayMount
+
+
+class Container:
+    """A running container and all that it holds. Use it as a context manager."""
+
+    def __init__(self, running: Running, connection: Connection, held: ExitStack) -> None:
+        self._running = running
+        self._held = held
+        self.pid = running.pid
+        self.console = running.console
+        self.ports: tuple[Port, ...] = connection.ports
+        self.address = connection.address
+        self.warnings = tuple(connection.warnings + running.warnings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """Readable when the container has ended."""
+        return self._running.fileno()
+
+    def wait(self) -> int:
+        """Until the end: its exit code, or 128 + the signal that killed it."""
+        return self._running.wait()
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """A signal for its pid 1; KILL ends every process of the container. Safe from any thread."""
+        self._running.kill(number)
+
+    def resize(self, rows: int, columns: int) -> None:
+        self._running.resize(rows, columns)
+
+    def close(self) -> None:
+        """Kill it if it lives and leave nothing of it behind. Idempotent."""
+        self._held.close()
+
+
+def start(
+    spec: Spec,
+    rootfs: OverlayMount | Path,
+    *,
+    container_id: str,
+    root: Path,
+    privileges: Privileges,
+    network: NetworkMode = NetworkMode.NONE,
+    ports: Sequence[Port] = (),
+    stdio: Stdio = Stdio(),  # noqa: B008  # a frozen value
+    trace: Callable[[Operation], None] | None = None,
+) -> Container:
+    """Start ``spec`` with a network of this mode, after sweeping up what killed processes left.
+
+    ``root`` is the runtime directory. The spec has a network namespace unless the mode is
+    host; /etc/hosts, /etc/hostname and /etc/resolv.conf are added, except where the spec
+    already mounts something there. Safe from several threads at once.
+
+    Raises what ``launch`` and ``Connection`` raise; nothing is left behind then.
+    """
+    privileges.require()
+    sweep(root, privileges.cgroups)
+    with ExitStack() as held:
+        lease = state.acquire(root, container_id)
+        held.callback(lease.release)
+        connection = held.enter_context(
+            Connection(network, root=root, lease=lease, hostname=spec.hostname, ports=ports)
+        )
+        running = held.enter_context(
+            launch(
+                _on_network(spec, connection),
+                rootfs,
+                privileges=privileges,
+                lease=lease,
+                stdio=stdio,
+                network=connection,
+                trace=trace,
+            )
+        )
+        return Container(running, connection, held.pop_all())
+
+
+_NO_IPV6 = {"net.ipv6.conf.eth0.disable_ipv6": "1"}
+"""The bridge has IPv4 alone, so docker takes the link-local address away too."""
+
+
+def _on_network(spec: Spec, connection: Connection) -> Spec:
+    """With the generated files, which come before the spec's own binds: those win."""
+    taken = {mount.destination for mount in spec.mounts}
+    added = tuple(mount for mount in connection.mounts if mount.destination not in taken)
+    first_bind = next((at for at, mount in enumerate(spec.mounts) if mount.type == "bind"), len(spec.mounts))
+    return replace(
+        spec,
+        mounts=spec.mounts[:first_bind] + added + spec.mounts[first_bind:],
+        sysctl={**spec.sysctl, **_NO_IPV6} if connection.address else spec.sysctl,
+    )

@@ -1,0 +1,29 @@
+"""Clean up after processes that were killed: the next command does it, in passing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from runner.runtime import cgroup, state
+from runner.runtime.privileges import Cgroups
+
+
+def sweep(root: Path, cgroups: Cgroups) -> tuple[str, ...]:
+    """Remove what containers of killed processes have left; their ids.
+
+    With nothing to do this is one look into a directory. Containers that live are not touched,
+    and a container whose launcher has just been killed counts as living until its watcher has
+    killed it too.
+    """
+    if not state.stale(root):
+        return ()
+    with state.locked(root):
+        found = state.stale(root)
+        for directory in found:
+            cgroup.leftovers(cgroups, directory.name).remove()
+            shutil.rmtree(directory, ignore_errors=True)
+    from runner.network.bridge import settle
+
+    settle(root)
+    return tuple(directory.name for directory in found)
