@@ -82,12 +82,14 @@ CASES = (
         """,
         _TREE,
     ),
-    Case(
+    Case(  # into directories that exist: for new ones docker 20.10 differs from later versions
         "copy-chmod",
         """\
         FROM busybox
+        RUN mkdir /tree
         COPY --chmod=750 app /tree
-        COPY --chmod=0604 one.txt /deep/down/one
+        COPY --chmod=0604 one.txt /etc/renamed
+        COPY --chmod=0421 --chown=33:8 one.txt app/note /tmp/
         """,
         {"app/run": File(mode=0o755), "app/note": File(mode=0o600), "app/link": Symlink("run"), "one.txt": File()},
     ),
@@ -196,7 +198,7 @@ CASES = (
         RUN touch -h -d 2001-02-03 /dangling /private 2>/dev/null || touch -d '2001-02-03 04:05' /private
         """,
     ),
-    Case(
+    Case(  # without `id -G`: docker 20.10 leaves the primary group out of the supplementary ones
         "run-environment",
         """\
         FROM busybox
@@ -205,9 +207,9 @@ CASES = (
         ENV SEEN="a b" PATH=/opt:$PATH
         WORKDIR /work/dir
         USER www-data:mail
-        RUN ["sh", "-c", "env | grep -v -e ^HOSTNAME= | sort > /tmp/env; id > /tmp/id; pwd > /tmp/pwd; umask > /tmp/umask"]
+        RUN ["sh", "-c", "env | grep -v -e ^HOSTNAME= | sort > /tmp/env; id -u > /tmp/uid; id -g > /tmp/gid; pwd > /tmp/pwd; umask > /tmp/umask"]
         USER 1234
-        RUN id > /tmp/id-number
+        RUN id -u > /tmp/number; id -g >> /tmp/number
         """,
         options=("--build-arg", "WITH=given"),
     ),
