@@ -180,7 +180,7 @@ class Tree:
         """The files that one COPY source names, sorted.
 
         Wildcards may match nothing. Raises SourceNotFound for a plain path that does not
-        exist or is excluded, InvalidInput for bad syntax.
+        exist or is excluded and for a match that is a dangling link, InvalidInput for bad syntax.
         """
         pattern = _rooted(pattern)
         if has_wildcard(pattern):
@@ -306,14 +306,14 @@ class Tree:
             kind is EntryKind.FILE and not regular,
         )
 
-    def _source(self, path: str, shown: str | None = None) -> Source:
+    def _source(self, path: str) -> Source:
         """The source at a plain path."""
         with self.descent() as descent:
             resolved = self._resolve(descent, path)
             entry = self._entry_by(descent, resolved)
             assert entry is not None
             if not self._visible(entry):
-                raise SourceNotFound(f"/{shown or path}", excluded=True)
+                raise SourceNotFound(f"/{path}", excluded=True)
         return Source(resolved, path.rpartition("/")[2], entry.kind)
 
     def _resolve(self, descent: Descent, path: str) -> str:
@@ -329,7 +329,7 @@ class Tree:
             here = "/".join((*done, name))
             entry = self._entry_by(descent, here)
             if entry is None:
-                raise SourceNotFound(f"/{path}")
+                raise SourceNotFound("/" + "/".join((here, *reversed(pending))))
             if entry.kind is not EntryKind.SYMLINK:
                 done.append(name)
                 continue
@@ -365,19 +365,9 @@ class Tree:
                     if matcher.match(name)
                 ]
         for path in found:
-            yield from self._matched(path)
-
-    def _matched(self, path: str) -> Iterator[Source]:
-        """The source that a wildcard found, unless the rules exclude it.
-
-        A symlink is followed; one that leads nowhere is taken as it is.
-        """
-        try:
-            yield self._source(path)
-        except SourceNotFound as error:
             entry = self.entry(path)
-            if not error.excluded and entry is not None and self._visible(entry):
-                yield Source(path, path.rpartition("/")[2], entry.kind)
+            if entry is not None and self._visible(entry):
+                yield self._source(path)
 
     def _visible(self, entry: Entry) -> bool:
         """Whether the rules leave anything of a file."""
