@@ -22,9 +22,11 @@ PREFIX_SIZE: Final = 10
 """Bytes that ``detect`` wants to see."""
 
 PIECE_SIZE: Final = 1 << 20
-"""Most bytes in one decompressed piece (zstd: see ``_ZstdFrames``), and the block of our gzip."""
+"""Most bytes in one decompressed piece, and the block of our gzip."""
 
-_ZSTD_SLICE: Final = 1 << 10
+_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_ZSTD_BLOCK_LIMIT: Final = 1 << 17
+_ZSTD_LEAST_FRAME: Final = 8  # bytes in a skippable frame of nothing; others have at least 9
 _GZIP_HEADER: Final = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 _ISAL_LEVELS: Final = range(1, 4)
 
@@ -33,7 +35,7 @@ class Decompressor(Protocol):
     """Inflates a stream given in arbitrary chunks."""
 
     def decompress(self, data: bytes) -> Iterator[bytes]:
-        """The pieces that ``data`` completes, none empty, each bounded in size.
+        """The pieces that ``data`` completes, none empty, none over ``PIECE_SIZE``.
 
         Exhaust the iterator before the next call. Raises InvalidArchive for data that
         is not of this format.
@@ -64,7 +66,7 @@ def detect(prefix: bytes) -> Codec:
     """
     if prefix.startswith(b"\x1f\x8b\x08"):
         return "gzip"
-    if prefix.startswith(b"\x28\xb5\x2f\xfd") or (prefix[1:4] == b"\x2a\x4d\x18" and prefix[0] >> 4 == 5):
+    if prefix.startswith(_ZSTD_MAGIC) or _is_skippable(prefix):
         return "zstd"
     if prefix.startswith(b"\xfd7zXZ\0"):
         return "xz"
@@ -123,12 +125,15 @@ def _checked(compression: Compression, level: int, allowed: range) -> int:
     return level
 
 
+def _bounded(data: bytes) -> Iterator[bytes]:
+    return (data[start : start + PIECE_SIZE] for start in range(0, len(data), PIECE_SIZE))
+
+
 class _Plain:
     """No compression, in both directions."""
 
     def decompress(self, data: bytes) -> Iterator[bytes]:
-        for start in range(0, len(data), PIECE_SIZE):
-            yield data[start : start + PIECE_SIZE]
+        return _bounded(data)
 
     def compress(self, data: bytes) -> bytes:
         return data
@@ -196,35 +201,85 @@ class _Members:
 class _ZstdFrames:
     """zstd frames, skippable ones included.
 
-    The library offers no limit on what one call returns, so input goes in by slices. A
-    block of 4 bytes can hold 128 KiB, hence a slice yields 32 MiB at worst; this costs
-    nothing measurable on real data.
+    The library puts no limit on what one call returns, and a block of 4 bytes can hold
+    128 KiB. So the stream is cut between blocks, and a call gets as many as one piece can hold.
+
+    Spec: RFC 8878, "Zstandard Frames" and "Blocks".
     """
 
     def __init__(self) -> None:
         import zstandard
 
-        self._failure = zstandard.ZstdError
+        self._zstandard = zstandard
         self._library = zstandard.ZstdDecompressor()
         self._frame = self._library.decompressobj()
+        self._pending = b""
+        self._passing = 0  # bytes of a frame header or a skippable frame that are still to come
+        self._in_frame = False
+        self._checksum_size = 0
 
     def decompress(self, data: bytes) -> Iterator[bytes]:
-        for start in range(0, len(data), _ZSTD_SLICE):
-            pending = data[start : start + _ZSTD_SLICE]
-            while pending:
-                if self._frame.eof:
-                    self._frame = self._library.decompressobj()
-                try:
-                    piece = self._frame.decompress(pending)
-                except self._failure as error:
-                    raise InvalidArchive(f"zstd stream is damaged: {error}") from error
-                if piece:
-                    yield piece
-                pending = self._frame.unused_data if self._frame.eof else b""
+        data = self._pending + data
+        start = 0
+        while (end := self._cut(data, start)) > start:
+            if piece := self._inflate(data[start:end]):
+                yield piece
+            start = end
+        self._pending = data[start:]
+
+    def _inflate(self, data: bytes) -> bytes:
+        if self._frame.eof:
+            self._frame = self._library.decompressobj()
+        try:
+            return self._frame.decompress(data)
+        except self._zstandard.ZstdError as error:
+            raise InvalidArchive(f"zstd stream is damaged: {error}") from error
+
+    def _cut(self, data: bytes, start: int) -> int:
+        """Where what can be passed on at ``start`` ends; ``start`` when more is needed to tell."""
+        if not self._passing and not self._in_frame:
+            self._begin_frame(data[start : start + _ZSTD_LEAST_FRAME])
+        if self._passing:
+            size = min(self._passing, len(data) - start)
+            self._passing -= size
+            return start + size
+        return self._cut_blocks(data, start) if self._in_frame else start
+
+    def _begin_frame(self, head: bytes) -> None:
+        if len(head) < _ZSTD_LEAST_FRAME:
+            return
+        if _is_skippable(head):
+            self._passing = 8 + int.from_bytes(head[4:8], "little")
+        elif head.startswith(_ZSTD_MAGIC):
+            self._passing = self._zstandard.frame_header_size(head)
+            self._checksum_size = 4 if head[4] & 4 else 0
+            self._in_frame = True
+        else:
+            raise InvalidArchive("zstd stream is damaged: a frame does not start as one")
+
+    def _cut_blocks(self, data: bytes, start: int) -> int:
+        end = start
+        for _ in range(PIECE_SIZE // _ZSTD_BLOCK_LIMIT):
+            head = int.from_bytes(data[end : end + 3], "little")
+            last, repeated, size = head & 1, (head >> 1) & 3 == 1, head >> 3
+            if size > _ZSTD_BLOCK_LIMIT:
+                raise InvalidArchive("zstd stream is damaged: a block is too large")
+            block_end = end + 3 + (1 if repeated else size) + (self._checksum_size if last else 0)
+            if block_end > len(data):
+                break
+            end = block_end
+            if last:
+                self._in_frame = False
+                break
+        return end
 
     def close(self) -> None:
-        if not self._frame.eof:
+        if self._passing or self._in_frame or self._pending or not self._frame.eof:
             raise InvalidArchive("zstd stream is truncated")
+
+
+def _is_skippable(head: bytes) -> bool:
+    return head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5
 
 
 class _Deflater(Protocol):

@@ -1,9 +1,9 @@
 """Layer blobs to directories and back, each in one pass and with one extra thread.
 
-    unpack_blob   blob ─ digest ─ inflate ─ diff_id ─╮ thread
-                                                     ╰─ unpack            caller
-    pack_blob     tree ─ pack ─╮                                         caller
-                               ╰─ diff_id ─ compress ─ digest ─ write     thread
+    unpack_blob   blob ─ digest ─ inflate ─ diff_id ─╮                   thread
+                                                     ╰─ unpack           caller
+    pack_blob     tree ─ pack ─ diff_id ─╮                               caller
+                                         ╰─ compress ─ digest ─ write    thread
 
 Hashing and compressing let go of the interpreter lock, so both sides run at once. What is
 between them is a few pieces of at most about a MiB each, whatever the layer's size.
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from image.descriptor import Descriptor
 from image.digest import DiffID, Digest
@@ -26,9 +26,6 @@ from image.media_types import Compression
 from store.compression import compressor, decompressor
 from store.diff import Packed, pack
 from store.unpack import Unpacked, Whiteouts, unpack
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
 
 _READ_SIZE: Final = 1 << 18
 _QUEUE_SIZE: Final = 8
@@ -190,14 +187,14 @@ class _Inflow(Thread):
 
 
 class _Outflow(Thread):
-    """Hashes, compresses and writes what the caller packs."""
+    """Compresses, hashes and writes what the caller packs."""
 
     def __init__(self, write: Callable[[bytes], None], compression: Compression, level: int | None) -> None:
         super().__init__(name="layer-compress", daemon=True)
         self._write = write
         self._compressor = compressor(compression, level)
         self._diff_hash = hashlib.sha256()
-        self._blob_hash: _Hash = self._diff_hash if compression == "uncompressed" else hashlib.sha256()
+        self._blob_hash = None if compression == "uncompressed" else hashlib.sha256()
         self._size = 0
         self._pieces: Queue[bytes | None] = Queue(_QUEUE_SIZE)
         self._failure: BaseException | None = None
@@ -205,6 +202,7 @@ class _Outflow(Thread):
     def put(self, piece: bytes) -> None:
         if self._failure is not None:
             raise self._failure
+        self._diff_hash.update(piece)
         self._pieces.put(piece)
 
     def finish(self, packed: Packed) -> PackedBlob:
@@ -212,7 +210,7 @@ class _Outflow(Thread):
         self.join()
         if self._failure is not None:
             raise self._failure
-        diff_id, digest = DiffID.from_hash(self._diff_hash), Digest.from_hash(self._blob_hash)
+        diff_id, digest = DiffID.from_hash(self._diff_hash), Digest.from_hash(self._blob_hash or self._diff_hash)
         return PackedBlob(diff_id, digest, self._size, packed.entries, packed.size)
 
     def abandon(self) -> None:
@@ -236,7 +234,6 @@ class _Outflow(Thread):
             self._failure = error
 
     def _compress(self, piece: bytes) -> None:
-        self._diff_hash.update(piece)
         self._store(self._compressor.compress(piece))
 
     def _flush(self) -> None:
@@ -245,7 +242,7 @@ class _Outflow(Thread):
     def _store(self, data: bytes) -> None:
         if not data:
             return
-        if self._blob_hash is not self._diff_hash:
+        if self._blob_hash is not None:
             self._blob_hash.update(data)
         self._size += len(data)
         self._write(data)

@@ -274,9 +274,12 @@ def parse_number(field: bytes) -> int:
     text = field.partition(b"\0")[0].strip(b" ")
     if not text:
         return 0
-    if text.translate(None, b"01234567"):
-        raise InvalidArchive(f"{field!r} is not an octal number")
-    return int(text, 8)
+    try:
+        if text.isdigit():  # ``int`` would take signs and underscores
+            return int(text, 8)
+    except ValueError:
+        pass
+    raise InvalidArchive(f"{field!r} is not an octal number")
 
 
 def _plain_entry(block: bytes, name: bytes) -> Entry:

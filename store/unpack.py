@@ -377,6 +377,8 @@ def clean(name: bytes) -> bytes:
         raise InvalidArchive(f"a name is longer than {PATH_LIMIT} bytes")
     if b"\0" in name:
         raise InvalidArchive(f"{shown(name)!r} holds a zero byte")
+    if name.startswith(b"./"):  # as most archivers write it
+        name = name[2:] or b"."
     if name[0] not in b"/." and b"/." not in name and b"//" not in name:
         return name.rstrip(b"/")
     parts: list[bytes] = []

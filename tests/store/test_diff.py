@@ -322,20 +322,22 @@ def test_sparse_file_streams_in_flat_memory(upper: Path) -> None:
     assert peak < 8 << 20
 
 
-def test_trees_of_any_depth_take_few_descriptors(upper: Path, tmp_path: Path) -> None:
+def test_trees_of_any_depth_take_few_descriptors(upper: Path) -> None:
     deep = "/".join(["d"] * 1500)
-    target = tmp_path / "target"
-    target.mkdir()
-    unpack(reader(archive(member(f"{deep}/f"))), upper, whiteouts="overlay")
     before, most = len(os.listdir("/proc/self/fd")), 0
 
     def emit(_piece: bytes) -> None:
         nonlocal most
         most = max(most, len(os.listdir("/proc/self/fd")))
 
-    assert pack(upper, emit, clamp_s=None).entries == 1501
+    try:
+        unpack(reader(archive(member(f"{deep}/f"))), upper, whiteouts="overlay")
+        assert pack(upper, emit, clamp_s=None).entries == 1501
+    finally:  # pytest's own clean-up recurses
+        unpack(reader(archive(member(".wh.d"))), upper, whiteouts="apply")
     assert most - before <= 4
     assert len(os.listdir("/proc/self/fd")) == before
+    assert os.listdir(upper) == []
 
 
 def test_path_beyond_the_kernels_limit_is_refused(upper: Path) -> None:
@@ -384,7 +386,8 @@ def test_other_tools_read_the_same(
     target.mkdir()
     if tool == "bsdtar":  # refuses names that are not of its locale
         (varied / os.fsdecode(b"\xff\xfe")).unlink()
-    if tool == "python3":  # knows no attributes
+    if tool == "python3":  # knows no attributes, and follows a hard link to a symlink
+        (varied / "soft2").unlink()
         for path, name in (("d", "user.note"), ("setuid", "security.capability"), ("soft", "trusted.note")):
             os.removexattr(varied / path, name, follow_symlinks=False)
     read(packed(varied), target)
@@ -411,7 +414,7 @@ def test_umoci_reads_the_same(varied: Path, tmp_path: Path) -> None:
     for argv in (
         ["umoci", "init", "--layout", image],
         ["umoci", "new", "--image", f"{image}:x"],
-        ["umoci", "raw", "add-layer", "--image", f"{image}:x", layer],
+        ["umoci", "raw", "add-layer", "--image", f"{image}:x", str(layer)],
         ["umoci", "unpack", "--image", f"{image}:x", bundle],
     ):
         subprocess.run(argv, check=True, capture_output=True)

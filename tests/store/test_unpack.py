@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from image.errors import InvalidArchive, StorageError
 from store.directories import PATH_LIMIT
 from store.unpack import Unpacked, Whiteouts, clean, unpack
-from tests.support.tars import archive, member, pax, raw, reader, seal_block
+from tests.support.tars import Dialect, archive, member, pax, raw, reader, seal_block
 from tests.support.trees import Node, read_tree
 
 pytestmark = pytest.mark.root
@@ -213,7 +213,7 @@ def test_names_are_made_relative(target: Path, name: str, path: str) -> None:
 
 
 @pytest.mark.parametrize("dialect", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT], ids=["pax", "gnu"])
-def test_long_names_and_targets(target: Path, dialect: int) -> None:
+def test_long_names_and_targets(target: Path, dialect: Dialect) -> None:
     name, link = "d" * 120 + "/" + "é" * 100, "t" * 300
     unpack_members(
         target, member(name, content=b"x", dialect=dialect), member("s", "symlink", link=link, dialect=dialect)
@@ -538,15 +538,15 @@ def test_reads_archives_of_other_tools_as_they_do(target: Path, tmp_path: Path, 
     made, theirs = tmp_path / "made.tar", tmp_path / "theirs"
     theirs.mkdir()
     subprocess.run([*argv, made, "-C", varied, "."], check=True)
-    tool = [argv[0], "-xpf", made, "-C", theirs]
-    subprocess.run([*tool, "--xattrs", "--xattrs-include=*"] if argv[0] == "tar" else tool, check=True)
+    options = ["--xattrs", "--xattrs-include=*"] if argv[0] == "tar" else []
+    subprocess.run([argv[0], "-xpf", made, "-C", theirs, *options], check=True)
     with open(made, "rb") as file:
         unpack(file.read, target, whiteouts="overlay")
     assert tree(target) == tree(theirs)
 
 
 @pytest.mark.parametrize("dialect", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT], ids=["pax", "gnu"])
-def test_reads_archives_of_tarfile(target: Path, varied: Path, dialect: int) -> None:
+def test_reads_archives_of_tarfile(target: Path, varied: Path, dialect: Dialect) -> None:
     os.removexattr(varied / "d", "user.note")  # tarfile knows no extended attributes
     os.removexattr(varied / "setuid", "security.capability")
     stream = io.BytesIO()

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Callable, Mapping
+from typing import Literal
+
+Dialect = Literal[0, 1, 2]
+"""tarfile.USTAR_FORMAT, GNU_FORMAT or PAX_FORMAT."""
 
 _TYPES = {
     "file": tarfile.REGTYPE, "link": tarfile.LNKTYPE, "symlink": tarfile.SYMTYPE, "char": tarfile.CHRTYPE,
@@ -40,13 +44,13 @@ def member(
     link: str = "",
     device: tuple[int, int] = (0, 0),
     pax: Mapping[str, str] | None = None,
-    dialect: int = tarfile.PAX_FORMAT,
+    dialect: Dialect = tarfile.PAX_FORMAT,
 ) -> bytes:
     """One entry as tarfile writes it, content and padding included."""
     info = tarfile.TarInfo(name)
     info.type = _TYPES[kind]
     info.size = len(content)
-    info.mode, info.uid, info.gid, info.mtime = mode, uid, gid, mtime  # type: ignore[assignment]  # typeshed: int
+    info.mode, info.uid, info.gid, info.mtime = mode, uid, gid, mtime
     info.linkname = link
     info.devmajor, info.devminor = device
     info.pax_headers = dict(pax or {})
