@@ -64,9 +64,9 @@ class Workbench:
             context=self.context, dockerfile=dockerfile.encode(), name="Dockerfile", path=None, plan=plan, solve=solve,
             tags=(Reference.parse("built:latest"),),
         )  # fmt: skip
-        with Store.open(root or self.root) as store, store.session() as session:
+        with Store.open(root or self.root) as store, store.session() as session, RunnerSandbox(os.environ) as sandbox:
             images = StoredImages(store, session, os.environ)
-            return Build(session, request, Connections(images, RunnerSandbox(os.environ), record)).run()
+            return Build(session, request, Connections(images, sandbox, record)).run()
 
     def names(self, kind: type[StepCached | StepDone | StepCancelled | StepFailed]) -> list[str]:
         return [event.name.partition("] ")[2] for event in self.events if isinstance(event, kind)]

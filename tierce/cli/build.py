@@ -82,8 +82,11 @@ def build(
     mode = "quiet" if quiet or graph else progress
     with settings.store() as store, store.session() as session:
         images = StoredImages(store, session, settings.environ, pull=pull, tls_verify=tls_verify)
-        with make_view(mode, sys.stderr, settings.environ, settings.clock) as view:
-            work = Build(session, request, Connections(images, RunnerSandbox(settings.environ), view, settings.clock))
+        with (
+            make_view(mode, sys.stderr, settings.environ, settings.clock) as view,
+            RunnerSandbox(settings.environ) as sandbox,
+        ):
+            work = Build(session, request, Connections(images, sandbox, view, settings.clock))
             if graph is not None:
                 click.echo(work.draw("dot" if graph == "dot" else "mermaid"))
                 return

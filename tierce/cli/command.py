@@ -29,6 +29,7 @@ class Settings(NamedTuple):
     root: Path
     environ: Mapping[str, str]
     clock: Callable[[], float] = time.time
+    debug: bool = False
 
     @contextmanager
     def store(self) -> Iterator[Store]:

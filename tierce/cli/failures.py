@@ -6,10 +6,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
-import traceback
 from typing import Final, TextIO
 
 import click
@@ -80,7 +78,7 @@ def _one_line(text: str) -> str:
 
 
 def _system(error: OSError) -> str:
-    where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+    where = f"{os.fsdecode(error.filename)}: " if error.filename else "write: "
     reason = (error.strerror or str(error)).lower()
     return _one_line(f"{where}{reason}{_ADVICE.get(error.errno or 0, '')}")
 
@@ -119,6 +117,8 @@ def _usage_message(error: click.ClickException) -> str:
 
 def details(error: BaseException) -> str:
     """Traceback, and the facts that the errors of the chain carry."""
+    import traceback  # only --debug shows one
+
     lines = traceback.format_exception(error)
     link: BaseException | None = error
     while link is not None:
@@ -131,4 +131,4 @@ def details(error: BaseException) -> str:
 
 
 def _fact(value: object) -> str:
-    return str(value) if dataclasses.is_dataclass(value) else repr(value)
+    return str(value) if hasattr(value, "__dataclass_fields__") else repr(value)

@@ -104,8 +104,8 @@ tierce rmi --help                # more about one command
 
 
 @click.pass_context
-def _settings(context: click.Context, root: Path | None, debug: bool) -> None:  # noqa: ARG001  (main looks at --debug itself)
-    context.obj = Settings((root or default_root(os.environ, os.geteuid())).absolute(), os.environ)
+def _settings(context: click.Context, root: Path | None, debug: bool) -> None:
+    context.obj = Settings((root or default_root(os.environ, os.geteuid())).absolute(), os.environ, debug=debug)
 
 
 COMMANDS.callback = _settings
