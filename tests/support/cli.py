@@ -70,15 +70,16 @@ class Tierce:
     @contextmanager
     def foreground(self, *args: str | Path) -> Iterator[subprocess.Popen[str]]:
         """A command that runs until it gets Ctrl-C at the end of the block, and must then end soon."""
-        process = self.start(*args)
-        try:
-            yield process
-            process.send_signal(signal.SIGINT)
-            process.communicate(timeout=30)
-        finally:
-            if process.poll() is None:
+        with self.start(*args) as process:  # leaving waits for it and closes its pipes
+            try:
+                yield process
+                process.send_signal(signal.SIGINT)
+                process.communicate(timeout=30)
+            except BaseException as error:
                 process.kill()
-                process.communicate()
+                said, complained = process.communicate()
+                error.add_note(f"{' '.join(self.argv(*args))}: exit code {process.returncode}\n{said}{complained}")
+                raise
 
     def env(self) -> dict[str, str]:
         """The environment of each command: the caller's, with credentials kept beside the root."""
