@@ -12,6 +12,7 @@ invalidates nothing.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -93,6 +94,7 @@ class Solver:
         self._run = RunEffect(self._layers, ports.sandbox, self.cancelled)
         self._used: set[str] = set()
         self._identities: dict[str, str] = {}
+        self._commit_error: BaseException | None = None
 
     def solve(self, graph: Graph) -> Stack:
         """The layers of the target's root filesystem, bottom to top.
@@ -103,11 +105,16 @@ class Solver:
         self._probe_all(graph, results)
         needed = _needed(graph.target, results)
         self._report_cached(graph, results, needed)
-        with ThreadPoolExecutor(2, "commit") as commits:
-            self._perform(needed, results, commits)
-            target = results[graph.target.id]
-            assert isinstance(target, Rootfs)
-            stack = target.stack.result()
+        try:
+            with ThreadPoolExecutor(2, "commit") as commits:
+                self._perform(needed, results, commits)
+                target = results[graph.target.id]
+                assert isinstance(target, Rootfs)
+                stack = target.stack.result()
+        except Cancelled:
+            if self._commit_error is not None:
+                raise self._commit_error from None
+            raise
         self._metadata.touch_cached(self._used)
         return stack
 
@@ -277,7 +284,7 @@ class Solver:
         workspace = self._session.workspace(base.top)
         self._effect(step, base, others, workspace)
         progress(StepDone(step.id, step.name, clock()))
-        stack = commits.submit(self._commit, step, key, base, workspace)
+        stack = commits.submit(self._commit_or_stop, step, key, base, workspace)
         return Rootfs(key, (workspace.directory, *base.directories), stack)
 
     def _effect(self, step: Step, base: Rootfs, others: list[Result], workspace: Workspace) -> None:
@@ -314,6 +321,16 @@ class Solver:
         )
         top = chains[-1] if chains else None
         return Rootfs(image_key(top), self._layers.directories_of(top), known(stack))
+
+    def _commit_or_stop(self, step: Step, key: str, base: Rootfs, workspace: Workspace) -> Stack:
+        """Commit; a layer that can't be kept (a full disk) ends the build at once, not at its end."""
+        try:
+            with located(step):
+                return self._commit(step, key, base, workspace)
+        except BaseException as error:
+            self._commit_error = self._commit_error or error
+            self.cancelled.set()
+            raise
 
     def _commit(self, step: Step, key: str, base: Rootfs, workspace: Workspace) -> Stack:
         """Pack a finished workspace into a layer and its blob, and remember both for next time."""
@@ -363,6 +380,9 @@ def located(step: Step) -> Iterator[None]:
         raise
     except TierceError as error:
         raise DockerfileError(str(error), span=step.span) from error
+    except OSError as error:
+        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        raise DockerfileError(f"{where}{(error.strerror or str(error)).lower()}", span=step.span) from error
 
 
 class StoredChecksums:

@@ -6,12 +6,12 @@ import os
 import secrets
 import select
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from threading import Event
+from contextlib import ExitStack, contextmanager
+from threading import Event, Lock
 from typing import BinaryIO, Final, assert_never
 
 from builder.ports import HostMount, MemoryMount, SandboxRequest, Stream
-from runner.network.modes import Connection, parse_mode
+from runner.network.modes import Connection, NetworkMode, parse_mode
 from runner.runtime import capabilities
 from runner.runtime.defaults import default_spec
 from runner.runtime.launch import Running, Stdio, launch
@@ -24,19 +24,41 @@ _BLOCK: Final = 1 << 16
 
 
 class StepRunner:
-    """Runs the steps of one build; safe to use from several threads."""
+    """Runs the steps of one build; safe to use from several threads. Close it after the last.
+
+    The bridge is removed with its last container, and making one takes longer than all else of
+    a step: so a build that used it keeps an address of its own until it is closed.
+    """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._runtime_directory = runtime_directory(environ, os.geteuid())
         self._privileges = probe()
+        self._lock = Lock()
+        self._held = ExitStack()
+        self._holds_bridge = False
+
+    def close(self) -> None:
+        """Let go of the network."""
+        self._held.close()
+
+    def _hold_bridge(self) -> None:
+        with self._lock:
+            if not self._holds_bridge:
+                lease = acquire(self._runtime_directory, f"build-{secrets.token_hex(8)}")
+                self._held.callback(lease.release)
+                hold = Connection(NetworkMode.BRIDGE, root=self._runtime_directory, lease=lease, hostname="")
+                self._held.enter_context(hold)
+                self._holds_bridge = True
 
     def run(self, request: SandboxRequest, output: Callable[[Stream, bytes], None], cancelled: Event) -> int:
         """See ``builder.ports.Sandbox.run``."""
-        root = self._runtime_directory
+        root, mode = self._runtime_directory, parse_mode(request.network)
+        if mode is NetworkMode.BRIDGE:
+            self._hold_bridge()
         lease = acquire(root, f"build-{secrets.token_hex(8)}")
         try:
             with (
-                Connection(parse_mode(request.network), root=root, lease=lease, hostname=request.hostname) as network,
+                Connection(mode, root=root, lease=lease, hostname=request.hostname) as network,
                 _pipe() as (out, out_writer),
                 _pipe() as (err, err_writer),
                 launch(

@@ -7,21 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from threading import Event, Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from builder.ports import SandboxRequest, Stream
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from tierce.build_steps import StepRunner
 
 
 class RunnerSandbox:
-    """Each request is a container of docker's kind, in namespaces of its own."""
+    """Each request is a container of docker's kind, in namespaces of its own. A context manager."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self._runner: StepRunner | None = None
         self._lock = Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._runner is not None:
+            self._runner.close()
 
     def run(self, request: SandboxRequest, output: Callable[[Stream, bytes], None], cancelled: Event) -> int:
         from tierce.build_steps import StepRunner

@@ -24,7 +24,7 @@ MAX_LINE = 65535
 MAX_SIZE = 10 * 1024 * 1024
 """Bytes in one Dockerfile."""
 
-_DIRECTIVE = re.compile(rf"#{SPACE}*([a-zA-Z][a-zA-Z0-9]*){SPACE}*={SPACE}*(.+?){SPACE}*\Z")
+_DIRECTIVE = re.compile(rf"#{SPACE}*([a-zA-Z][a-zA-Z0-9]*){SPACE}*={SPACE}*(.+)\Z")
 _DIRECTIVES = frozenset({"check", "escape", "syntax"})
 # A doubled escape character at the end of a line is an escaped escape, not a continuation.
 _CONTINUED = {escape: rf"(?:(?<=[^\{escape}])|\A)\{escape}[ \t]*\Z" for escape in "\\`"}
@@ -181,7 +181,7 @@ class _Parser:
         """The directives, which stand before any comment, blank line or instruction."""
         seen: dict[str, Directive] = {}
         for number, line in enumerate(self.lines[: self.end], 1):
-            found = _DIRECTIVE.match(line.rstrip("\r").lstrip(SPACES))
+            found = _DIRECTIVE.match(line.strip(SPACES))
             name = found.group(1).lower() if found else ""
             if found is None or name not in _DIRECTIVES:
                 break
