@@ -19,7 +19,6 @@ from runner.containers.options import RunOptions
 from runner.runtime.privileges import probe
 from runner.runtime.state import check_id, runtime_directory
 from store.store import Session, Store
-from store.unpacking import ensure_unpacked
 from tierce.images import RunnableImage, find, runnable
 
 if TYPE_CHECKING:
@@ -99,9 +98,13 @@ def with_hostname(options: RunOptions, hostname: str) -> RunOptions:
 def _unpacked(session: Session, image: RunnableImage) -> list[str]:
     """The image's layer directories, top first, held by the session."""
     facts = session.store.facts(image.target)
-    for blob in facts.blobs:
-        session.reuse(blob.digest)
-    chain = ensure_unpacked(session, facts)
+    chain = facts.layers[-1].chain_id if facts.layers else None
+    if chain is not None and not session.hold_layers(chain):
+        from store.unpacking import ensure_unpacked  # the usual image is unpacked, and start-up counts
+
+        for blob in facts.blobs:
+            session.reuse(blob.digest)
+        ensure_unpacked(session, facts)
     return [layer.directory for layer in session.store.layers.stack(chain)]
 
 

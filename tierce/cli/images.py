@@ -38,7 +38,7 @@ tierce images --format 'table {{.ID}}\\t{{.Repository}}\\t{{.CreatedSince}}'
 """,
 )
 @click.argument("repository", required=False, metavar="[REPOSITORY[:TAG]]", default="")
-@click.option("-a", "--all", "everything", is_flag=True, help="Images without a name too")
+@click.option("-a", "--all", "everything", is_flag=True, help="For docker's sake: nothing is ever hidden")
 @click.option("-q", "--quiet", is_flag=True, help="Only ids")
 @click.option("--digests", is_flag=True, help="Show digests")
 @click.option("--no-trunc", is_flag=True, help="Whole ids")
@@ -58,7 +58,7 @@ def images(
     if repository:
         wanted["reference"] = [*wanted.get("reference", []), repository]
     with settings.store() as store:
-        records = select(store, wanted, everything=everything)
+        records = select(store, wanted)
         if quiet and not form:
             ids = dict.fromkeys(record.config if no_trunc else lookup.short_id(record.config) for record in records)
             click.echo("".join(f"{image}\n" for image in ids), nl=False)
@@ -70,10 +70,10 @@ def images(
     click.echo(render(rows, HEADERS, columns, form), nl=False)
 
 
-def select(store: Store, filters: Mapping[str, Sequence[str]], *, everything: bool = True) -> list[ImageRecord]:
+def select(store: Store, filters: Mapping[str, Sequence[str]]) -> list[ImageRecord]:
     """The images that pass every filter. Raises click.BadParameter, ReferenceNotFound."""
     records = lookup.list_images(store.metadata)
-    tests: list[Callable[[ImageRecord], bool]] = [lambda record: everything or bool(record.names) or not filters]
+    tests: list[Callable[[ImageRecord], bool]] = []
     if "dangling" in filters:
         wanted = _boolean("dangling", filters["dangling"][-1])
         tests.append(lambda record: wanted is not bool(record.names))
@@ -111,10 +111,13 @@ def _matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
 
     def matches(name: str) -> bool:
         reference = Reference.parse(name)
-        spellings = (
-            reference.familiar, reference.familiar_repository, str(reference), reference.repository,
-        )  # fmt: skip
-        return not compiled or any(one.fullmatch(spelling) for one in compiled for spelling in spellings)
+        familiar = (reference.familiar, reference.familiar_repository)
+        whole = {str(reference), reference.repository}
+        return (
+            not patterns
+            or any(one.fullmatch(spelling) for one in compiled for spelling in familiar)
+            or not whole.isdisjoint(patterns)
+        )
 
     return matches
 
