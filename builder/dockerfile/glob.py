@@ -11,6 +11,7 @@ import re
 from functools import lru_cache
 
 _WILDCARD = re.compile(r"(?:\\.|[^*?[\\])*+[*?[]", re.DOTALL)
+_MAX_STARS = 8
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
@@ -33,50 +34,94 @@ def unescaped(pattern: str) -> str:
 @lru_cache(maxsize=256)
 def segment(pattern: str) -> re.Pattern[str]:
     """A whole-name matcher for one path segment. Raises ValueError for bad syntax."""
-    return re.compile(translate(pattern) + r"\Z", re.DOTALL)
+    return re.compile(_segment(pattern) + r"\Z", re.DOTALL)
 
 
-def translate(pattern: str, *, double_star: bool = False) -> str:
-    """The regular expression of a pattern, not anchored.
+def path_expression(pattern: str) -> str:
+    """The regular expression of a path pattern with ``**``; a segment's end must follow it.
 
-    With ``double_star``, ``**`` crosses any number of directories. Raises ValueError.
+    A ``**`` that is a whole segment crosses any number of directories. What stands between
+    two of them is placed as early as possible, atomically: that never prevents a match,
+    and no pattern takes exponential time. Raises ValueError for bad syntax.
     """
-    out: list[str] = []
-    position = 0
-    while position < len(pattern):
-        char = pattern[position]
-        position += 1
-        if char == "*" and double_star and pattern.startswith("*", position):
-            position, expression = _double_star(pattern, position + 1, first=not out)
-            out.append(expression)
-        elif char == "*":
-            out.append("[^/]*")
-        elif char == "?":
-            out.append("[^/]")
-        elif char == "[":
-            position, expression = _class(pattern, position)
-            out.append(expression)
+    parts = pattern.split("/")
+    if any("**" in part and part != "**" for part in parts):
+        return _mixed(pattern)
+    groups: list[list[str]] = [[]]
+    for part in parts:
+        if part == "**":
+            groups.append([])
         else:
-            if char == "\\":
-                char, position = _take(pattern, position)
-            out.append(re.escape(char))
+            groups[-1].append(_segment(part))
+    first, *rest = groups
+    if not rest:
+        return "/".join(first)
+    *middle, last = rest
+    out = [f"{name}/" for name in first]
+    out += [f"(?>(?:.*?/)??{'/'.join(group)}/)" for group in middle if group]
+    out.append(f"(?:.*?/)??{'/'.join(last)}" if last else ".*")
     return "".join(out)
 
 
-def _double_star(pattern: str, position: int, *, first: bool) -> tuple[int, str]:
-    """What ``**`` stands for, from just behind it."""
-    slash = pattern.startswith("/", position)
-    if slash:
-        position += 1
-    rest = pattern[position:]
+def _segment(pattern: str) -> str:
+    """One segment; the text between two stars is placed early and atomically, as above."""
+    first, *rest = _chunks(pattern)
     if not rest:
-        return position, ".*"
-    if first and not slash and not has_wildcard(rest) and "\\" not in rest:
-        return position, ".*"  # moby matches "**.log" against the end of the whole path
-    return position, "(?:.*/)?"
+        return first
+    *middle, last = rest
+    return first + "".join(f"(?>[^/]*?{chunk})" for chunk in middle if chunk) + f"[^/]*{last}"
 
 
-def _class(pattern: str, position: int) -> tuple[int, str]:
+def _chunks(pattern: str) -> list[str]:
+    """The regular expressions between the stars of a segment."""
+    chunks = [""]
+    position = 0
+    while position < len(pattern):
+        char, position = _take(pattern, position)
+        if char == "*":
+            chunks.append("")
+        else:
+            expression, position = _single(pattern, char, position)
+            chunks[-1] += expression
+    return chunks
+
+
+def _single(pattern: str, char: str, position: int) -> tuple[str, int]:
+    """What stands for one character: itself, ``?``, a class or an escape."""
+    if char == "?":
+        return "[^/]", position
+    if char == "[":
+        return _class(pattern, position)
+    if char == "\\":
+        char, position = _take(pattern, position)
+    return re.escape(char), position
+
+
+def _mixed(pattern: str) -> str:
+    """A pattern with ``**`` beside other text in a segment, as moby reads it: ``**.log``, ``a**/b``.
+
+    It may backtrack, so the number of stars is limited.
+    """
+    if pattern.count("*") > _MAX_STARS:
+        raise ValueError(f'more than {_MAX_STARS} stars in a pattern that has "**" inside a name')
+    if pattern.startswith("**") and not has_wildcard(pattern[2:]) and "\\" not in pattern:
+        return ".*" + re.escape(pattern[2:])  # matched against the end of the whole path
+    out: list[str] = []
+    position = 0
+    while position < len(pattern):
+        char, position = _take(pattern, position)
+        if char == "*" and pattern.startswith("*", position):
+            position += 2 if pattern.startswith("/", position + 1) else 1
+            out.append("(?:.*/)?" if position < len(pattern) else ".*")
+        elif char == "*":
+            out.append("[^/]*")
+        else:
+            expression, position = _single(pattern, char, position)
+            out.append(expression)
+    return "".join(out)
+
+
+def _class(pattern: str, position: int) -> tuple[str, int]:
     """A bracket expression, from just behind its ``[``. It never matches a slash."""
     negated = pattern.startswith("^", position)
     position += negated
@@ -92,8 +137,8 @@ def _class(pattern: str, position: int) -> tuple[int, str]:
             ranges.append(f"{re.escape(low)}-{re.escape(high)}")
     position += 1
     if negated:
-        return position, f"[^/{''.join(ranges)}]"
-    return position, f"(?!/)[{''.join(ranges)}]" if ranges else "(?!)"
+        return f"[^/{''.join(ranges)}]", position
+    return f"(?!/)[{''.join(ranges)}]" if ranges else "(?!)", position
 
 
 def _class_char(pattern: str, position: int) -> tuple[str, int]:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from builder.dockerfile.glob import clean, segment, translate
+from builder.dockerfile.glob import clean, path_expression, segment
 from builder.dockerfile.words import SPACES
 from image.errors import InvalidInput
 
@@ -111,7 +111,7 @@ def _runs(patterns: Sequence[Pattern], file: str) -> Iterable[tuple[re.Pattern[s
     for index in range(len(patterns) - 1, -1, -1):
         pattern = patterns[index]
         try:
-            run.append(translate(pattern.text, double_star=True))
+            run.append(path_expression(pattern.text))
         except ValueError as error:
             raise InvalidInput(f"{_where(file)}{pattern.text}: {error}") from None
         if index == 0 or patterns[index - 1].exception != pattern.exception:

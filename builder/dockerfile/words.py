@@ -29,6 +29,9 @@ MAX_DEPTH = 100
 MAX_SIZE = 16 * 1024 * 1024
 """Characters that one word may expand to: ``ENV a=$a$a`` doubles with every line."""
 
+_SHOWN = 400
+"""Characters of a word that a message shows."""
+
 _NAME = re.compile(r"\d+|[@*#?\-$!]|\w+")
 
 
@@ -116,7 +119,8 @@ def _pieces(source: str, scan: _Scan) -> list[_Piece]:
     try:
         return scan.until("")
     except _Problem as problem:
-        raise DockerfileError(f"failed to process {quoted(source)}: {problem}") from None
+        shown = source if len(source) <= _SHOWN else source[:_SHOWN] + "…"
+        raise DockerfileError(f"failed to process {quoted(shown)}: {problem}") from None
 
 
 def _split(pieces: list[_Piece]) -> list[str]:

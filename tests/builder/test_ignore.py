@@ -34,6 +34,10 @@ def excluded(patterns: str, path: str) -> bool:
         ("a/**/z", ["a/z", "a/b/z", "a/b/c/z"], ["z", "a/b"]),
         ("a**/z", ["a/z", "ab/c/z"], ["b/z"]),
         ("a**", ["a", "ab", "ab/c"], ["ba"]),
+        ("a/**/b/**/c", ["a/b/c", "a/x/b/c", "a/b/x/y/c", "a/b/b/c"], ["a/c", "b/c", "a/b"]),
+        ("**/a*b*c/**", ["abc/x", "z/a1b2c/x"], ["abc", "acb/x"]),
+        ("**/**/a", ["a", "x/a", "x/y/a"], ["b"]),
+        ("a*b*b", ["abb", "aXbYb", "abbb"], ["ab", "abx"]),
         ("[a-c]x", ["ax", "cx"], ["dx"]),
         ("[^a-c]x", ["dx", "^x"], ["ax", "/x"]),
         ("[!a]x", ["!x", "ax"], ["bx"]),
@@ -83,6 +87,18 @@ def test_bad_patterns_name_the_file(patterns: str, problem: str) -> None:
     with pytest.raises(InvalidInput, match=r"error parsing x\.dockerignore: ") as caught:
         IgnoreRules.parse(patterns.encode(), "x.dockerignore")
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize("pattern", ["**/a/" * 40 + "b", "*a" * 60 + "*b", "**/*a*a*a*a*a*b/" * 10, "**/" * 200 + "b"])
+def test_no_pattern_takes_exponential_time(pattern: str) -> None:
+    rules = IgnoreRules.of([pattern])
+    assert not rules.excludes("/".join(["a" * 200] * 20))
+    assert not rules.excludes("/".join(["a"] * 200))
+
+
+def test_stars_beside_a_double_star_are_limited() -> None:
+    with pytest.raises(InvalidInput, match="more than 8 stars"):
+        IgnoreRules.of(["a**b*c*d*e*f*g*h*i"])
 
 
 def test_a_byte_order_mark_is_not_part_of_the_first_pattern() -> None:
@@ -155,7 +171,7 @@ def test_nothing_is_re_included_where_it_was_said_not_to_be(lines: list[tuple[bo
 
 
 def _separate(pattern: str) -> bool:
-    return all("**" not in part or part == "**" for part in pattern.split("/")) and not pattern.startswith("**")
+    return all("**" not in part or part == "**" for part in pattern.split("/"))
 
 
 def _matches(parts: list[str], names: list[str]) -> bool:
