@@ -46,9 +46,15 @@ tierce images --format 'table {{.ID}}\\t{{.Repository}}\\t{{.CreatedSince}}'
 @format_option
 @click.pass_obj
 def images(
-    settings: Settings, repository: str, everything: bool, quiet: bool, digests: bool, no_trunc: bool,
-    filters: Sequence[str], form: str,
-) -> None:  # fmt: skip
+    settings: Settings,
+    repository: str,
+    everything: bool,  # noqa: ARG001  (docker hides intermediate images; there are none here)
+    quiet: bool,
+    digests: bool,
+    no_trunc: bool,
+    filters: Sequence[str],
+    form: str,
+) -> None:
     """List the images of the store, newest first.
 
     SIZE is that of an image's files, or of its compressed blobs while it is not unpacked.

@@ -1,0 +1,188 @@
+"""``pull``, ``push``, ``copy``, ``login`` against a real registry."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import Tierce
+from tests.support.registry import Login, Registry, registry
+from tests.tierce.conftest import Stock
+
+pytestmark = pytest.mark.peer
+
+
+@pytest.fixture(scope="module")
+def open_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with registry(tmp_path_factory.mktemp("registry")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    login = Login("alice", "secret")
+    with registry(tmp_path_factory.mktemp("locked"), login=login) as running:
+        yield running
+
+
+def test_push_then_pull_gives_the_same_digest(
+    stock: Stock, tierce: Tierce, open_place: Registry, tmp_path: Path
+) -> None:
+    target = stock.add("app")
+    name = open_place.name("same/app:1")
+    tierce("tag", "app", name)
+    pushed = tierce("push", name)
+    assert pushed.stdout.splitlines() == [
+        f"The push refers to repository [{open_place.name('same/app')}]",
+        f"1: digest: {target.digest} size: {target.size}",
+    ]
+    assert ": copied" in pushed.stderr
+    other = Tierce(tmp_path / "other")
+    pulled = other("pull", name)
+    assert pulled.stdout == f"{name}\n"
+    assert f"Digest: {target.digest}\nStatus: Downloaded newer image for {name}\n" in pulled.stderr
+    assert "Image is up to date" in other("pull", name).stderr
+    assert other("images", "--digests", "--format", "{{.Digest}}").stdout == f"{target.digest}\n"
+
+
+def test_quiet_says_the_name_alone(stock: Stock, tierce: Tierce, open_place: Registry) -> None:
+    name = open_place.name("quiet/app:latest")
+    stock.add(name)
+    for verb in ("push", "pull"):
+        done = tierce(verb, "-q", name.removesuffix(":latest"))
+        assert (done.stdout, done.stderr) == (f"{name}\n", "")
+
+
+def test_an_absent_image(tierce: Tierce, open_place: Registry) -> None:
+    done = tierce.attempt("pull", open_place.name("absent/app:1"))
+    assert done.code == 1
+    assert "absent/app" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    done = tierce.attempt("push", open_place.name("absent/app:1"))
+    assert done.code == 1
+
+
+def test_an_unreachable_registry(tierce: Tierce) -> None:
+    done = tierce.attempt("pull", "-q", "127.0.0.1:1/app")
+    assert done.code == 1
+    assert done.stderr.count("\n") == 1
+    assert "connection refused" in done.stderr
+
+
+def test_login_push_logout(stock: Stock, tierce: Tierce, locked: Registry) -> None:
+    name = locked.name("private/app:1")
+    stock.add(name)
+    assert tierce.attempt("push", "-q", name).code == 1
+    wrong = tierce.attempt("login", "-u", "alice", "--password-stdin", locked.host, stdin="wrong\n")
+    assert wrong.code == 1
+    assert wrong.stderr.count("\n") == 1
+    done = tierce("login", "-u", "alice", "--password-stdin", locked.host, stdin="secret\n")
+    assert done.stdout == "Login Succeeded\n"
+    tierce("push", "-q", name)
+    assert tierce("logout", locked.host).stdout == f"Removing login credentials for {locked.host}\n"
+    assert tierce("logout", locked.host).stdout == f"Not logged in to {locked.host}\n"
+    assert tierce.attempt("pull", "-q", name).code == 1
+    tierce("pull", "-q", "--creds", "alice:secret", name)
+
+
+@pytest.mark.parametrize(
+    ("argv", "error"),
+    [
+        (("--password-stdin", "x.example.com"), "must provide --username with --password-stdin"),
+        (("-p", "x", "--password-stdin", "-u", "a"), "mutually exclusive"),
+        (("x.example.com",), "cannot perform an interactive login from a non-terminal"),
+    ],
+    ids=["no user", "two passwords", "no terminal"],
+)
+def test_login_refused(argv: tuple[str, ...], error: str, tierce: Tierce) -> None:
+    done = tierce.attempt("login", *argv, stdin="")
+    assert done.code == 1
+    assert error in done.stderr
+
+
+def test_copy_anywhere_and_back(stock: Stock, tierce: Tierce, open_place: Registry, tmp_path: Path) -> None:
+    target = stock.add("app")
+    places = [
+        f"oci:{tmp_path}/layout:app",
+        f"docker://{open_place.name('copied/app:1')}",
+        f"oci-archive:{tmp_path}/app.tar:app",
+        f"dir:{tmp_path}/dir",
+        "store:again",
+    ]
+    for source, destination in zip(["app", *places], places, strict=False):
+        done = tierce("copy", "--dest-tls-verify=false", "--src-tls-verify=false", source, destination)
+        assert done.stdout == f"{target.digest}\n", destination
+    assert tierce("images", "-q", "again").stdout == tierce("images", "-q", "app").stdout
+
+
+def test_copy_of_all_platforms_and_of_one(stock: Stock, tierce: Tierce, tmp_path: Path) -> None:
+    amd, arm = stock.add(content="amd"), stock.add(content="arm", platform="linux/arm64")
+    index = stock.add_index("both", [(amd, "linux/amd64"), (arm, "linux/arm64")])
+    assert tierce("copy", "-q", "both", f"oci:{tmp_path}/all").stdout == ""
+    digest_file = tmp_path / "digest"
+    tierce("copy", "--digestfile", digest_file, "both", f"oci:{tmp_path}/all")
+    assert digest_file.read_text() == str(index.digest)
+    assert tierce("copy", "--platform", "arm64", "both", f"oci:{tmp_path}/arm").stdout == f"{arm.digest}\n"
+    done = tierce.attempt("copy", "--all", "--platform", "arm64", "both", f"oci:{tmp_path}/x")
+    assert done.code == 1
+    assert "--all and --platform are mutually exclusive" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "error"),
+    [
+        ("absent", "oci:/tmp/x", "absent"),
+        ("docker-daemon:x", "y", "transport 'docker-daemon'"),
+        ("oci:/absent", "y", "/absent"),
+    ],
+)
+def test_copy_refused(source: str, destination: str, error: str, tierce: Tierce) -> None:
+    done = tierce.attempt("copy", source, destination)
+    assert done.code == 1
+    assert error in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.root
+def test_run_pulls_what_is_not_there(tierce_with_busybox: Tierce, open_place: Registry, tmp_path: Path) -> None:
+    name = open_place.name("run/busybox:latest")
+    tierce_with_busybox("tag", "busybox", name)
+    tierce_with_busybox("push", "-q", name)
+    other = Tierce(tmp_path / "other")
+    done = other("run", "--rm", "--network", "none", name.removesuffix(":latest"), "echo", "ok")
+    assert done.stdout == "ok\n"
+    assert done.stderr.startswith(f"Unable to find image '{name}' locally\n")
+    assert other("run", "--rm", "--network", "none", name, "echo", "ok").stderr == ""
+    always = other("run", "-q", "--rm", "--pull=always", "--network", "none", name, "echo", "ok")
+    assert (always.stdout, always.stderr) == ("ok\n", "")
+
+
+def test_a_pull_in_a_terminal_draws_and_leaves_lines(
+    stock: Stock, tierce: Tierce, open_place: Registry, tmp_path: Path
+) -> None:
+    import os
+    import pty
+
+    name = open_place.name("drawn/app:1")
+    stock.add(name, content="x" * 300_000)
+    tierce("push", "-q", name)
+    other = Tierce(tmp_path / "other")
+    leader, follower = pty.openpty()
+    environment = other.env() | {"TERM": "xterm"}
+    environment.pop("CI", None)
+    process = subprocess.Popen(other.argv("pull", name), stdout=subprocess.DEVNULL, stderr=follower, env=environment)
+    os.close(follower)
+    seen = b""
+    while True:
+        try:
+            data = os.read(leader, 65536)
+        except OSError:
+            break
+        seen += data
+    os.close(leader)
+    assert process.wait() == 0
+    assert seen.count(b"\x1b[?25l") == seen.count(b"\x1b[?25h") == 1
+    assert b": copied" in seen
