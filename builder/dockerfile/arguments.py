@@ -18,7 +18,6 @@ _BLANKS = re.compile(r"[\t\v\f\r ]+")
 # An array of strings without escapes, which is nearly every one: it saves importing json.
 _PLAIN_STRING = r'"[^"\\\x00-\x1f]*"'
 _PLAIN_ARRAY = re.compile(rf"\[[ \t]*(?:{_PLAIN_STRING}[ \t]*(?:,[ \t]*{_PLAIN_STRING}[ \t]*)*)?\]\Z")
-_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 @cache
@@ -121,7 +120,7 @@ def json_strings(text: str) -> tuple[str, ...] | None:
         items = [None]
     if not all(isinstance(item, str) for item in items):
         raise ValueError("when using JSON array syntax, arrays must be comprised of strings only")
-    return tuple(_LONE_SURROGATE.sub("\ufffd", item) for item in items)
+    return tuple(re.sub("[\ud800-\udfff]", "\ufffd", item) for item in items)
 
 
 def _no_constant(name: str) -> None:

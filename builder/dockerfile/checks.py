@@ -75,11 +75,9 @@ PREDEFINED_ARGS = frozenset(
 
 _RESERVED = frozenset({"context", "scratch"})
 _NOT_VARIABLES = frozenset({"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"})
-_SECRET = re.compile(
-    r"(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)", re.IGNORECASE
-)
-_NOT_SECRET = re.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
-_URL = re.compile(r"https?://|git@|git://|ssh://")
+_SENSITIVE = r"(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)"
+_HARMLESS = r"(?:_|^)(?:public|file|version)(?:_|$)"
+_URLS = ("http://", "https://", "git@", "git://", "ssh://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,7 +376,7 @@ def _pairs(instruction: Env | Label) -> Iterator[CheckWarning]:
 
 def _secrets(command: str, names: Iterable[str], span: Span) -> Iterator[CheckWarning]:
     for name in names:
-        if _SECRET.search(name) and not _NOT_SECRET.search(name):
+        if re.search(_SENSITIVE, name, re.IGNORECASE) and not re.search(_HARMLESS, name, re.IGNORECASE):
             message = f"Do not use ARG or ENV instructions for sensitive data ({command} {quoted(name)})"
             yield CheckWarning(SECRETS_USED_IN_ARG_OR_ENV, message, span)
 
@@ -402,7 +400,7 @@ def _ignored(files: Copy | Add, ignore: IgnoreRules) -> Iterator[CheckWarning]:
     verb = "Copy" if isinstance(files, Copy) else "Add"
     for source in files.sources:
         path = clean(source)
-        if "$" not in source and not _URL.match(source) and ignore.excludes(path.lstrip("/")):
+        if "$" not in source and not source.startswith(_URLS) and ignore.excludes(path.lstrip("/")):
             message = f"Attempting to {verb} file {quoted(path)} that is excluded by .dockerignore"
             yield CheckWarning(COPY_IGNORED_FILE, message, files.span)
 

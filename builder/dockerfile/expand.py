@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from builder.dockerfile.instructions import (
     Add,
@@ -29,9 +29,11 @@ from builder.dockerfile.instructions import (
     Volume,
     Workdir,
 )
-from builder.dockerfile.mounts import Mount, parse_mount
 from builder.dockerfile.words import Usage, expand, expand_heredoc, expand_words, quoted
 from image.errors import DockerfileError
+
+if TYPE_CHECKING:
+    from builder.dockerfile.mounts import Mount
 
 _SIGNAL = (
     r"(?:SIG)?(?:ABRT|ALRM|BUS|CHLD|CLD|CONT|FPE|HUP|ILL|INT|IO|IOT|KILL|PIPE|POLL|PROF|PWR|QUIT|SEGV|STKFLT|STOP|SYS"
@@ -87,6 +89,8 @@ def arg_default(arg: Arg, default: str, env: Environment) -> str:
 
 def run_mounts(run: Run, env: Environment) -> tuple[Mount, ...]:
     """The mounts of a RUN. Raises DockerfileError at the instruction."""
+    from builder.dockerfile.mounts import parse_mount
+
     try:
         return tuple(parse_mount(text, env.word) for text in run.mounts)
     except DockerfileError as error:

@@ -12,7 +12,6 @@ from functools import lru_cache
 
 _WILDCARD = re.compile(r"(?:\\.|[^*?[\\])*+[*?[]", re.DOTALL)
 _MAX_STARS = 8
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
 def clean(path: str) -> str:
@@ -28,7 +27,7 @@ def has_wildcard(pattern: str) -> bool:
 
 def unescaped(pattern: str) -> str:
     """The one path that a pattern without wildcards matches."""
-    return _ESCAPED.sub(r"\1", pattern)
+    return re.sub(r"(?s)\\(.)", r"\1", pattern)
 
 
 @lru_cache(maxsize=256)

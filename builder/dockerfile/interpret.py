@@ -36,7 +36,6 @@ from builder.dockerfile.instructions import (
     Volume,
     Workdir,
 )
-from builder.dockerfile.mounts import check_mount_syntax
 from builder.dockerfile.parse import Document, Node, heredoc_operator, parse, syntax_error
 from builder.dockerfile.words import SPACE, SPACES, quoted
 from image.config import Healthcheck as HealthcheckConfig
@@ -139,8 +138,11 @@ def _run(request: _Request) -> Run:
     if security not in {"sandbox", "insecure"}:
         raise ValueError(f"security {quoted(security)} is not valid")
     mounts = request.flags.texts("mount")
-    for mount in mounts:
-        check_mount_syntax(mount)
+    if mounts:
+        from builder.dockerfile.mounts import check_mount_syntax
+
+        for mount in mounts:
+            check_mount_syntax(mount)
     return Run(
         _command(request),
         request.node.heredocs,

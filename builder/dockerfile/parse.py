@@ -24,12 +24,11 @@ MAX_LINE = 65535
 MAX_SIZE = 10 * 1024 * 1024
 """Bytes in one Dockerfile."""
 
-_DIRECTIVE = re.compile(rf"#{SPACE}*([a-zA-Z][a-zA-Z0-9]*){SPACE}*={SPACE}*(.+)\Z")
+_DIRECTIVE = rf"#{SPACE}*([a-zA-Z][a-zA-Z0-9]*){SPACE}*={SPACE}*(.+)\Z"
 _DIRECTIVES = frozenset({"check", "escape", "syntax"})
 # A doubled escape character at the end of a line is an escaped escape, not a continuation.
 _CONTINUED = {escape: rf"(?:(?<=[^\{escape}])|\A)\{escape}[ \t]*\Z" for escape in "\\`"}
-_HEREDOC = re.compile(r"(\d*)<<(-?)([^<]+)\Z")
-_UNDECODABLE = re.compile(r"[\udc80-\udcff]")
+_HEREDOC = r"(\d*)<<(-?)([^<]+)\Z"
 _WITH_HEREDOCS = frozenset({"add", "copy", "run"})
 
 
@@ -113,7 +112,7 @@ def syntax_error(problem: str, span: Span, hint: str | None = None) -> Dockerfil
 
 def heredoc_operator(word: str) -> Heredoc | None:
     """The heredoc that a word of shell text opens, still without content; None if it is none."""
-    found = _HEREDOC.match(word)
+    found = re.match(_HEREDOC, word)
     if found is None:
         return None
     delimiter = found.group(3)
@@ -181,7 +180,7 @@ class _Parser:
         """The directives, which stand before any comment, blank line or instruction."""
         seen: dict[str, Directive] = {}
         for number, line in enumerate(self.lines[: self.end], 1):
-            found = _DIRECTIVE.match(line.strip(SPACES))
+            found = re.match(_DIRECTIVE, line.strip(SPACES))
             name = found.group(1).lower() if found else ""
             if found is None or name not in _DIRECTIVES:
                 break
@@ -275,7 +274,7 @@ class _Parser:
         raise syntax_error("unterminated heredoc", self._span(start))
 
     def _reject_undecodable(self, line: str, start: int) -> None:
-        if not line.isascii() and _UNDECODABLE.search(line):
+        if not line.isascii() and re.search("[\udc80-\udcff]", line):
             self._not_utf8(start)
 
     def _not_utf8(self, start: int) -> NoReturn:
