@@ -8,20 +8,18 @@ it could type into. With ``-t`` it gets a terminal of its own, and ours is its w
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from image.config import ContainerConfig
 from image.errors import CommandNotStarted, InvalidInput, TierceError
 from runner.containers import terminal
+from runner.containers.attach import OWN_STDIO, Signals, UserStdio, window
 from runner.containers.options import RunOptions, Surroundings, container_spec
 from runner.containers.relay import Relay
-from runner.containers.start import Container, start
+from runner.containers.start import start
 from runner.runtime import defaults
 from runner.runtime.launch import Stdio
 from runner.runtime.operations import Operation
@@ -33,21 +31,6 @@ if TYPE_CHECKING:
 
 CLI_FAILED: Final = 125
 """Docker's exit status for a container that could not be started."""
-
-_FORWARDED: Final = (
-    signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM,
-)  # fmt: skip
-_PATIENCE: Final = 3
-"""So many INT or TERM, as docker counts them: then the container is killed."""
-
-
-@dataclass(frozen=True, slots=True)
-class UserStdio:
-    """The user's descriptors."""
-
-    stdin: int = 0
-    stdout: int = 1
-    stderr: int = 2
 
 
 def exit_status(error: TierceError) -> int:
@@ -66,7 +49,7 @@ def run(
     environ: Mapping[str, str],
     cwd: str,
     warn: Callable[[str], None],
-    stdio: UserStdio = UserStdio(),  # a frozen value
+    stdio: UserStdio = OWN_STDIO,
     trace: Callable[[Operation], None] | None = None,
 ) -> int:
     """Run the container to its end: its exit code, or 128 + the signal that ended it.
@@ -92,7 +75,7 @@ def run(
     with ExitStack() as held:
         relay = Relay()
         given = held.enter_context(_container_stdio(options, stdio, relay))
-        signals = held.enter_context(_Signals())
+        signals = held.enter_context(Signals())
         container = held.enter_context(
             start(
                 spec,
@@ -111,7 +94,7 @@ def run(
             warn(warning)
         signals.forward_to(container)
         if container.console is not None:
-            held.enter_context(_window(options, stdio, container, relay))
+            held.enter_context(window(container, stdio, relay, interactive=options.interactive))
         relay.run(container)
         return container.wait()
 
@@ -178,59 +161,3 @@ def _container_stdio(options: RunOptions, user: UserStdio, relay: Relay) -> Iter
         relay.close()
         for fd in ours:
             os.close(fd)
-
-
-@contextmanager
-def _window(options: RunOptions, user: UserStdio, container: Container, relay: Relay) -> Iterator[None]:
-    """Our terminal as a window on the container's."""
-    console = container.console
-    assert console is not None
-    relay.add_output(console, user.stdout)
-
-    def resized(_number: int, _frame: FrameType | None) -> None:
-        size = terminal.size(user.stdout, user.stdin)
-        if size:
-            container.resize(*size)
-
-    with ExitStack() as held:
-        if options.interactive:
-            relay.set_input(user.stdin, console, close_at_end=False)
-            held.enter_context(terminal.raw_mode(user.stdin))
-        before = signal.signal(signal.SIGWINCH, resized)
-        held.callback(signal.signal, signal.SIGWINCH, before)
-        resized(0, None)  # it may have changed since the container was planned
-        yield
-
-
-class _Signals:
-    """Signals for us are for the container; those from before its start wait for it."""
-
-    def __init__(self) -> None:
-        self._container: Container | None = None
-        self._waiting: list[int] = []
-        self._before: dict[int, object] = {}
-        self._asked = 0
-
-    def __enter__(self) -> _Signals:
-        for number in _FORWARDED:
-            before = signal.getsignal(number)
-            if before is not signal.SIG_IGN:  # nohup: ignored for the container as well
-                self._before[number] = before
-                signal.signal(number, self._received)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, before in self._before.items():
-            signal.signal(number, before if callable(before) or isinstance(before, int) else signal.SIG_DFL)
-
-    def forward_to(self, container: Container) -> None:
-        self._container = container
-        for number in self._waiting:
-            container.kill(number)
-
-    def _received(self, number: int, _frame: FrameType | None) -> None:
-        if self._container is None:
-            self._waiting.append(number)
-            return
-        self._asked += number in (signal.SIGINT, signal.SIGTERM)
-        self._container.kill(signal.SIGKILL if self._asked >= _PATIENCE else number)

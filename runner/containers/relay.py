@@ -45,11 +45,8 @@ class Relay:
         ended = False
         while not ended or self._outputs:
             poller = select.poll()
-            if not ended:
-                poller.register(container.fileno(), select.POLLIN)
-                self._register_input(poller)
-            for source in self._outputs:
-                poller.register(source, select.POLLIN)
+            for fd, mask in self._interests(container, ended=ended).items():
+                poller.register(fd, mask)
             events = dict(poller.poll(0 if ended and self._only_terminals() else None))
             if ended and not events:
                 break  # a terminal has no end of its own while somebody holds it
@@ -63,12 +60,15 @@ class Relay:
     def _only_terminals(self) -> bool:
         return all(source == self._target or os.isatty(source) for source in self._outputs)
 
-    def _register_input(self, poller: select.poll) -> None:
-        if self._pending:
-            mask = select.POLLOUT | (select.POLLIN if self._target in self._outputs else 0)
-            poller.register(self._target, mask)
-        elif self._source >= 0:
-            poller.register(self._source, select.POLLIN)
+    def _interests(self, container: Ended, *, ended: bool) -> dict[int, int]:
+        masks = dict.fromkeys(self._outputs, select.POLLIN)
+        if not ended:
+            masks[container.fileno()] = select.POLLIN
+            if self._pending:  # a terminal is both an output and the input's target
+                masks[self._target] = masks.get(self._target, 0) | select.POLLOUT
+            elif self._source >= 0:
+                masks[self._source] = select.POLLIN
+        return masks
 
     def _carry_output(self, source: int) -> None:
         try:

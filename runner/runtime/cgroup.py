@@ -23,6 +23,14 @@ from runner.runtime.privileges import Cgroups
 from runner.runtime.spec import DeviceRule, Resources
 
 PARENT = "tierce"
+_ALWAYS_ALLOWED = (
+    *(DeviceRule(allow=True, type=kind, access="m") for kind in "cb"),
+    *(DeviceRule(allow=True, type="c", major=1, minor=minor) for minor in (3, 5, 7, 8, 9)),
+    *(DeviceRule(allow=True, type="c", major=5, minor=minor) for minor in (0, 2)),
+    DeviceRule(allow=True, type="c", major=136),
+)
+"""As runc adds to every list: making any node is allowed, opening only the harmless ones and ptys."""
+
 _REMOVE_ATTEMPTS = 100
 _REMOVE_PAUSE_S = 0.01
 
@@ -63,7 +71,7 @@ def settings(resources: Resources, cgroups: Cgroups) -> tuple[Setting, ...]:
 
 
 def _v1_settings(resources: Resources) -> Iterator[Setting]:
-    for rule in resources.devices:
+    for rule in (*resources.devices, *_ALWAYS_ALLOWED) if resources.devices else ():
         yield Setting("devices", "devices.allow" if rule.allow else "devices.deny", _device_line(rule), asked=False)
     numbers = (
         ("memory", "memory.limit_in_bytes", resources.memory_limit),

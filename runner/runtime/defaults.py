@@ -16,7 +16,19 @@ from dataclasses import replace
 from typing import Final
 
 from image.config import DEFAULT_PATH
-from runner.runtime.spec import Device, DeviceRule, DockerSeccomp, Mount, Namespace, Process, Resources, Root, Spec
+from runner.runtime import capabilities
+from runner.runtime.spec import (
+    Device,
+    DeviceRule,
+    DockerSeccomp,
+    Mount,
+    Namespace,
+    Process,
+    Resources,
+    Rlimit,
+    Root,
+    Spec,
+)
 
 MASKED_PATHS: Final = (
     "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
@@ -37,13 +49,10 @@ MOUNTS: Final = (
 
 DEVICE_RULES: Final = (
     DeviceRule(allow=False),
-    *(DeviceRule(allow=True, type="c", major=1, minor=minor) for minor in (3, 5, 7, 8, 9)),
-    *(DeviceRule(allow=True, type="c", major=5, minor=minor) for minor in (0, 1, 2)),
-    DeviceRule(allow=True, type="c", major=136),
-    DeviceRule(allow=True, type="c", access="m"),
-    DeviceRule(allow=True, type="b", access="m"),
+    *(DeviceRule(allow=True, type="c", major=1, minor=minor) for minor in (3, 5, 8, 9)),
+    *(DeviceRule(allow=True, type="c", major=5, minor=minor) for minor in (0, 1)),
 )
-"""Null, zero, full, random, urandom, tty, console, ptmx and every pty; making nodes is allowed, using them not."""
+"""Null, zero, random, urandom, tty and console; ``cgroup`` adds what every container may use."""
 
 SYSCTLS: Final = {"net.ipv4.ping_group_range": "0 2147483647", "net.ipv4.ip_unprivileged_port_start": "0"}
 """Only for a network namespace of the container's own. Left out where the kernel lacks them."""
@@ -98,6 +107,20 @@ def default_spec(
         seccomp=None if privileged else DockerSeccomp(),
         resources=wanted if privileged else replace(wanted, devices=DEVICE_RULES + wanted.devices),
     )
+
+
+def example_spec() -> Spec:
+    """A config.json to start from: a shell on ``rootfs``, read-only, with three capabilities, as runc's."""
+    granted = ("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE")
+    process = Process(
+        args=("sh",),
+        env=(f"PATH={DEFAULT_PATH}", "TERM=xterm"),
+        terminal=True,
+        capabilities=capabilities.granted(granted),
+        rlimits=(Rlimit("RLIMIT_NOFILE", 1024, 1024),),
+        no_new_privileges=True,
+    )
+    return replace(default_spec(process, hostname="tierce", readonly_root=True), sysctl={}, seccomp=None)
 
 
 def _unlocked(mount: Mount) -> Mount:

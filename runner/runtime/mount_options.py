@@ -103,3 +103,9 @@ def parse_options(words: Iterable[str]) -> MountOptions:
         else:
             data.append(word)
     return MountOptions(flags, propagation, recursive, recursive_attributes, tuple(data))
+
+
+def known_words() -> list[str]:
+    """Every option that is not passed on to the filesystem."""
+    propagation = [prefix + word for word in _PROPAGATION for prefix in ("", "r")]
+    return sorted({"bind", "rbind", *_FLAGS, *_CLEARED, *propagation, *_RECURSIVE_ATTRIBUTES})

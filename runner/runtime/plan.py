@@ -38,6 +38,8 @@ _CLONE_FLAGS: Final = {
     "user": kernel.CLONE_NEWUSER,
 }
 _CGROUP: Final = "cgroup"
+NEW_NAMESPACES: Final = frozenset(_CLONE_FLAGS) - {"user"} | {_CGROUP}
+"""The types that this runtime can make anew."""
 
 _STANDARD_DEVICES: Final = (
     Device("/dev/null", "c", 1, 3),

@@ -152,6 +152,18 @@ def compile_filter(seccomp: Seccomp, machine: str) -> bytes:
     return b"".join(pack("<HBBI", *instruction) for instruction in program)
 
 
+def known_actions() -> list[str]:
+    return sorted(_ACTIONS)
+
+
+def known_operators() -> list[str]:
+    return [f"SCMP_CMP_{name}" for name in ("EQ", "GE", "GT", "LE", "LT", "MASKED_EQ", "NE")]
+
+
+def known_architectures() -> list[str]:
+    return sorted(f"SCMP_ARCH_{name}" for name in _OCI_NAMES.values())
+
+
 @dataclass(frozen=True, slots=True)
 class _Verdict:
     """What happens to a range of numbers: each condition with its action, then the last resort."""

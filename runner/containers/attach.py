@@ -1,0 +1,100 @@
+"""A user's terminal and signals, tied to a container while it runs in the foreground."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Final, Protocol, Self
+
+from runner.containers import terminal
+from runner.containers.relay import Relay
+
+_FORWARDED: Final = (
+    signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM,
+)  # fmt: skip
+_PATIENCE: Final = 3
+"""So many INT or TERM, as docker counts them: then the container is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserStdio:
+    """The user's descriptors."""
+
+    stdin: int = 0
+    stdout: int = 1
+    stderr: int = 2
+
+
+OWN_STDIO: Final = UserStdio()
+
+
+class Attachable(Protocol):
+    """A container that runs."""
+
+    console: int | None
+
+    def kill(self, number: int) -> None: ...
+
+    def resize(self, rows: int, columns: int) -> None: ...
+
+
+@contextmanager
+def window(container: Attachable, user: UserStdio, relay: Relay, *, interactive: bool) -> Iterator[None]:
+    """Our terminal as a window on the container's: its bytes, its size and, interactive, its keys."""
+    console = container.console
+    assert console is not None
+    relay.add_output(console, user.stdout)
+
+    def resized(_number: int, _frame: FrameType | None) -> None:
+        size = terminal.size(user.stdout, user.stdin)
+        if size:
+            container.resize(*size)
+
+    with ExitStack() as held:
+        if interactive:
+            relay.set_input(user.stdin, console, close_at_end=False)
+            if os.isatty(user.stdin):
+                held.enter_context(terminal.raw_mode(user.stdin))
+        before = signal.signal(signal.SIGWINCH, resized)
+        held.callback(signal.signal, signal.SIGWINCH, before)
+        resized(0, None)  # it may have changed since the container was planned
+        yield
+
+
+class Signals:
+    """Signals for us are for the container; those from before its start wait for it."""
+
+    def __init__(self) -> None:
+        self._container: Attachable | None = None
+        self._waiting: list[int] = []
+        self._before: dict[int, object] = {}
+        self._asked = 0
+
+    def __enter__(self) -> Self:
+        for number in _FORWARDED:
+            before = signal.getsignal(number)
+            if before is not signal.SIG_IGN:  # nohup: ignored on the container's behalf as well
+                self._before[number] = before
+                signal.signal(number, self._received)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before if callable(before) or isinstance(before, int) else signal.SIG_DFL)
+
+    def forward_to(self, container: Attachable) -> None:
+        """From now on, and those that have waited."""
+        self._container = container
+        for number in self._waiting:
+            container.kill(number)
+
+    def _received(self, number: int, _frame: FrameType | None) -> None:
+        if self._container is None:
+            self._waiting.append(number)
+            return
+        self._asked += number in (signal.SIGINT, signal.SIGTERM)
+        self._container.kill(signal.SIGKILL if self._asked >= _PATIENCE else number)
