@@ -118,12 +118,28 @@ class Terminated(KeyboardInterrupt):
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The ``tierce`` command. Exits with docker's exit codes."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _prepare_streams()
     signal.signal(signal.SIGTERM, _terminate)
     if "_TIERCE_COMPLETE" in os.environ:
         from tierce.cli.completion import answer
 
         sys.exit(answer(COMMANDS, os.environ["_TIERCE_COMPLETE"]))
     sys.exit(_finish(_invoke(arguments)))
+
+
+def _prepare_streams() -> None:
+    """Give a closed standard stream the null device, and the others a way with every character.
+
+    Else the next file that is opened, the database perhaps, would be standard output.
+    """
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            while (null := os.open(os.devnull, os.O_RDWR)) < number:
+                pass
+            setattr(sys, name, os.fdopen(null, mode))
+        elif mode == "w" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -164,5 +180,7 @@ def _finish(code: int) -> int:
 
 def _quiet_pipe() -> int:
     """The reader went away (``tierce images | head -1``): say nothing, as a killed process would."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
     return 128 + signal.SIGPIPE

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 
@@ -16,7 +16,7 @@ from tierce.cli.progress import TransferView
 
 if TYPE_CHECKING:
     from store.store import Store
-    from transfer.copy import CopyOptions
+    from transfer.copy import Copied, CopyOptions
     from transfer.registries import Registries
     from transfer.registry.challenge import Credential
 
@@ -207,33 +207,53 @@ def copy(
     SOURCE and DESTINATION are docker://NAME, oci:PATH[:REF], oci-archive:FILE[:REF],
     docker-archive:FILE[:NAME], dir:PATH or store:NAME; a bare NAME means the store.
     """
-    from transfer.copy import copy as copy_image
-    from transfer.transports.address import Places, open_sink, open_source
-
     if everything and platform:
         raise click.UsageError("--all and --platform are mutually exclusive")
-    with ExitStack() as stack:
-        opened: list[Store] = []
-
-        def store() -> Store:
-            if not opened:
-                opened.append(stack.enter_context(settings.store()))
-            return opened[0]
-
-        def places(creds: str | None, file: str | None, *, verify: bool, anonymous: bool) -> Places:
-            registries = open_registries(
-                settings, tls_verify=verify, creds=creds, authfile=file or authfile, anonymous=anonymous
-            )
-            return Places(store, stack.enter_context(registries), view, unpack=os.geteuid() == 0 and not everything)
-
-        view = stack.enter_context(transfer_view(settings, quiet=quiet))
-        there = places(src_creds, src_authfile, verify=src_tls_verify, anonymous=src_no_creds)
-        here = places(dest_creds, dest_authfile, verify=dest_tls_verify, anonymous=dest_no_creds)
-        taken = stack.enter_context(open_source(source, there))
-        placed = stack.enter_context(open_sink(destination, here, all_platforms=everything))
-        copied = copy_image(taken, placed, copy_options(platform), view)
+    there = _Side(src_creds, src_authfile or authfile, src_tls_verify, src_no_creds)
+    here = _Side(dest_creds, dest_authfile or authfile, dest_tls_verify, dest_no_creds)
+    with transfer_view(settings, quiet=quiet) as view:
+        copied = _copy(settings, (source, there), (destination, here), platform, view, everything=everything)
     if digestfile:
         with open(digestfile, "w", encoding="ascii") as file:
             file.write(str(copied.descriptor.digest))
     if not quiet:
         click.echo(str(copied.descriptor.digest))
+
+
+class _Side(NamedTuple):
+    """How one end of a copy reaches registries."""
+
+    creds: str | None
+    authfile: str | None
+    tls_verify: bool
+    anonymous: bool
+
+    def registries(self, settings: Settings) -> AbstractContextManager[Registries]:
+        return open_registries(settings, **self._asdict())
+
+
+def _copy(
+    settings: Settings,
+    source: tuple[str, _Side],
+    destination: tuple[str, _Side],
+    platform: str | None,
+    view: TransferView,
+    *,
+    everything: bool,
+) -> Copied:
+    """Open both ends and copy. The store is opened only if one of them is in it."""
+    from functools import cache
+
+    from transfer.copy import copy as copy_image
+    from transfer.transports.address import Places, open_sink, open_source
+
+    with ExitStack() as stack:
+        store = cache(lambda: stack.enter_context(settings.store()))
+        unpack = os.geteuid() == 0 and not everything
+        there, here = (
+            Places(store, stack.enter_context(side.registries(settings)), view, unpack)
+            for side in (source[1], destination[1])
+        )
+        taken = stack.enter_context(open_source(source[0], there))
+        placed = stack.enter_context(open_sink(destination[0], here, all_platforms=everything))
+        return copy_image(taken, placed, copy_options(platform), view)

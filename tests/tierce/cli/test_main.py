@@ -12,12 +12,13 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
 
+from image.config import ContainerConfig
 from tests.support.cli import Tierce
+from tests.tierce.conftest import Stock
 from tierce import VERSION
 from tierce.cli.command import Command, Entry, LazyGroup, spell_out_flags
 from tierce.cli.main import COMMANDS
@@ -213,6 +214,31 @@ def test_output_that_cannot_be_written_is_an_error(tierce: Tierce) -> None:
     assert done.stderr == "tierce: write: no space left on device: free some space\n"
 
 
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_closed_streams_do_no_harm(closed: str, stock: Stock, tierce: Tierce) -> None:
+    stock.add("app")
+    script = f'exec {closed}; exec "$@"'
+    for command in (("images",), ("inspect", "absent"), ("tag", "app", "other")):
+        done = subprocess.run(["sh", "-c", script, "sh", *tierce.argv(*command)], capture_output=True, check=False)
+        assert done.returncode == (1 if command[0] == "inspect" else 0)
+        assert b"Traceback" not in done.stderr
+    assert tierce("system", "check", "-q").code == 0
+    assert (tierce.root / "metadata.db").read_bytes().startswith(b"SQLite format 3")
+
+
+def test_a_terminal_that_has_no_such_character(stock: Stock, tierce: Tierce) -> None:
+    stock.add("app", config=ContainerConfig(labels={"name": "名"}))
+    environment = tierce.env() | {"PYTHONIOENCODING": "latin-1"}
+    argv = tierce.argv("inspect", "-f", "{{.Config.Labels.name}}", "app")
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == "\\u540d\n"
+    done = subprocess.run(
+        tierce.argv("inspect", os.fsdecode(b"\xff")), capture_output=True, check=False, env=environment
+    )
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"])
 def test_interrupts_clean_up_and_are_quiet(number: int, code: int, tierce: Tierce) -> None:
     """An import that waits for its tar: its session and its half-written blob go away."""
@@ -287,7 +313,7 @@ def test_completion_scripts(shell: str, invoke: Invoke) -> None:
     assert "_TIERCE_COMPLETE" in out
 
 
-def test_completion_knows_commands_and_images(stock: Any, tierce: Tierce) -> None:
+def test_completion_knows_commands_and_images(stock: Stock, tierce: Tierce) -> None:
     stock.add("hello", "help:me")
 
     def complete(*words: str) -> list[str]:
