@@ -178,13 +178,14 @@ class Credentials:
             auths, helpers = _mapping(document, "auths"), _mapping(document, "credHelpers")
             keys = [key for key in auths if _normalized(key) in {_normalized(k) for k in _host_keys(domain)}]
             helper = next((helpers[k] for k in _host_keys(domain) if k in helpers), document.get("credsStore"))
+            erased: list[str] = []
             if isinstance(helper, str) and helper:
-                for key in keys or [_storage_key(domain)]:
-                    keys += [key] if self._run_helper(helper, "erase", key.encode()) is not None else []
-            if any(key in auths for key in keys):
+                asked = keys or [_storage_key(domain)]
+                erased = [key for key in asked if self._run_helper(helper, "erase", key.encode()) is not None]
+            if keys:
                 document["auths"] = {key: value for key, value in auths.items() if key not in keys}
                 _write(file, document)
-        return bool(keys)
+        return bool(keys or erased)
 
 
 # Keys
@@ -227,7 +228,7 @@ def _decode_entry(entry: Mapping[str, Any]) -> Credential | None:
     username, password = text("username"), text("password")
     if auth := text("auth"):
         try:
-            username, _, password = base64.b64decode(auth).decode().rstrip("\0").partition(":")
+            username, _, password = base64.b64decode(auth, validate=True).decode().rstrip("\0").partition(":")
         except (binascii.Error, UnicodeDecodeError) as error:
             raise InvalidInput("read credentials: an auth entry is not base64 of user:password") from error
     found = Credential(username, password, text("identitytoken"), text("registrytoken"))

@@ -177,12 +177,10 @@ def test_no_header_value_crashes_the_parsers(value: str) -> None:
     wire.retry_after_s(everything, NOW_S)
     wire.content_range(everything)
     assert all(text.isprintable() for text in wire.warnings(everything))
-    for parse in (
-        lambda: wire.next_page("https://r/x", everything),
-        lambda: wire.resolve_location("https://r/x", everything),
-    ):
-        with suppress(TierceError):
-            parse()
+    with suppress(TierceError):
+        wire.next_page("https://r/x", everything)
+    with suppress(TierceError):
+        wire.resolve_location("https://r/x", everything)
 
 
 @given(st.binary(max_size=2000))

@@ -107,7 +107,12 @@ class TarInput:
         offset = count = 0
         while offset < end:
             read = _BlockReader(self.fd, offset)
-            entry = Reader(read).next()
+            try:
+                entry = Reader(read).next()
+            except InvalidArchive as error:
+                if offset:
+                    raise InvalidArchive(f"{self.name}: {error.problem}") from error
+                raise InvalidArchive(f"{self.name} is not a tar archive ({error.problem})") from error
             if entry is None:
                 break
             count += 1
