@@ -6,6 +6,8 @@
 A container is on the bridge while its lease is locked; addresses of dead ones are free. Every
 change is made under the lock of the runtime directory and leaves firewall, bridge and files
 as they must be for the containers that then live.
+
+Two runtime directories have two bridges and two tables, so that they don't disturb each other.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from zlib import crc32
 
 from image.errors import KernelError
 from runner.network import addresses, firewall, link
@@ -24,11 +27,21 @@ from runner.network.ports import Port, Reservation
 from runner.runtime import rtnetlink, state
 from runner.runtime.state import Lease
 
-BRIDGE = "tierce0"
 MTU = 1500
+_STANDARD_ROOT = Path("/run/tierce")
 _PEER = "eth0"
 _PEER_INDEX = 100
 """A number that no interface of a fresh namespace has: modules add tunnels from 2 on."""
+
+
+def bridge_name(root: Path) -> str:
+    """``tierce0`` for the standard runtime directory; another's follows from its path."""
+    return "tierce0" if root == _STANDARD_ROOT else f"tierce{crc32(bytes(root)):08x}"
+
+
+def table_name(root: Path) -> str:
+    """The nftables table, likewise."""
+    return "tierce" if root == _STANDARD_ROOT else f"tierce_{crc32(bytes(root)):08x}"
 
 
 class Endpoint:
@@ -49,17 +62,17 @@ class Endpoint:
                 own = Published(self.address, self.ports)
                 _write_record(lease.directory, own)
                 if self.ports or not others:
-                    firewall.apply(firewall.ruleset(BRIDGE, self.subnet, [*others, own]))
+                    firewall.apply(firewall.ruleset(table_name(root), bridge_name(root), self.subnet, [*others, own]))
         except BaseException:
             self.close()
             raise
 
     def _ready_bridge(self) -> tuple[Subnet, int]:
         subnet = _recorded_subnet(self._root)
-        index = link.link_index(BRIDGE)
+        index = link.link_index(bridge_name(self._root))
         if subnet is None or index is None:
             subnet, index = _make_bridge(self._root)
-        warning = firewall.open_forward(BRIDGE)  # each time: docker may have started since
+        warning = firewall.open_forward(bridge_name(self._root))  # each time: docker may have started since
         self.warnings = (warning,) if warning else ()
         return subnet, index
 
@@ -102,17 +115,18 @@ class Endpoint:
 
 def _make_bridge(root: Path) -> tuple[Subnet, int]:
     """Anew, on a subnet that nothing on this host uses now."""
-    _remove_bridge()
+    name = bridge_name(root)
+    _remove_bridge(name)
     subnet = addresses.choose_subnet(link.routes())
     gateway = addresses.packed(subnet.gateway)
-    link.request(rtnetlink.new_bridge(BRIDGE, addresses.mac(subnet.gateway), MTU))
-    index = link.link_index(BRIDGE) or 0
+    link.request(rtnetlink.new_bridge(name, addresses.mac(subnet.gateway), MTU))
+    index = link.link_index(name) or 0
     link.request(
         rtnetlink.new_address(index, gateway, subnet.prefix, addresses.packed(subnet.broadcast)),
         rtnetlink.link_up(index),
     )
     _write_setting("net/ipv4/ip_forward", "1")  # stays on, as docker leaves it: others may count on it by then
-    _write_setting(f"net/ipv4/conf/{BRIDGE}/route_localnet", "1")
+    _write_setting(f"net/ipv4/conf/{name}/route_localnet", "1")
     (root / "bridge").write_text(f"{subnet}\n")
     return subnet, index
 
@@ -132,17 +146,17 @@ def _settle(root: Path, *, rules_changed: bool) -> None:
     subnet = _recorded_subnet(root)
     if remaining and subnet is not None:
         if rules_changed:
-            firewall.apply(firewall.ruleset(BRIDGE, subnet, remaining))
-    elif subnet is not None or link.link_index(BRIDGE) is not None:
-        firewall.close_forward(BRIDGE)
-        firewall.remove()
-        _remove_bridge()
+            firewall.apply(firewall.ruleset(table_name(root), bridge_name(root), subnet, remaining))
+    elif subnet is not None or link.link_index(bridge_name(root)) is not None:
+        firewall.close_forward(bridge_name(root))
+        firewall.remove(table_name(root))
+        _remove_bridge(bridge_name(root))
         (root / "bridge").unlink(missing_ok=True)
 
 
-def _remove_bridge() -> None:
+def _remove_bridge(name: str) -> None:
     try:
-        link.request(rtnetlink.delete_link(BRIDGE))
+        link.request(rtnetlink.delete_link(name))
     except KernelError as error:
         if error.errno != errno.ENODEV:
             raise

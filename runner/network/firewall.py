@@ -24,7 +24,6 @@ from runner.network.addresses import Subnet, dotted
 from runner.network.ports import Port
 from store import kernel
 
-TABLE = "tierce"
 _COMMENT = "tierce"
 
 
@@ -36,14 +35,14 @@ class Published:
     ports: tuple[Port, ...]
 
 
-def ruleset(bridge: str, subnet: Subnet, containers: Iterable[Published]) -> str:
-    """Commands that replace the table. Pure."""
+def ruleset(table: str, bridge: str, subnet: Subnet, containers: Iterable[Published]) -> str:
+    """Commands that replace ``table``. Pure."""
     redirects = [_redirect(container.address, port) for container in containers for port in container.ports]
     ports = "\n".join(f"    {line}" for line in redirects)
     return f"""\
-table ip {TABLE}
-delete table ip {TABLE}
-table ip {TABLE} {{
+table ip {table}
+delete table ip {table}
+table ip {table} {{
   chain guard {{
     type filter hook prerouting priority raw;
     iifname "{bridge}" ip daddr 127.0.0.0/8 drop comment "route_localnet must not open loopback services"
@@ -90,9 +89,9 @@ def apply(commands: str) -> None:
         raise TierceError(f"cannot set up address translation: nft: {problem.splitlines()[0]}")
 
 
-def remove() -> None:
+def remove(table: str) -> None:
     """Remove the table; nothing happens when it is absent."""
-    apply(f"table ip {TABLE}\ndelete table ip {TABLE}\n")
+    apply(f"table ip {table}\ndelete table ip {table}\n")
 
 
 def _run_program(argv: Sequence[str], text: str = "") -> str:
