@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, assert_never
 
+from builder.dockerfile.mounts import BindMount, CacheMount, Mount, SecretMount, SshMount, TmpfsMount
 from builder.graph import (
     CopyFiles,
     FromContext,
@@ -52,7 +53,7 @@ def _keyed(operation: Operation) -> tuple[object, ...]:
         case RunCommand():
             return (
                 "run", operation.args, operation.env, operation.cwd, operation.user,
-                operation.network, operation.script,
+                operation.network, operation.script, tuple(_keyed_mount(mount.mount) for mount in operation.mounts),
             )  # fmt: skip
         case CopyFiles():
             inline = tuple((file.name, hashlib.sha256(file.content).hexdigest()) for file in operation.inline)
@@ -68,6 +69,23 @@ def _keyed(operation: Operation) -> tuple[object, ...]:
             return ("image", str(operation.manifest))
         case FromContext():
             return ("context", operation.name)
+
+
+def _keyed_mount(mount: Mount) -> tuple[object, ...]:
+    """What of a mount makes another step. A cache's content and a secret's value do not."""
+    match mount:
+        case BindMount():
+            return ("bind", mount.target, mount.source, mount.read_only)
+        case CacheMount():
+            return ("cache", mount.target, mount.read_only)
+        case TmpfsMount():
+            return ("tmpfs", mount.target)
+        case SecretMount():
+            return ("secret", mount.id, mount.target, mount.env)
+        case SshMount():
+            return ("ssh", mount.id, mount.target)
+        case _:
+            assert_never(mount)
 
 
 def _hash(*parts: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from builder.dockerfile.instructions import InlineFile, Script
+from builder.dockerfile.mounts import Mount
 from image.config import ContainerConfig, ImageConfig
 from image.descriptor import Descriptor
 from image.digest import Digest
@@ -54,6 +55,14 @@ class FromContext:
 
 
 @dataclass(frozen=True, slots=True)
+class StepMount:
+    """A ``RUN --mount`` with an absolute target; ``input`` is which of ``others`` it reads from."""
+
+    mount: Mount
+    input: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RunCommand:
     """A process in a sandbox. ``env`` holds every ENV and ARG that it sees, in order.
 
@@ -67,6 +76,7 @@ class RunCommand:
     user: str
     network: Network = "default"
     script: Script | None = None
+    mounts: tuple[StepMount, ...] = ()
     unkeyed_env: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
 

@@ -18,11 +18,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import assert_never
 
 from builder.cache_key import definition_key, image_key, step_key
 from builder.context import Context
+from builder.dockerfile.mounts import BindMount
 from builder.graph import (
     CopyFiles,
     FromContext,
@@ -46,6 +48,7 @@ from builder.progress import (
 )
 from builder.results import BuiltLayer, Files, Result, Rootfs, Stack, known
 from builder.steps.copy import CopyEffect
+from builder.steps.mounts import MountSources
 from builder.steps.run import RunEffect
 from builder.steps.workdir import make_directory
 from builder.tree import FileKey
@@ -54,6 +57,7 @@ from image.descriptor import Descriptor
 from image.digest import chain_ids
 from image.errors import Cancelled, DockerfileError, TierceError
 from image.media_types import Compression
+from store.cache_mounts import CacheMounts
 from store.layers import Workspace
 from store.metadata import CacheRecord, Metadata
 from store.store import Session
@@ -78,6 +82,8 @@ class Ports:
     contexts: Mapping[str, Context]
     progress: Progress
     clock: Callable[[], float] = time.time
+    secrets: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
+    agents: Mapping[str, Path] = field(default_factory=dict)
 
 
 class Solver:
@@ -91,7 +97,8 @@ class Solver:
         self._layers = session.store.layers
         self.cancelled = threading.Event()
         self._copy = CopyEffect(self._layers, StoredChecksums(self._metadata), lambda: int(ports.clock() * 1e9))
-        self._run = RunEffect(self._layers, ports.sandbox, self.cancelled)
+        sources = MountSources(CacheMounts(session.store.root), ports.secrets, ports.agents)
+        self._run = RunEffect(self._layers, ports.sandbox, sources, self.cancelled)
         self._used: set[str] = set()
         self._identities: dict[str, str] = {}
         self._commit_error: BaseException | None = None
@@ -158,10 +165,10 @@ class Solver:
     def _key_before_effects(self, step: Step, base: Rootfs, results: Mapping[str, Result]) -> str | None:
         """The step's key, as far as it can be known without building what it reads from."""
         contents: list[str] = []
-        for other in step.others:
+        for position, other in enumerate(step.others):
             result = results.get(other.id)
             if isinstance(result, Files):
-                contents.append(self._content(step, result))
+                contents.append(self._content(step, position, result))
             else:
                 return self._leads_to(self._definition(step, base))
         return step_key(step.operation, base.key, contents, epoch_s=self._options.epoch_s)
@@ -178,8 +185,8 @@ class Solver:
                 continue
             parts = [self._identities[needed.id] for needed in step.inputs]
             parts += [
-                self._content(step, self._files(other.operation))
-                for other in step.others
+                self._content(step, position, self._files(other.operation))
+                for position, other in enumerate(step.others)
                 if isinstance(other.operation, FromContext)
             ]
             self._identities[step.id] = definition_key(step.id, parts)
@@ -192,11 +199,19 @@ class Solver:
         record = self._metadata.cached(definition)
         return record.label if record is not None else None
 
-    def _content(self, step: Step, source: Result) -> str:
-        """The checksum of what a step reads from another input. Raises DockerfileError."""
-        assert isinstance(step.operation, CopyFiles), "only copies read from other inputs"
+    def _content(self, step: Step, position: int, source: Result) -> str:
+        """The checksum of what a step reads from ``others[position]``. Raises DockerfileError."""
         with located(step):
-            return self._copy.checksum(step.operation, source)
+            match step.operation:
+                case CopyFiles():
+                    return self._copy.checksum(step.operation, source)
+                case RunCommand(mounts=mounts):
+                    paths = tuple(
+                        m.mount.source for m in mounts if m.input == position and isinstance(m.mount, BindMount)
+                    )
+                    return self._copy.checksum(CopyFiles(paths, "/"), source)
+                case _:
+                    raise AssertionError("only copies and mounts read from other inputs")
 
     def _cached(self, key: str, base: Rootfs) -> Rootfs | None:
         """A recorded result on exactly this base, held by the session."""
@@ -274,7 +289,7 @@ class Solver:
         base = results[step.base.id]
         assert isinstance(base, Rootfs)
         others = [results[other.id] for other in step.others]
-        contents = [self._content(step, other) for other in others]
+        contents = [self._content(step, position, other) for position, other in enumerate(others)]
         key = step_key(operation, base.key, contents, epoch_s=self._options.epoch_s)
         self._remember_definition(step, base, key)
         if not step.fresh and base.stack.done() and (found := self._cached(key, base)):
@@ -296,7 +311,7 @@ class Solver:
                 def output(stream: Stream, data: bytes) -> None:
                     self._ports.progress(StepOutput(step.id, stream, data, self._ports.clock()))
 
-                self._run.perform(operation, base, workspace, output)
+                self._run.perform(operation, base, others, workspace, output)
             case CopyFiles():
                 self._copy.perform(operation, base, others[0], workspace, mtime_s=self._options.epoch_s)
             case MakeDirectory():

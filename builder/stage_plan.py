@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
-from builder.dockerfile.expand import Environment, arg_default, expanded
+from builder.dockerfile.expand import Environment, arg_default, expanded, run_mounts
 from builder.dockerfile.instructions import (
     Add,
     Arg,
@@ -31,9 +31,20 @@ from builder.dockerfile.instructions import (
     Workdir,
 )
 from builder.dockerfile.interpret import interpret_trigger
+from builder.dockerfile.mounts import BindMount, CacheMount, Mount, SecretMount, SshMount, mount_target
 from builder.dockerfile.stages import Stage, Stages
 from builder.dockerfile.words import quoted
-from builder.graph import BaseImage, CopyFiles, FromContext, HistoryPlan, MakeDirectory, Network, RunCommand, Step
+from builder.graph import (
+    BaseImage,
+    CopyFiles,
+    FromContext,
+    HistoryPlan,
+    MakeDirectory,
+    Network,
+    RunCommand,
+    Step,
+    StepMount,
+)
 from image.config import DEFAULT_PATH, ContainerConfig
 from image.errors import DockerfileError
 from image.platform import Platform
@@ -235,12 +246,13 @@ class StagePlan:
     # Instructions that make layers
 
     def _run(self, run: Run) -> None:
-        _refuse(run, [("--mount", run.mounts), ("--device", run.devices)])
+        _refuse(run, [("--device", run.devices)])
         if run.security != "sandbox":
             raise DockerfileError("RUN --security=insecure is not supported", span=run.span)
         state = self._state
         argv, script = run.process(state.config.shell or DEFAULT_SHELL)
         env = {"PATH": DEFAULT_PATH, **state.variables}
+        mounts, others = self._mounts(run)
         undeclared = {
             name: value
             for name, value in self._options.build_args.items()
@@ -253,11 +265,41 @@ class StagePlan:
             state.config.user,
             _network(run, self._options.network),
             script,
+            mounts,
             tuple(f"{name}={value}" for name, value in undeclared.items()),
         )
         arguments = [f"{name}={state.variables.get(name, value)}" for name, value in state.arguments.items()]
         words = [f"|{len(arguments)}", *arguments] if arguments else []
-        self._layer(operation, (), run, " ".join(["RUN", *words, *argv]) + _COMMENT)
+        self._layer(operation, others, run, " ".join(["RUN", *words, *argv]) + _COMMENT)
+
+    def _mounts(self, run: Run) -> tuple[tuple[StepMount, ...], tuple[Step, ...]]:
+        """The mounts with absolute targets, and the steps that they read from."""
+        others: dict[str, Step] = {}
+        mounts: list[StepMount] = []
+        for mount in run_mounts(run, Environment(self._state.variables, self._scope.escape)):
+            source: Step | None = None
+            if isinstance(mount, BindMount | CacheMount) and mount.from_:
+                source = self._read_from(mount.from_, run.span)
+            elif isinstance(mount, BindMount):
+                source = _context_step(run.span)
+            if source is not None:
+                others.setdefault(source.id, source)
+            position = None if source is None else list(others).index(source.id)
+            mounts.append(StepMount(self._placed(mount, len(mounts), run.span), position))
+        return tuple(mounts), tuple(others.values())
+
+    def _placed(self, mount: Mount, number: int, span: Span) -> Mount:
+        """The mount with its target from the working directory; a secret may have none."""
+        target = mount.target
+        if isinstance(mount, SshMount) and not target:
+            target = f"/run/buildkit/ssh_agent.{number}"
+        if isinstance(mount, SecretMount) and not target:
+            return mount
+        try:
+            return replace(mount, target=mount_target(target, self._state.config.working_dir or "/"))
+        except DockerfileError as error:
+            error.span = error.span or span
+            raise
 
     def _copy(self, copy: Copy) -> None:
         source = self._read_from(copy.from_, copy.span) if copy.from_ else _context_step(copy.span)

@@ -23,12 +23,12 @@ import secrets
 import shutil
 import stat
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from image.digest import ChainID, DiffID
 from image.errors import KernelError, LayerNotFound
@@ -36,6 +36,7 @@ from store import kernel
 from store.content import storage_errors
 from store.metadata import LayerRecord, Metadata
 
+_T = TypeVar("_T")
 _EMPTY: Final = "l/0"
 """Short name of an empty directory: the bottom of every stack, as overlayfs wants two lowers."""
 
@@ -205,6 +206,30 @@ def new_directory_name() -> str:
     return secrets.token_hex(16)
 
 
+def in_private_mounts(work: Callable[[], _T]) -> _T:
+    """The result of ``work``, done in a thread whose mounts nothing else sees.
+
+    The mount namespace ends with the thread, and with the processes that were started in it.
+    """
+    result: list[_T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_FS)
+            kernel.mount(None, b"/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+            result.append(work())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="mounts")
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return result[0]
+
+
 @contextmanager
 def mounted(overlay: OverlayMount) -> Iterator[int]:
     """A descriptor of the merged tree, usable by every thread, seen by no other process.
@@ -212,30 +237,18 @@ def mounted(overlay: OverlayMount) -> Iterator[int]:
     The mount lives in a mount namespace of its own that ends at once; the open descriptor
     alone keeps the mount. Raises KernelError.
     """
-    opened: list[int] = []
-    failed: list[BaseException] = []
 
-    def in_private_namespace() -> None:
-        try:
-            kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_FS)
-            kernel.mount(None, b"/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-            os.chdir(overlay.base)
-            merged = os.fsencode(overlay.merged)
-            kernel.mount(b"overlay", merged, b"overlay", 0, overlay.options)
-            opened.append(os.open(merged, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        except BaseException as error:
-            failed.append(error)
+    def open_merged() -> int:
+        os.chdir(overlay.base)
+        merged = os.fsencode(overlay.merged)
+        kernel.mount(b"overlay", merged, b"overlay", 0, overlay.options)
+        return os.open(merged, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
-    thread = threading.Thread(target=in_private_namespace, name="mount")
-    thread.start()
-    thread.join()
-    if failed:
-        error = failed[0]
-        if isinstance(error, OSError):
-            number = error.errno or 0
-            raise KernelError("mount a root filesystem", "mount", number, str(overlay.base)) from error
-        raise error
     try:
-        yield opened[0]
+        fd = in_private_mounts(open_merged)
+    except OSError as error:
+        raise KernelError("mount a root filesystem", "mount", error.errno or 0, str(overlay.base)) from error
+    try:
+        yield fd
     finally:
-        os.close(opened[0])
+        os.close(fd)

@@ -6,17 +6,19 @@ is handed to the builder through its ports.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from builder.context import Context
 from builder.dockerfile.checks import run_checks
 from builder.dockerfile.interpret import instructions
-from builder.dockerfile.parse import parse
+from builder.dockerfile.parse import parse, source_lines
 from builder.dockerfile.stages import split_stages
 from builder.draw import Form, draw
 from builder.graph import Graph
@@ -48,12 +50,17 @@ class BuildRequest:
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """The world of a build: where images come from, what runs processes, who watches."""
+    """The world of a build: where images come from, what runs processes, who watches, what it may use.
+
+    ``secrets`` gives values by id, only when a step asks; ``agents`` are SSH agents' sockets.
+    """
 
     images: BaseImages
     sandbox: Sandbox
     progress: Progress
     clock: Callable[[], float] = time.time
+    secrets: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
+    agents: Mapping[str, Path] = field(default_factory=dict)
 
 
 class Build:
@@ -92,7 +99,10 @@ class Build:
                     connections.progress(Warned(warning.rule.name, warning.message, warning.span))
             self._look_images_up(source)
             graph = plan(source, request.plan, connections.images.resolve)
-        ports = Ports(connections.images, connections.sandbox, {"": context}, connections.progress, connections.clock)
+        ports = Ports(
+            connections.images, connections.sandbox, {"": context}, connections.progress, connections.clock,
+            connections.secrets, connections.agents,
+        )  # fmt: skip
         return graph, Solver(self._session, ports, request.solve)
 
     def _look_images_up(self, source: Source) -> None:
@@ -112,7 +122,7 @@ def _source_lines(request: BuildRequest) -> Iterator[None]:
         yield
     except DockerfileError as error:
         if error.span is not None and error.span.file == request.name:
-            error.source = request.dockerfile.decode("utf-8", "replace").splitlines()
+            error.source = source_lines(request.dockerfile)
         raise
 
 
@@ -146,6 +156,57 @@ def build_arguments(words: Mapping[str, str | None], environ: Mapping[str, str])
     given = {name: environ.get(name) if value is None else value for name, value in words.items()}
     proxies = {name: environ[name] for name in PROXY_ARGS & environ.keys()}
     return proxies | {name: value for name, value in given.items() if value is not None}
+
+
+def parse_secrets(words: Iterable[str], environ: Mapping[str, str]) -> dict[str, Callable[[], bytes]]:
+    """``--secret id=x[,src=FILE|,env=NAME][,type=file|env]``: who gives each value, when asked.
+
+    Without src and env, the environment's variable of that name wins over a file of that name.
+    Raises InvalidInput.
+    """
+    secrets: dict[str, Callable[[], bytes]] = {}
+    for word in words:
+        fields = dict(part.partition("=")[::2] for part in word.split(","))
+        unknown = fields.keys() - {"id", "src", "source", "env", "type"}
+        if unknown or not fields.get("id"):
+            raise InvalidInput(f"invalid secret {word!r}: want id=NAME with src=FILE or env=NAME")
+        name, kind = fields["id"], fields.get("type", "")
+        variable = fields.get("env") or (name if kind == "env" or (not kind and name in environ) else "")
+        path = fields.get("src") or fields.get("source")
+        if variable and not path:
+            secrets[name] = partial(_from_environment, name, variable, environ)
+        else:
+            secrets[name] = partial(_from_file, name, Path(path or name))
+    return secrets
+
+
+def _from_environment(secret: str, variable: str, environ: Mapping[str, str]) -> bytes:
+    if variable not in environ:
+        raise NotFound(f"secret {secret}: environment variable {variable} is not set")
+    return os.fsencode(environ[variable])
+
+
+def _from_file(secret: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise NotFound(f"secret {secret}: read {path}: {(error.strerror or '').lower()}") from error
+
+
+def parse_agents(words: Iterable[str], environ: Mapping[str, str]) -> dict[str, Path]:
+    """``--ssh default`` (the running agent) or ``--ssh ID=SOCKET``. Raises InvalidInput."""
+    agents: dict[str, Path] = {}
+    for word in words:
+        name, _, path = word.partition("=")
+        socket = path or environ.get("SSH_AUTH_SOCK", "")
+        if not socket:
+            raise InvalidInput(
+                f"invalid ssh agent {word!r}: SSH_AUTH_SOCK is not set: start ssh-agent, or name a socket"
+            )
+        if not Path(socket).is_socket():
+            raise InvalidInput(f"invalid ssh agent {word!r}: {socket} is not a socket: add keys to ssh-agent instead")
+        agents[name] = Path(socket)
+    return agents
 
 
 def source_date_epoch(arguments: Mapping[str, str], environ: Mapping[str, str]) -> int | None:

@@ -9,17 +9,18 @@ import os
 import posixpath
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event
 from typing import Final
 
 from builder.graph import RunCommand
 from builder.ports import HostMount, Sandbox, SandboxRequest, Stream
-from builder.results import Rootfs, readable
+from builder.results import Result, Rootfs, readable
+from builder.steps.mounts import MountPreparation, MountSources, Prepared
 from builder.steps.tree import lstat
 from image.errors import Cancelled, ProcessFailed
-from store.layers import LayerStore, Workspace
+from store.layers import LayerStore, Workspace, in_private_mounts
 
 _MOUNT_POINTS: Final = ("dev", "proc", "sys", "etc/hosts", "etc/hostname", "etc/resolv.conf")
 """What a sandbox mounts over; where an image lacks one, mounting leaves an empty stub."""
@@ -28,23 +29,51 @@ _MOUNT_POINTS: Final = ("dev", "proc", "sys", "etc/hosts", "etc/hostname", "etc/
 class RunEffect:
     """Runs processes; stops them when ``cancelled`` is set."""
 
-    def __init__(self, layers: LayerStore, sandbox: Sandbox, cancelled: Event) -> None:
+    def __init__(self, layers: LayerStore, sandbox: Sandbox, sources: MountSources, cancelled: Event) -> None:
         self._layers = layers
         self._sandbox = sandbox
+        self._sources = sources
         self._cancelled = cancelled
 
     def perform(
-        self, operation: RunCommand, base: Rootfs, workspace: Workspace, output: Callable[[Stream, bytes], None]
+        self,
+        operation: RunCommand,
+        base: Rootfs,
+        others: Sequence[Result],
+        workspace: Workspace,
+        output: Callable[[Stream, bytes], None],
     ) -> None:
         """What the process changed is in ``workspace`` afterwards.
 
-        Raises ProcessFailed; Cancelled; KernelError when there can be no sandbox.
+        Raises ProcessFailed; Cancelled; NotFound for a missing secret; KernelError when there
+        can be no sandbox.
         """
-        with _script(operation, workspace) as mounts:
+        if not operation.mounts:
+            self._execute(operation, base, workspace, output, Prepared((), ()))
+            return
+
+        def with_mounts() -> None:
+            scratch = workspace.path / "mounts"
+            with MountPreparation(self._layers, self._sources, scratch, self._cancelled.is_set) as preparation:
+                prepared = preparation.prepare(operation, others)
+                self._execute(operation, base, workspace, output, prepared)
+
+        in_private_mounts(with_mounts)
+
+    def _execute(
+        self,
+        operation: RunCommand,
+        base: Rootfs,
+        workspace: Workspace,
+        output: Callable[[Stream, bytes], None],
+        prepared: Prepared,
+    ) -> None:
+        with _script(operation, workspace) as script:
+            mounts = (*prepared.mounts, *script)
             request = SandboxRequest(
                 self._layers.overlay(base.directories, workspace, volatile=True),
                 operation.args,
-                (*operation.env, *operation.unkeyed_env),
+                (*operation.env, *operation.unkeyed_env, *prepared.env),
                 operation.cwd,
                 operation.user,
                 operation.network,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,6 +43,8 @@ class Workbench:
     root: Path
     context: Path
     events: list[Event] = field(default_factory=list)
+    secrets: dict[str, Callable[[], bytes]] = field(default_factory=dict)
+    agents: dict[str, Path] = field(default_factory=dict)
     watch: Callable[[Event], None] = lambda event: None
 
     def write(self, **files: str) -> None:
@@ -67,7 +72,9 @@ class Workbench:
         )  # fmt: skip
         with Store.open(root or self.root) as store, store.session() as session, RunnerSandbox(os.environ) as sandbox:
             images = StoredImages(store, session, os.environ)
-            return Build(session, request, Connections(images, sandbox, record)).run()
+            return Build(
+                session, request, Connections(images, sandbox, record, time.time, self.secrets, self.agents)
+            ).run()
 
     def names(self, kind: type[StepCached | StepDone | StepCancelled | StepFailed]) -> list[str]:
         return [event.name.partition("] ")[2] for event in self.events if isinstance(event, kind)]
@@ -243,6 +250,95 @@ def test_a_heredoc_script_runs_and_is_gone(bench: Workbench) -> None:
     assert listing["made"].endswith("from /dev/pipes/EOF\n")
     assert listing["two"].endswith("two\n")
     assert not any("pipes" in path for path in listing)
+
+
+def test_a_cache_mount_outlives_builds_and_is_in_no_layer(bench: Workbench) -> None:
+    text = "FROM busybox\nRUN --mount=type=cache,target=/c echo {n} >> /c/f; cp /c/f /seen"
+    bench.build(text.format(n=1))
+    listing = bench.listing(bench.build(text.format(n=2)))
+    assert listing["seen"].endswith("1\n2\n")
+    assert not any(path.startswith("c/") for path in listing)
+
+
+def test_cache_mounts_differ_by_id_and_owner(bench: Workbench) -> None:
+    bench.build("FROM busybox\nRUN --mount=type=cache,target=/c,id=one touch /c/one")
+    bench.build(
+        "FROM busybox\nRUN --mount=type=cache,target=/a,id=one,uid=7,mode=0700 --mount=type=cache,target=/b,id=one"
+        " ls -ldn /a | cut -c1-10; ls /a; ls /b"
+    )
+    assert bench.output().split() == ["drwx------", "one"]
+
+
+def test_a_secret_is_seen_by_its_step_alone(bench: Workbench) -> None:
+    """A canary, then every byte of the store is searched for it."""
+    bench.secrets = {"token": lambda: b"canary-1f4b", "other": lambda: b"canary-77aa"}
+    built = bench.build(
+        "FROM busybox\nRUN --mount=type=secret,id=token --mount=type=secret,id=other,env=OTHER"
+        " test $(cat /run/secrets/token) = canary-1f4b && test $OTHER = canary-77aa && stat -c %a:%u /run/secrets/token"
+        "\nRUN --mount=type=secret,id=absent ! test -e /run/secrets/absent && ! test -e /run/secrets/token"
+        "\nRUN --mount=type=secret,id=token,target=/t,mode=0444,uid=5 stat -c %a:%u /t"
+    )
+    assert bench.output().split() == ["400:0", "444:5"]
+    assert not any(path.startswith(("run/secrets", "t")) and path != "tmp/" for path in bench.listing(built))
+    for path in bench.root.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            data = path.read_bytes()
+            data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+            assert b"canary-" not in data.replace(b"= canary-1f4b", b"").replace(b"= canary-77aa", b""), path
+    assert "canary" not in repr(bench.events).replace("= canary-1f4b", "").replace("= canary-77aa", "")
+
+
+def test_bind_mounts_show_what_they_name_and_discard_writes(bench: Workbench) -> None:
+    bench.write(f="f", d__one="1", hidden="h", **{".dockerignore": "hidden\n"})
+    built = bench.build(
+        "FROM busybox AS other\nRUN mkdir /data && echo stage > /data/x\nFROM busybox\n"
+        "RUN --mount=target=/src ls /src && ! touch /src/new\n"
+        "RUN --mount=from=other,source=/data,target=/m cat /m/x && ! touch /m/x\n"
+        "RUN --mount=from=other,source=/data/x,target=/file cat /file\n"
+        "RUN --mount=type=bind,source=d,target=/d,rw touch /d/new && ls /d\n"
+        "RUN --mount=type=tmpfs,target=/t,size=1m touch /t/x && df -m /t | tail -1 | grep -c tmpfs"
+    )
+    lines = [line for line in bench.output().splitlines() if "Read-only" not in line]
+    assert lines == ["d", "f", "stage", "stage", "new", "one", "1"]
+    assert (bench.context / "d").is_dir()
+    assert not (bench.context / "d" / "new").exists()
+    assert not {"src/", "m/", "d/", "t/", "file"} & bench.listing(built).keys()
+
+
+def test_a_bind_mount_is_part_of_the_key_by_content(bench: Workbench) -> None:
+    text = "FROM busybox\nRUN --mount=target=/src,source=d cat /src/one"
+    bench.write(d__one="1", other="x")
+    bench.build(text)
+    bench.write(other="y")
+    bench.build(text)
+    assert bench.names(StepDone) == []
+    bench.write(d__one="2")
+    bench.build(text)
+    assert bench.output() == "2"
+
+
+def test_an_ssh_agent_is_a_socket_in_the_step(bench: Workbench, tmp_path: Path) -> None:
+    path = tmp_path / "agent"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        bench.agents = {"default": path}
+        bench.build("FROM busybox\nRUN --mount=type=ssh test -S $SSH_AUTH_SOCK && echo $SSH_AUTH_SOCK")
+    assert bench.output() == "/run/buildkit/ssh_agent.0\n"
+
+
+@pytest.mark.parametrize(
+    ("mount", "problem"),
+    [
+        ("type=secret,id=absent,required", "secret absent: not found"),
+        ("type=ssh,required", "ssh agent default: not found"),
+        ("from=busybox,source=/absent,target=/x", "/absent"),
+        ("target=/", "invalid mount target"),
+        ("type=cash,target=/x", "did you mean"),
+    ],
+)
+def test_what_mounts_refuse(bench: Workbench, mount: str, problem: str) -> None:
+    with pytest.raises(DockerfileError, match=problem):
+        bench.build(f"FROM busybox\nRUN --mount={mount} true")
 
 
 COPY_TABLE = [

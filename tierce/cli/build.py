@@ -40,6 +40,10 @@ tierce build --graph mermaid .                # draw it, build nothing
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Add a label")
 @click.option("--platform", metavar="OS/ARCH", help="Platform to build for  [this machine's]")
 @click.option("--network", type=click.Choice(["default", "none", "host"]), default="default", help="Network of RUN")
+@click.option(
+    "--secret", "secrets", multiple=True, metavar="id=NAME[,src=FILE|env=NAME]", help="Give RUN --mount=type=secret"
+)
+@click.option("--ssh", "agents", multiple=True, metavar="default|ID=SOCKET", help="Give RUN --mount=type=ssh an agent")
 @click.option("--no-cache", is_flag=True, help="Do not use the build cache")
 @click.option("--pull", is_flag=True, help="Look for newer base images")
 @click.option("--tls-verify/--no-tls-verify", default=True, help="Verify registries' certificates")
@@ -59,6 +63,8 @@ def build(
     labels: tuple[str, ...],
     platform: str | None,
     network: str,
+    secrets: tuple[str, ...],
+    agents: tuple[str, ...],
     no_cache: bool,
     pull: bool,
     tls_verify: bool,
@@ -73,7 +79,7 @@ def build(
     The image id is printed at the end; a failing instruction is shown with its lines.
     """
     from tierce.base_images import StoredImages
-    from tierce.building import Build, Connections
+    from tierce.building import Build, Connections, parse_agents, parse_secrets
     from tierce.cli.build_progress import make_view
     from tierce.sandbox import RunnerSandbox
 
@@ -86,7 +92,8 @@ def build(
             make_view(mode, sys.stderr, settings.environ, settings.clock) as view,
             RunnerSandbox(settings.environ) as sandbox,
         ):
-            work = Build(session, request, Connections(images, sandbox, view, settings.clock))
+            given = parse_secrets(secrets, settings.environ), parse_agents(agents, settings.environ)
+            work = Build(session, request, Connections(images, sandbox, view, settings.clock, *given))
             if graph is not None:
                 click.echo(work.draw("dot" if graph == "dot" else "mermaid"))
                 return

@@ -1,0 +1,233 @@
+"""``RUN --mount``: what each kind becomes in the sandbox, and that nothing of it stays.
+
+Secrets and copies of stages are mounted in a mount namespace of the step's own, which the
+sandbox inherits: a secret lives in memory there, never on a disk, and goes with the process.
+
+Spec: dockerfile.md 1.6.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self, assert_never
+
+from builder.dockerfile.ignore import NOTHING
+from builder.dockerfile.mounts import (
+    MAX_SECRET,
+    BindMount,
+    CacheMount,
+    SecretMount,
+    SshMount,
+    TmpfsMount,
+)
+from builder.graph import RunCommand
+from builder.ports import HostMount, MemoryMount
+from builder.results import Files, Result, Rootfs
+from builder.steps.place import Placing
+from builder.tree import EntryKind, Tree
+from image.errors import InvalidInput, NotFound
+from store import kernel
+from store.cache_mounts import CacheMounts, Sharing
+from store.layers import LayerStore, mounted
+
+_SHARINGS: Final[Mapping[str, Sharing]] = {"shared": "shared", "private": "private", "locked": "locked"}
+
+
+@dataclass(frozen=True, slots=True)
+class MountSources:
+    """What mounts need from outside the graph.
+
+    ``secrets`` gives a secret's value by id, ``agents`` the path of an SSH agent's socket.
+    """
+
+    caches: CacheMounts
+    secrets: Mapping[str, Callable[[], bytes]]
+    agents: Mapping[str, Path]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the sandbox gets: mounts, and environment that no key or history knows."""
+
+    mounts: tuple[HostMount | MemoryMount, ...]
+    env: tuple[str, ...]
+
+
+class MountPreparation:
+    """The mounts of one RUN. A context manager, entered inside ``in_private_mounts``.
+
+    ``scratch`` is an empty directory beside the layer that is made.
+    """
+
+    def __init__(self, layers: LayerStore, sources: MountSources, scratch: Path, cancelled: Callable[[], bool]) -> None:
+        self._layers = layers
+        self._sources = sources
+        self._scratch = scratch
+        self._cancelled = cancelled
+        self._stack = ExitStack()
+        self._made = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+        with suppress(FileNotFoundError):
+            self._scratch.rmdir()
+
+    def prepare(self, operation: RunCommand, others: Sequence[Result]) -> Prepared:
+        """Raises NotFound for a secret or agent that is required and not given; InvalidInput."""
+        mounts: list[HostMount | MemoryMount] = []
+        env: list[str] = []
+        for step_mount in operation.mounts:
+            source = None if step_mount.input is None else others[step_mount.input]
+            match step_mount.mount:
+                case BindMount() as bind:
+                    assert source is not None
+                    mounts.append(self._bind(bind, source))
+                case CacheMount() as cache:
+                    mounts.append(self._cache(cache, source))
+                case TmpfsMount() as tmpfs:
+                    mounts.append(MemoryMount(tmpfs.target, tmpfs.size or None))
+                case SecretMount() as secret:
+                    self._secret(secret, mounts, env)
+                case SshMount() as ssh:
+                    self._ssh(ssh, mounts, env, operation)
+                case _:
+                    assert_never(step_mount.mount)
+        return Prepared(tuple(mounts), tuple(env))
+
+    def _directory(self) -> Path:
+        self._made += 1
+        path = self._scratch / f"mount{self._made}"
+        path.mkdir(parents=True)
+        return path
+
+    def _mount_point(self) -> Path:
+        """A directory to mount on, taken away when the step ends."""
+        path = self._directory()
+
+        def remove() -> None:
+            try:
+                kernel.umount2(os.fsencode(path), kernel.MNT_DETACH)
+            finally:
+                path.rmdir()
+
+        self._stack.callback(remove)
+        return path
+
+    def _bind(self, bind: BindMount, source: Result) -> HostMount:
+        """A stage's files by an overlay, the context's by a copy: ignored files must not be there."""
+        match source:
+            case Files():
+                place = self._copied(source, bind.source)
+            case Rootfs():
+                place = self._merged(source, bind.source, writable=not bind.read_only)
+        return HostMount(place, bind.target, read_only=bind.read_only)
+
+    def _copied(self, source: Files, path: str) -> Path:
+        place = self._directory()
+        self._stack.callback(shutil.rmtree, place, ignore_errors=True)
+        with source.context.open() as tree:
+            return _copy_selection(tree, path, place)
+
+    def _merged(self, source: Rootfs, path: str, *, writable: bool) -> Path:
+        overlay = self._layers.overlay(source.directories)
+        point = self._mount_point()
+        options = overlay.options
+        if writable:
+            upper, work = self._directory(), self._directory()
+            self._stack.callback(shutil.rmtree, upper, ignore_errors=True)
+            self._stack.callback(shutil.rmtree, work, ignore_errors=True)
+            options += b",upperdir=" + os.fsencode(upper) + b",workdir=" + os.fsencode(work)
+        os.chdir(overlay.base)
+        kernel.mount(b"overlay", os.fsencode(point), b"overlay", 0, options)
+        fd = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return point / Tree(fd).resolve(path)
+        finally:
+            os.close(fd)
+
+    def _cache(self, cache: CacheMount, source: Result | None) -> HostMount:
+        def fill(path: Path) -> None:
+            match source:
+                case Files():
+                    with source.context.open() as tree:
+                        _copy_selection(tree, cache.source, path)
+                case Rootfs():
+                    with mounted(self._layers.overlay(source.directories)) as fd:
+                        _copy_selection(Tree(fd), cache.source, path)
+                case None:
+                    pass
+
+        path = self._stack.enter_context(
+            self._sources.caches.acquire(
+                cache.id, _SHARINGS[cache.sharing], mode=cache.mode, uid=cache.uid, gid=cache.gid,
+                fill=fill, cancelled=self._cancelled,
+            )
+        )  # fmt: skip
+        return HostMount(path, cache.target, read_only=cache.read_only)
+
+    def _secret(self, secret: SecretMount, mounts: list[HostMount | MemoryMount], env: list[str]) -> None:
+        give = self._sources.secrets.get(secret.id)
+        if give is None:
+            if secret.required:
+                raise NotFound(f"secret {secret.id}: not found: give it with --secret id={secret.id}")
+            return
+        value = give()
+        if len(value) > MAX_SECRET:
+            raise InvalidInput(f"secret {secret.id} is larger than {MAX_SECRET} bytes")
+        if secret.env:
+            env.append(f"{secret.env}={value.decode('utf-8', 'surrogateescape')}")
+        if secret.target:
+            mounts.append(HostMount(self._in_memory(secret, value), secret.target, read_only=True))
+
+    def _in_memory(self, secret: SecretMount, value: bytes) -> Path:
+        point = self._mount_point()
+        flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+        kernel.mount(b"tmpfs", os.fsencode(point), b"tmpfs", flags, b"mode=700")
+        path = point / "secret"
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, value)
+            os.fchown(fd, secret.uid, secret.gid)
+            os.fchmod(fd, secret.mode)
+        finally:
+            os.close(fd)
+        return path
+
+    def _ssh(self, ssh: SshMount, mounts: list[HostMount | MemoryMount], env: list[str], operation: RunCommand) -> None:
+        socket = self._sources.agents.get(ssh.id)
+        if socket is None:
+            if ssh.required:
+                raise NotFound(f"ssh agent {ssh.id}: not found: give it with --ssh {ssh.id}")
+            return
+        if not stat.S_ISSOCK(socket.stat().st_mode):
+            raise InvalidInput(f"ssh agent {ssh.id}: {socket} is not a socket: start ssh-agent and add the key there")
+        mounts.append(HostMount(socket, ssh.target, read_only=False))
+        names = {item.partition("=")[0] for item in (*operation.env, *env)}
+        if "SSH_AUTH_SOCK" not in names:
+            env.append(f"SSH_AUTH_SOCK={ssh.target}")
+
+
+def _copy_selection(tree: Tree, path: str, place: Path) -> Path:
+    """Copy a file, or a directory's contents, to ``place``; where the copy is."""
+    resolved = tree.resolve(path)
+    entry = tree.entry(resolved)
+    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with Placing(tree, fd, None, None) as placing:
+            if entry is not None and entry.kind is EntryKind.DIRECTORY:
+                placing.contents(resolved, "", NOTHING)
+                return place
+            name = resolved.rpartition("/")[2]
+            placing.file(resolved, name, NOTHING)
+            return place / name
+    finally:
+        os.close(fd)
