@@ -224,14 +224,16 @@ def filter_option(names: str, *spellings: str) -> Callable[[_F], _F]:
 
 
 def parse_filters(filters: Sequence[str], known: Sequence[str]) -> dict[str, list[str]]:
-    """``KEY=VALUE`` words by key. Raises click.BadParameter for another key or no value."""
+    """``KEY=VALUE`` words by key. Raises click.BadParameter for no value, InvalidInput for another key."""
+    from image.errors import InvalidInput
+
     parsed: dict[str, list[str]] = {}
     for word in filters:
         key, equals, value = word.partition("=")
         if not equals or not value:
             raise click.BadParameter(f"filter {word!r} is not KEY=VALUE")
         if key not in known:
-            raise click.BadParameter(f"filter {key!r} is not known; there are: {', '.join(known)}")
+            raise InvalidInput(f"filter {key!r} is not known; there are: {', '.join(known)}")
         parsed.setdefault(key, []).append(value)
     return parsed
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from image.errors import NotFound, TierceError
+from image.errors import InvalidInput, NotFound, TierceError
 from image.reference import Reference
 from store.metadata import ImageRecord
 from store.store import Store
@@ -77,7 +77,7 @@ def images(
 
 
 def select(store: Store, filters: Mapping[str, Sequence[str]]) -> list[ImageRecord]:
-    """The images that pass every filter. Raises click.BadParameter, ReferenceNotFound."""
+    """The images that pass every filter. Raises InvalidInput, ReferenceNotFound."""
     records = lookup.list_images(store.metadata)
     tests: list[Callable[[ImageRecord], bool]] = []
     if "dangling" in filters:
@@ -107,7 +107,7 @@ def has_labels(labels: Mapping[str, str], words: Iterable[str]) -> bool:
 def _boolean(name: str, text: str) -> bool:
     values = {"true": True, "1": True, "false": False, "0": False}
     if text.lower() not in values:
-        raise click.BadParameter(f"filter {name}={text!r} is neither true nor false")
+        raise InvalidInput(f"filter {name}={text!r} is neither true nor false")
     return values[text.lower()]
 
 
