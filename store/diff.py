@@ -133,16 +133,11 @@ class _Packer:
     def _content(self, fd: int, size: int) -> None:
         """The file's content, exactly ``size`` bytes of it; one more is asked for, to see the end."""
         left = size
-        while True:
-            data = os.read(fd, min(left + 1, _READ_SIZE))
-            if not data:
-                break
+        while data := os.read(fd, min(left + 1, _READ_SIZE)):
             left -= len(data)
-            if left < 0:
-                raise self._changed()
             self._put(data)
-            if not left and len(data) < _READ_SIZE:
-                break  # a read that falls short of what was asked has met the end
+            if left <= 0 and len(data) < _READ_SIZE:
+                break  # it fell short of what was asked, so it met the end
         if left:
             raise self._changed()
         self._size += size
@@ -211,7 +206,7 @@ class _Packer:
             header(
                 self.path + slash,
                 kind,
-                mode=0o777 if kind is Kind.SYMLINK else status.st_mode,
+                mode=status.st_mode,
                 uid=status.st_uid,
                 gid=status.st_gid,
                 size=size,

@@ -116,7 +116,8 @@ def header(
 
 def _sealed(block: bytes) -> bytes:
     """``block`` with its checksum."""
-    total = (adler32(block) & 0xFFFF) - 1 if block.isascii() else sum(block)  # ASCII cannot reach the modulus
+    # Exact: only name and link can hold more than ASCII, so the sum stays below Adler-32's modulus of 65521.
+    total = (adler32(block) & 0xFFFF) - 1
     return b"%b%06o\0 %b" % (block[:148], total, block[156:])
 
 

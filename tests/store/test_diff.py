@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -167,6 +168,18 @@ def test_largest_values_of_ustar_need_no_pax() -> None:
     assert len(header(b"n" * 100, Kind.FILE, size=(8 << 30) - 1, uid=2_097_151, mtime_s=8_589_934_591)) == 512
 
 
+@pytest.mark.parametrize(
+    ("name", "link"), [(b"\xff" * 100, b"\xff" * 100), (b"z" * 100 + b"/" + b"z" * 100, b"\xff" * 100)], ids=["bytes", "prefix"]
+)  # fmt: skip
+def test_checksum_of_the_largest_header(name: bytes, link: bytes) -> None:
+    largest = header(
+        name, Kind.CHAR_DEVICE, mode=0o7777, uid=0o7777777, gid=0o7777777, size=0o77777777777, mtime_s=0o77777777777,
+        link=link, device=(0o7777, 0o3777777),
+    )  # fmt: skip
+    block = largest[-512:]
+    assert int(block[148:154], 8) == sum(block[:148]) + 8 * 32 + sum(block[156:])
+
+
 # Overlay
 
 
@@ -306,6 +319,19 @@ def test_file_that_became_a_fifo_does_not_block(upper: Path, monkeypatch: pytest
     monkeypatch.setattr(os, "open", swapped)
     with pytest.raises(StorageError, match="it changed"):
         packed(upper)
+
+
+def test_directory_that_is_moved_away_meanwhile_is_an_error(upper: Path, tmp_path: Path) -> None:
+    (upper / "d").mkdir()
+    (upper / "d/big").write_bytes(bytes(1 << 20))
+    (tmp_path / "elsewhere").mkdir()
+
+    def move(_piece: bytes) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            (upper / "d").rename(tmp_path / "elsewhere/d")
+
+    with pytest.raises(StorageError, match="cannot pack 'd/big': stale file handle"):
+        pack(upper, move, clamp_s=None)
 
 
 def test_sparse_file_streams_in_flat_memory(upper: Path) -> None:
