@@ -1,0 +1,85 @@
+"""The flags of ``tierce build`` as values: what the user typed, before anything is looked at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from image.errors import InvalidInput
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildFlags:
+    """One member a flag; the comments group them as the help does not."""
+
+    context: str
+    # what is built
+    file: str | None
+    build_arg: tuple[str, ...]
+    target: str
+    platform: str | None
+    label: tuple[str, ...]
+    pull: bool
+    tls_verify: bool
+    # how steps run
+    network: str
+    secret: tuple[str, ...]
+    ssh: tuple[str, ...]
+    jobs: int | None
+    no_cache: bool
+    # what comes out
+    tag: tuple[str, ...]
+    iidfile: Path | None
+    progress: str
+    quiet: bool
+    graph: str | None
+
+    @property
+    def workers(self) -> int:
+        """Steps at once: they mostly wait for processes, so a little more than the processors."""
+        return self.jobs or (os.cpu_count() or 2) + 2
+
+    def pairs(self, words: tuple[str, ...]) -> dict[str, str | None]:
+        """``NAME=VALUE`` words by name; None for a bare name. Raises InvalidInput."""
+        found: dict[str, str | None] = {}
+        for word in words:
+            name, equals, value = word.partition("=")
+            if not name:
+                raise InvalidInput(f"invalid value {word!r}: want NAME=VALUE")
+            found[name] = value if equals else None
+        return found
+
+
+_OPTIONS = (
+    click.option("-t", "--tag", multiple=True, metavar="NAME[:TAG]", help="Name the image; may be repeated"),
+    click.option("-f", "--file", metavar="PATH", help="Dockerfile, or - for standard input  [PATH/Dockerfile]"),
+    click.option("--build-arg", multiple=True, metavar="NAME[=VALUE]", help="Set an ARG"),
+    click.option("--target", default="", metavar="STAGE", help="Stage to build  [the last]"),
+    click.option("--label", multiple=True, metavar="NAME=VALUE", help="Add a label"),
+    click.option("--platform", metavar="OS/ARCH", help="Platform to build for  [this machine's]"),
+    click.option("--pull", is_flag=True, help="Look for newer base images"),
+    click.option("--tls-verify/--no-tls-verify", default=True, help="Verify registries' certificates"),
+    click.option("--network", type=click.Choice(["default", "none", "host"]), default="default", help="Network of RUN"),
+    click.option("--secret", multiple=True, metavar="id=NAME[,src=FILE|env=NAME]", help="For RUN --mount=type=secret"),
+    click.option("--ssh", multiple=True, metavar="default|ID=SOCKET", help="For RUN --mount=type=ssh"),
+    click.option("--no-cache", is_flag=True, help="Do not use the build cache"),
+    click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="Steps at once  [processors + 2]"),
+    click.option("--progress", default="auto", metavar="MODE", help="auto, plain, tty, quiet, rawjson, none"),
+    click.option("-q", "--quiet", is_flag=True, help="Print the image id alone"),
+    click.option("--iidfile", type=click.Path(path_type=Path), metavar="FILE", help="Write the image id to a file"),
+    click.option("--graph", type=click.Choice(["dot", "mermaid"]), help="Print the graph and build nothing"),
+)
+
+
+def build_options(command: _F) -> _F:
+    """All flags of ``tierce build``, in the order of the help."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
