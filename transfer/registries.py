@@ -53,9 +53,9 @@ class Registries:
         )
 
     def repository(self, reference: Reference, *, push: bool = False) -> Repository:
-        """The repository of a reference, opened for pulling or for pushing too."""
+        """The repository of a reference, opened for pulling or for pushing too, for one transfer."""
         actions = ("pull", "push") if push else ("pull",)
-        return Repository(reference.path, self._authorizer(reference), self.transport, actions=actions)
+        return Repository(reference.path, self._authorizer(reference), self.transport.scoped(), actions=actions)
 
     def check_login(self, domain: str, credential: Credential) -> None:
         """Raises RegistryError when the registry does not accept the credential."""
@@ -73,10 +73,6 @@ class Registries:
                     reference.domain, self.transport, credential, insecure=self._options.insecure
                 )
             return self._authorizers[key]
-
-    def abort(self) -> None:
-        """Stop every transfer that uses these registries."""
-        self.transport.abort()
 
     def close(self) -> None:
         self.transport.close()

@@ -186,7 +186,7 @@ class TestSave:
             table = json.loads(tar.extractfile("manifest.json").read())  # type: ignore[union-attr]
             assert tar.extractfile(layers[0]).read() == layer_tar(shared)  # type: ignore[union-attr]
         assert len(layers) == 3
-        assert [entry["RepoTags"] for entry in table] == [["app:0"], ["app:1"]]
+        assert [entry["RepoTags"] for entry in table] == [[f"docker.io/library/app:{n}"] for n in (0, 1)]
         assert table[0]["Layers"][0] == table[1]["Layers"][0]
 
     def test_two_names_of_one_image_are_one_entry(self, store: Store, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ class TestSave:
         save(["app:1", "app:2", target.digest.short], str(tmp_path / "a.tar"), store, OPTIONS)
         with tarfile.open(tmp_path / "a.tar") as tar:
             table = json.loads(tar.extractfile("manifest.json").read())  # type: ignore[union-attr]
-        assert [entry["RepoTags"] for entry in table] == [["app:1", "app:2"]]
+        assert [entry["RepoTags"] for entry in table] == [["docker.io/library/app:1", "docker.io/library/app:2"]]
 
     def test_same_image_same_archive(self, store: Store, tmp_path: Path) -> None:
         add_to_store(store, tiny_image(), "app:1")

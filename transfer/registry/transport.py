@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -97,6 +98,13 @@ class Transport:
         self._busy: set[_Connection] = set()
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._aborted = threading.Event()
+
+    def scoped(self) -> Transport:
+        """The same connections for one transfer, which ``abort`` ends without ending others."""
+        other = copy(self)
+        other._busy = set()
+        other._aborted = threading.Event()
+        return other
 
     def send(self, request: Request, body: Body | None = None, *, size: int | None = 0) -> Reply:
         """The reply to a request, redirects followed (never with a streamed body).

@@ -321,7 +321,7 @@ class DockerArchiveSink:
 
     def commit(self, _descriptor: Descriptor, manifest: Manifest | Index) -> None:
         assert isinstance(manifest, Manifest), "an index in a transport that holds none"
-        names = [str(name) if name.domain != "docker.io" else name.familiar for name in self._names]
+        names = [str(name) for name in self._names]  # podman takes a short name for localhost/name
         layers = [_layer_name(diff_id) for diff_id in self._diff_ids or ()]
         self._writer.add_image(f"{manifest.config.digest.encoded}.json", names, layers)
         if self._own:

@@ -27,7 +27,6 @@ class RegistrySource:
 
     def __init__(self, reference: Reference, registries: Registries) -> None:
         self._reference = reference.with_default_tag()
-        self._registries = registries
         self._repository = registries.repository(reference)
         self._root: Descriptor | None = None
         self._fetched: dict[Digest, Manifest | Index] = {}
@@ -55,7 +54,7 @@ class RegistrySource:
         return self._repository.open_blob(descriptor)
 
     def abort(self) -> None:
-        self._registries.abort()
+        self._repository.transport.abort()
 
     def __enter__(self) -> Self:
         return self
@@ -73,7 +72,6 @@ class RegistrySink:
 
     def __init__(self, reference: Reference, registries: Registries) -> None:
         self._reference = reference.with_default_tag()
-        self._registries = registries
         self._repository = registries.repository(reference, push=True)
         self._lock = threading.Lock()
         self._uploads: dict[Digest, Upload] = {}
@@ -136,7 +134,7 @@ class RegistrySink:
         self._repository.put_manifest(self._reference.tag or str(descriptor.digest), manifest)
 
     def abort(self) -> None:
-        self._registries.abort()
+        self._repository.transport.abort()
 
     def __enter__(self) -> Self:
         return self
