@@ -35,7 +35,7 @@ tierce build --graph mermaid .                # draw it, build nothing
 @click.argument("context", metavar="PATH | -")
 @build_options
 @click.pass_obj
-def build(settings: Settings, **values: Any) -> None:
+def build(settings: Settings, /, **values: Any) -> None:
     """Build an image from a Dockerfile and the files of PATH, its context.
 
     The image id is printed at the end; a failing instruction is shown with its lines.
