@@ -121,8 +121,8 @@ ENOENT = 2
 
 # Numbers that differ between architectures; from 424 on they are the same everywhere.
 _NUMBERS = {
-    "x86_64": {"clone": 56, "pivot_root": 155, "keyctl": 250, "seccomp": 317},
-    "aarch64": {"clone": 220, "pivot_root": 41, "keyctl": 219, "seccomp": 277},
+    "x86_64": {"clone": 56, "pivot_root": 155, "keyctl": 250, "seccomp": 317, "rt_sigaction": 13},
+    "aarch64": {"clone": 220, "pivot_root": 41, "keyctl": 219, "seccomp": 277, "rt_sigaction": 134},
 }.get(posix.uname().machine, {})
 _OPEN_TREE = 428
 _MOVE_MOUNT = 429
@@ -238,8 +238,6 @@ _poll = _bind("poll", _Pointer, _UnsignedLong, _Int)
 _socket = _bind("socket", _Int, _Int, _Int)
 _sendmsg = _bind("sendmsg", _Int, _Bytes, _Int)
 _sigprocmask = _bind("sigprocmask", _Int, _Bytes, _Pointer)
-_signal = _Function(_ctypes.dlsym(_libc, "signal"))
-_signal.argtypes = (_Int, _Pointer)
 _syscall = _Function(_ctypes.dlsym(_libc, "syscall"))
 """Untyped on purpose: its arguments differ by call, each below passes ints, bytes or None."""
 
@@ -410,8 +408,9 @@ def seccomp_has_action(action: int) -> bool:
 
 def reset_signals() -> None:
     """Default action for every signal and an empty mask: exec passes on ignored and blocked ones."""
-    for number in range(1, _HIGHEST_SIGNAL + 1):
-        _signal(number, None)
+    default = bytes(32)  # struct sigaction of the kernel; the C library's refuses to touch 32 and 33
+    for signal in range(1, _HIGHEST_SIGNAL + 1):
+        _syscall(_long(_number("rt_sigaction")), _long(signal), default, None, _long(8))
     if _sigprocmask(2, bytes(128), None) < 0:  # 2 is SIG_SETMASK
         raise _fail("sigprocmask")
 

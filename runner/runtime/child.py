@@ -679,13 +679,12 @@ def load_seccomp(_: Sandbox, program: bytes) -> None:
 def drop_privileges(
     sandbox: Sandbox, bounding: int, effective: int, permitted: int, inheritable: int, ambient: int
 ) -> None:
-    known = 0
+    held = 0  # what this process may pass on: asking for all gives no more than that
     for capability in range(64):
         try:
-            kernel.prctl(kernel.PR_CAPBSET_READ, capability)
+            held |= kernel.prctl(kernel.PR_CAPBSET_READ, capability) << capability
         except OSError:
             break  # past the last one that this kernel has
-        known |= 1 << capability
         if not bounding >> capability & 1:
             kernel.prctl(kernel.PR_CAPBSET_DROP, capability)
     kernel.prctl(kernel.PR_SET_KEEPCAPS, 1)
@@ -693,9 +692,10 @@ def drop_privileges(
     posix.setgid(sandbox.gid)
     posix.setuid(sandbox.uid)
     kernel.prctl(kernel.PR_SET_KEEPCAPS, 0)
-    kernel.capset(effective & known, permitted & known, inheritable & known)
+    kernel.capset(effective & held, permitted & held, inheritable & held)
+    raised = ambient & permitted & inheritable & held
     for capability in range(64):
-        if ambient & known & inheritable >> capability & 1:
+        if raised >> capability & 1:
             kernel.prctl(kernel.PR_CAP_AMBIENT, kernel.PR_CAP_AMBIENT_RAISE, capability)
 
 

@@ -143,11 +143,7 @@ class Running:
             match event:
                 case ("pid", int(pid)):
                     self.pid = pid
-                    self._pidfd = os.pidfd_open(pid)
-                    self._groups.attach(pid)
-                    if network is not None:
-                        network.attach(pid)
-                    self._send(b"g")
+                    self._attach(pid, network)
                 case ("console",):
                     pass  # the descriptor came with it
                 case ("started", tuple(warnings)):
@@ -157,6 +153,22 @@ class Running:
                     raise _start_error(command, (str(kind), str(stage), str(syscall)), int(str(errno)), str(text))
                 case _:
                     raise TierceError("container start: the process that sets the container up died")
+
+    def _attach(self, pid: int, network: Network | None) -> None:
+        """Control groups and network, then the word to go on.
+
+        A process that has failed meanwhile says why in its next event, which tells more than
+        that it cannot be attached to.
+        """
+        try:
+            self._pidfd = os.pidfd_open(pid)
+            self._groups.attach(pid)
+            if network is not None:
+                network.attach(pid)
+            self._control.sendall(b"g")
+        except (TierceError, OSError) as error:
+            if self._pidfd >= 0 and not kernel.poll({self._pidfd: kernel.POLLIN}, 0):
+                raise _as_tierce_error(error) from error
 
     def _send(self, data: bytes) -> None:
         try:
@@ -267,6 +279,10 @@ def _spawn(stdio: Stdio, lease: Lease) -> tuple[_socket.socket, int]:
         for fd in moved:
             os.close(fd)
     return ours, watcher
+
+
+def _as_tierce_error(error: TierceError | OSError) -> TierceError:
+    return error if isinstance(error, TierceError) else TierceError(f"container start: {error}")
 
 
 def _start_error(command: object, what: tuple[str, str, str], errno: int, text: str) -> TierceError:
