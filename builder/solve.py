@@ -407,12 +407,13 @@ class StoredChecksums:
         self._metadata = metadata
 
     def get_many(self, keys: Sequence[FileKey]) -> Mapping[FileKey, bytes]:
-        known = {device: self._metadata.checksums(device) for device in {key.dev for key in keys}}
         found: dict[FileKey, bytes] = {}
-        for key in keys:
-            size, mtime_ns, ctime_ns, sha256 = known[key.dev].get(key.ino, (-1, 0, 0, b""))
-            if (size, mtime_ns, ctime_ns) == (key.size, key.mtime_ns, key.ctime_ns):
-                found[key] = sha256
+        for device in {key.dev for key in keys}:
+            here = {key.ino: key for key in keys if key.dev == device}
+            for inode, (*changes, sha256) in self._metadata.checksums(device, list(here)).items():
+                key = here[inode]
+                if changes == [key.size, key.mtime_ns, key.ctime_ns]:
+                    found[key] = sha256
         return found
 
     def put_many(self, digests: Mapping[FileKey, bytes]) -> None:

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from image.errors import StorageError
 
 _VERSION: Final = 1
 _BUSY_TIMEOUT_S: Final = 60.0
+_MOST_VALUES: Final = 10_000  # SQLite takes 32,766 in one statement
 _SCHEMA: Final = """
 CREATE TABLE images (
     digest TEXT PRIMARY KEY, media_type TEXT NOT NULL, size INTEGER NOT NULL,
@@ -377,10 +378,16 @@ class Metadata:
 
     # Checksums of files outside the store, by what the file system says of them
 
-    def checksums(self, device: int) -> dict[int, tuple[int, int, int, bytes]]:
-        """``inode → (size, mtime_ns, ctime_ns, sha256)`` of every file known on ``device``."""
-        rows = self._rows("SELECT inode, size, mtime, ctime, sha256 FROM checksums WHERE device = ?", device)
-        return {int(i): (int(s), int(m), int(c), bytes(h)) for i, s, m, c, h in rows}
+    def checksums(self, device: int, inodes: Sequence[int]) -> dict[int, tuple[int, int, int, bytes]]:
+        """``inode → (size, mtime_ns, ctime_ns, sha256)`` of those files on ``device`` that are known."""
+        found: dict[int, tuple[int, int, int, bytes]] = {}
+        for start in range(0, len(inodes), _MOST_VALUES):
+            some = inodes[start : start + _MOST_VALUES]
+            marks = ",".join("?" * len(some))
+            query = f"SELECT inode, size, mtime, ctime, sha256 FROM checksums WHERE device = ? AND inode IN ({marks})"  # noqa: S608 - only marks
+            for inode, *known in self._rows(query, device, *some):
+                found[inode] = (known[0], known[1], known[2], known[3])
+        return found
 
     def add_checksums(self, rows: Iterable[tuple[int, int, int, int, int, bytes]]) -> None:
         """``(device, inode, size, mtime_ns, ctime_ns, sha256)``, replacing what was known."""
