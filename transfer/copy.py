@@ -156,7 +156,7 @@ class _Copy:
             document = fetched.result()
             _, _, there = self._place(pool, child, document, depth + 1)
             if not there:
-                self._retry.call(lambda child=child, document=document: self._sink.put_manifest(child, document))  # type: ignore[misc]  # lambdas with defaults
+                self._sink.put_manifest(child, document)
             self._emit(ManifestDone(child, "skipped" if there else "copied"))
 
     def _child(self, child: Descriptor) -> Manifest | Index:

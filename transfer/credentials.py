@@ -18,7 +18,7 @@ import os
 import re
 import secrets
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -304,9 +304,3 @@ def parse_login(text: str) -> Credential:
     if not username:
         raise InvalidInput("--creds: want user:password")
     return Credential(username, password)
-
-
-def known_registries(files: Sequence[Path]) -> tuple[str, ...]:
-    """The registries that the files have entries for, in order, without their secrets."""
-    keys = [_normalized(key) for file in files for key in _mapping(_read(file), "auths")]
-    return tuple(dict.fromkeys(keys))

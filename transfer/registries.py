@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -12,7 +12,8 @@ from image.reference import Reference
 from transfer.credentials import Credentials
 from transfer.registry.challenge import ANONYMOUS, Authorizer, Credential
 from transfer.registry.client import Repository
-from transfer.registry.transport import Timeouts, Transport, certificate_directories
+from transfer.registry.tls import certificate_directories
+from transfer.registry.transport import Timeouts, Transport
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -33,17 +34,24 @@ class RegistryOptions:
 
 
 class Registries:
-    """Opens repositories. A context manager that closes its connections."""
+    """Opens repositories. A context manager that closes its connections.
+
+    ``warn`` is called once with each warning that a registry sends along.
+    """
 
     def __init__(
         self,
         environ: Mapping[str, str],
         credentials: Credentials,
         options: RegistryOptions = RegistryOptions(),
+        *,
+        warn: Callable[[str], None] = lambda _text: None,
     ) -> None:
         self._options = options
         self._credentials = credentials
         self._lock = threading.Lock()
+        self._warn = warn
+        self._warned: set[str] = set()
         self._authorizers: dict[tuple[str, Credential], Authorizer] = {}
         self.transport = Transport(
             environ,
@@ -55,7 +63,16 @@ class Registries:
     def repository(self, reference: Reference, *, push: bool = False) -> Repository:
         """The repository of a reference, opened for pulling or for pushing too, for one transfer."""
         actions = ("pull", "push") if push else ("pull",)
-        return Repository(reference.path, self._authorizer(reference), self.transport.scoped(), actions=actions)
+        return Repository(
+            reference.path, self._authorizer(reference), self.transport.scoped(), actions=actions, warn=self._warn_once
+        )
+
+    def _warn_once(self, text: str) -> None:
+        with self._lock:
+            if text in self._warned:
+                return
+            self._warned.add(text)
+        self._warn(text)
 
     def check_login(self, domain: str, credential: Credential) -> None:
         """Raises RegistryError when the registry does not accept the credential."""

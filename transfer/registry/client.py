@@ -66,6 +66,7 @@ class Repository:
         *,
         actions: tuple[str, ...] = ("pull",),
         retry: Retry | None = None,
+        warn: Callable[[str], None] = lambda _text: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.path = path
@@ -73,6 +74,7 @@ class Repository:
         self.transport = transport
         self.retry = retry or Retry(sleep=transport.sleep)
         self._authorizer = authorizer
+        self._warn = warn
         self._clock = clock
         self._scopes: tuple[str, ...] = (wire.repository_scope(path, actions),)
         self._verb = "push to" if "push" in actions else "pull from"
@@ -311,16 +313,17 @@ class Repository:
         """Send with authorization; a 401 is answered once with a new token, unless a body went with it."""
         wanted = self._scopes if scopes is None else scopes
         reply = self.transport.send(self._authorized(request, wanted), body, size=size)
+        for text in wire.warnings(reply.headers):
+            self._warn(f"{self.domain}: {text}")
         if reply.status != 401:
             return reply
         offered = wire.challenges(reply.headers)
         self._authorizer.forget(wanted)
         if not offered or not self._is_ours(reply.url):
             return reply
-        if body is not None:
-            with reply:
+        with reply:
+            if body is not None:
                 raise self._expired(reply)
-        reply.close()
         self._authorizer.learn(offered)
         return self.transport.send(self._authorized(request, _with_asked(wanted, offered)), size=size)
 

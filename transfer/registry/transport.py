@@ -1,4 +1,4 @@
-"""The only HTTP of the project: connections, TLS, proxies, redirects, time limits.
+"""The only HTTP of the project: connections, redirects, time limits.
 
 Built on ``http.client``, because nothing else in reach streams a body into a buffer that
 the caller owns at memory speed. A ``Transport`` is used by any number of threads; each
@@ -10,11 +10,9 @@ that grows with the size of the body. ``abort`` wakes every thread that waits he
 
 from __future__ import annotations
 
-import base64
 import http.client
 import io
 import ipaddress
-import os
 import socket
 import ssl
 import threading
@@ -25,14 +23,14 @@ from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
-from urllib.parse import unquote, urlsplit
 
-from image.errors import Cancelled, InvalidInput, RegistryError
+from image.errors import Cancelled, RegistryError
+from transfer.registry.proxies import Proxy, proxy_for
+from transfer.registry.tls import tls_context
 from transfer.registry.wire import (
     Headers,
     Origin,
     Request,
-    is_loopback,
     is_private,
     origin,
     redact,
@@ -442,90 +440,6 @@ def _is_local(peer: str) -> bool:
     address = ipaddress.ip_address(peer.partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None) or address
     return bool(mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified)
-
-
-# TLS
-
-
-def tls_context(host: str, directories: Iterable[Path], *, verify: bool = True) -> ssl.SSLContext:
-    """The system's certificates (or SSL_CERT_FILE's), and those of ``certs.d/host[:port]``.
-
-    ``*.crt`` are authorities; ``X.cert`` with ``X.key`` is who we are to this registry.
-    """
-    context = ssl.create_default_context()
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    for directory in directories:
-        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-            for path in sorted((directory / host).iterdir()):
-                _load_certificate(context, path)
-    return context
-
-
-def _load_certificate(context: ssl.SSLContext, path: Path) -> None:
-    try:
-        if path.suffix == ".crt":
-            context.load_verify_locations(path)
-        elif path.suffix == ".cert":
-            context.load_cert_chain(path, path.with_suffix(".key"))
-    except (ssl.SSLError, OSError) as error:
-        raise InvalidInput(f"read certificate {path}: {error}") from error
-
-
-def certificate_directories(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """Where users keep ``host[:port]/ca.crt``, as docker and podman look for it."""
-    home = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME", "/"), ".config")
-    places = (os.path.join(home, "containers"), "/etc/containers", "/etc/docker")
-    return tuple(Path(place, "certs.d") for place in places)
-
-
-# Proxies
-
-
-@dataclass(frozen=True, slots=True)
-class Proxy:
-    """An HTTP proxy; ``authorization`` is the value of its header, or ""."""
-
-    origin: Origin
-    authorization: str = ""
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"Proxy-Authorization": self.authorization} if self.authorization else {}
-
-
-def proxy_for(where: Origin, environ: Mapping[str, str]) -> Proxy | None:
-    """The proxy that the environment names for a host. This machine is never reached through one."""
-    url = environ.get(f"{where.scheme}_proxy") or (environ.get("HTTPS_PROXY") if where.scheme == "https" else None)
-    if not url and where.scheme == "http" and "REQUEST_METHOD" not in environ:  # CGI sets HTTP_PROXY from a header
-        url = environ.get("HTTP_PROXY")
-    if not url or is_loopback(where.host):
-        return None
-    exceptions = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
-    if any(_excepted(where, entry.strip().lower()) for entry in exceptions.split(",")):
-        return None
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    if parts.scheme != "http":
-        raise InvalidInput(f"proxy {redact(url)}: only http:// proxies are supported")
-    secret = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
-    header = "Basic " + base64.b64encode(secret.encode()).decode() if parts.username else ""
-    return Proxy(Origin("http", parts.hostname or "", parts.port or 80), header)
-
-
-def _excepted(where: Origin, entry: str) -> bool:
-    """Whether one word of NO_PROXY means this host."""
-    if entry == "*":
-        return True
-    with suppress(ValueError):
-        return ipaddress.ip_address(where.host) in ipaddress.ip_network(entry, strict=False)
-    host, colon, port = entry.rpartition(":")
-    if colon and port.isdigit():
-        if int(port) != where.port:
-            return False
-        entry = host
-    name = entry.lstrip("*").lstrip(".")
-    return bool(name) and (where.host == name or where.host.endswith(f".{name}"))
 
 
 # Failures

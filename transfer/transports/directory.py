@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from image.descriptor import Descriptor
-from image.digest import DiffID, Digest
+from image.digest import Digest
 from image.document import MAX_DOCUMENT_SIZE
 from image.errors import DigestMismatch, InvalidInput, ReferenceNotFound
 from image.manifest import Index, Manifest, decode_manifest
@@ -21,19 +21,18 @@ from image.reference import Reference
 from store.content import replace_file, storage_errors
 from transfer.ports import Adopted, Blocks
 from transfer.transports.files import NewFile, open_file, read_limited
+from transfer.transports.local_ends import LocalSink, LocalSource
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    pass
 
 _VERSION: Final = b"Directory Transport Version: 1.1\n"
 
 
-class DirectorySource:
+class DirectorySource(LocalSource):
     """The image of a directory."""
 
     holds_indexes = True
-    repository: Reference | None = None
-    synthesized = False
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -61,21 +60,11 @@ class DirectorySource:
     def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[Blocks]:
         return open_file(self._path / descriptor.digest.encoded, descriptor)
 
-    def abort(self) -> None:
-        """Nothing here waits for anybody."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        pass
-
-
-class DirectorySink:
+class DirectorySink(LocalSink):
     """A directory that is empty, absent, or was written by this transport before."""
 
     holds_indexes = True
-    prefers_compressed = True
     concurrency = 4
 
     def __init__(self, path: Path) -> None:
@@ -94,18 +83,6 @@ class DirectorySink:
         replace_file(self._path / "version", _VERSION)
         (self._path / "manifest.json").unlink(missing_ok=True)
         return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        pass
-
-    def abort(self) -> None:
-        """Nothing here waits for anybody."""
-
-    def begin(self, _manifest: Manifest) -> None:
-        """Nothing to prepare."""
-
-    def find_layer(self, _diff_id: DiffID) -> Descriptor | None:
-        return None
 
     def adopt(self, _blob: Descriptor, _repository: Reference | None) -> Adopted | None:
         return None
@@ -128,9 +105,6 @@ class DirectorySink:
             file.target = self._path / digest.encoded
             file.commit()
         return Descriptor(media_type, digest, size)
-
-    def has_manifest(self, _descriptor: Descriptor) -> bool:
-        return False
 
     def put_manifest(self, descriptor: Descriptor, manifest: Manifest | Index) -> None:
         replace_file(self._path / f"{descriptor.digest.encoded}.manifest.json", manifest.raw)

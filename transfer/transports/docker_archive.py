@@ -30,6 +30,7 @@ from store.compression import PREFIX_SIZE, decompressor, detect
 from transfer.ports import Adopted, Block, Blocks
 from transfer.streams import HashThread
 from transfer.transports.files import open_part, read_document
+from transfer.transports.local_ends import LocalSink, LocalSource
 from transfer.transports.tar_input import Member, TarInput
 from transfer.transports.tar_output import TarOutput
 
@@ -108,11 +109,10 @@ def _full_name(name: str) -> str:
         return name
 
 
-class DockerArchiveSource:
+class DockerArchiveSource(LocalSource):
     """One image of an archive. Without ``archive`` it opens ``path`` itself."""
 
     holds_indexes = False
-    repository: Reference | None = None
     synthesized = True
 
     def __init__(self, path: str, wanted: str = "", *, archive: DockerArchive | None = None) -> None:
@@ -187,9 +187,6 @@ class DockerArchiveSource:
         assert self._archive is not None, "used outside its context"
         return self._archive
 
-    def abort(self) -> None:
-        """Nothing here waits for anybody."""
-
 
 def _hash_member(tar: TarInput, member: Member) -> Digest:
     hasher = hashlib.sha256()
@@ -232,7 +229,7 @@ class DockerArchiveWriter:
         self.tar.finish()
 
 
-class DockerArchiveSink:
+class DockerArchiveSink(LocalSink):
     """A place for one image in an archive. Without ``writer`` it writes ``path`` by itself."""
 
     holds_indexes = False
@@ -263,9 +260,6 @@ class DockerArchiveSink:
         if self._own:
             self._writer.__exit__(kind, error, tb)
 
-    def abort(self) -> None:
-        """Nothing here waits for anybody."""
-
     def begin(self, manifest: Manifest) -> None:
         """Raises InvalidManifest for what ``docker load`` could not run."""
         if manifest.config.media_type not in media_types.CONFIGS:
@@ -274,9 +268,6 @@ class DockerArchiveSink:
             if not media_types.is_layer(layer.media_type) or media_types.is_foreign(layer.media_type):
                 raise InvalidManifest("layers", f"{self.name} cannot hold a layer of type {layer.media_type}")
         self._manifest = manifest
-
-    def find_layer(self, _diff_id: DiffID) -> Descriptor | None:
-        return None
 
     def adopt(self, blob: Descriptor, _repository: Reference | None) -> Adopted | None:
         if self._diff_ids is None or self._manifest is None or blob.digest == self._manifest.config.digest:
@@ -313,9 +304,6 @@ class DockerArchiveSink:
         assert self._diff_ids is not None, "a layer before the config"
         return self._diff_ids[[layer.digest for layer in self._manifest.layers].index(blob.digest)]
 
-    def has_manifest(self, _descriptor: Descriptor) -> bool:
-        return False
-
     def put_manifest(self, _descriptor: Descriptor, _manifest: Manifest | Index) -> None:
         raise InvalidManifest("", f"{self.name} cannot hold an index")
 
@@ -332,8 +320,11 @@ def _layer_name(diff_id: DiffID) -> str:
     return f"{diff_id.encoded}.tar"
 
 
-def inflated(blocks: Iterator[Block], diff_id: DiffID) -> Iterator[bytes]:
-    """A layer blob's tar, verified against its diff_id at the end. Raises DigestMismatch, InvalidArchive."""
+def inflated(blocks: Iterator[Block], diff_id: DiffID, *, limit: int = _MAX_LAYER_SIZE) -> Iterator[bytes]:
+    """A layer blob's tar, verified against its diff_id at the end.
+
+    Raises DigestMismatch; InvalidArchive for a damaged blob and one of more than ``limit`` bytes.
+    """
     first = bytes(next(blocks, b""))
     codec = decompressor(detect(first[:PREFIX_SIZE]))
     size = 0
@@ -348,8 +339,8 @@ def inflated(blocks: Iterator[Block], diff_id: DiffID) -> Iterator[bytes]:
 
         for piece in pieces():
             size += len(piece)
-            if size > _MAX_LAYER_SIZE:
-                raise InvalidArchive(f"layer inflates to more than {_MAX_LAYER_SIZE} bytes")
+            if size > limit:
+                raise InvalidArchive(f"layer inflates to more than {limit} bytes")
             hashing.wait_for_room()
             hashing.feed(memoryview(piece))
             yield piece

@@ -26,6 +26,7 @@ from store.unpacking import Unpacking
 from transfer.ports import Adopted, Blocks
 from transfer.progress import Progress, UnpackDone, UnpackStarted, silent
 from transfer.transports.files import open_file
+from transfer.transports.local_ends import LocalSink, LocalSource
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -69,12 +70,10 @@ def _by_id(store: Store, text: str) -> Descriptor | None:
     return next(iter(found.values()), None)
 
 
-class StoreSource:
+class StoreSource(LocalSource):
     """An image of the store, held by a session of its own while it is read."""
 
     holds_indexes = True
-    repository: Reference | None = None
-    synthesized = False
 
     def __init__(self, store: Store, text: str) -> None:
         self._store = store
@@ -108,18 +107,14 @@ class StoreSource:
     def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[Blocks]:
         return open_file(self._store.content.path(descriptor.digest), descriptor)
 
-    def abort(self) -> None:
-        """Nothing here waits for anybody."""
 
-
-class StoreSink:
+class StoreSink(LocalSink):
     """A place in the store under any number of names.
 
     ``origin`` is the digest that the names have where the image comes from. With ``unpack``
     the layers of an image are ready to run when it becomes visible.
     """
 
-    prefers_compressed = True
     concurrency = 4
 
     def __init__(
@@ -162,9 +157,6 @@ class StoreSink:
         self._unpacking = None
         self._stack.close()
         self._session = None
-
-    def abort(self) -> None:
-        """Nothing here waits for anybody."""
 
     def begin(self, manifest: Manifest) -> None:
         self._manifest = manifest

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from image.descriptor import Descriptor
-from image.digest import DiffID, Digest
+from image.digest import Digest
 from image.document import MAX_DOCUMENT_SIZE
 from image.errors import ReferenceNotFound
 from image.manifest import Index, Manifest, decode_manifest
@@ -24,17 +24,16 @@ from store.content import replace_file, storage_errors
 from transfer.ports import Adopted, Blocks
 from transfer.transports import layout
 from transfer.transports.files import NewFile, open_file, read_document, read_limited
+from transfer.transports.local_ends import LocalSink, LocalSource
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 
-class OciSource:
+class OciSource(LocalSource):
     """An image of a layout directory."""
 
     holds_indexes = True
-    repository: Reference | None = None
-    synthesized = False
 
     def __init__(self, path: Path, wanted: str = "") -> None:
         self._path = path
@@ -57,21 +56,11 @@ class OciSource:
     def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[Blocks]:
         return open_file(_blob_path(self._path, descriptor.digest), descriptor)
 
-    def abort(self) -> None:
-        """Nothing here waits for anybody."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        pass
-
-
-class OciSink:
+class OciSink(LocalSink):
     """A place in a layout directory, which is made when absent."""
 
     holds_indexes = True
-    prefers_compressed = True
     concurrency = 4
 
     def __init__(self, path: Path, ref: str = "") -> None:
@@ -105,15 +94,6 @@ class OciSink:
                 (directory / "oci-layout").unlink(missing_ok=True)
                 (directory / ".lock").unlink(missing_ok=True)
                 directory.rmdir()
-
-    def abort(self) -> None:
-        """Nothing here waits for anybody."""
-
-    def begin(self, _manifest: Manifest) -> None:
-        """Nothing to prepare."""
-
-    def find_layer(self, _diff_id: DiffID) -> Descriptor | None:
-        return None
 
     def adopt(self, blob: Descriptor, _repository: Reference | None) -> Adopted | None:
         with suppress(OSError):

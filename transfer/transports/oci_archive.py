@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Self
 
 from image.descriptor import Descriptor
-from image.digest import DiffID, Digest
+from image.digest import Digest
 from image.document import MAX_DOCUMENT_SIZE
 from image.errors import BlobNotFound, InvalidArchive, InvalidInput
 from image.manifest import Index, Manifest, decode_manifest
@@ -16,6 +16,7 @@ from image.reference import Reference
 from transfer.ports import Adopted, Blocks
 from transfer.transports import layout
 from transfer.transports.files import open_part, read_document
+from transfer.transports.local_ends import LocalSink, LocalSource
 from transfer.transports.tar_input import TarInput
 from transfer.transports.tar_output import TarOutput
 
@@ -23,12 +24,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
-class OciArchiveSource:
+class OciArchiveSource(LocalSource):
     """An image of an archive. Without ``tar`` it opens ``path`` itself."""
 
     holds_indexes = True
-    repository: Reference | None = None
-    synthesized = False
 
     def __init__(self, path: str, wanted: str = "", *, tar: TarInput | None = None) -> None:
         self._path = path
@@ -68,15 +67,11 @@ class OciArchiveSource:
             raise InvalidArchive(f"blob {descriptor.digest} has {member.size} bytes, expected {descriptor.size}")
         return open_part(self._open.fd, member.offset, descriptor)
 
-    def abort(self) -> None:
-        """Nothing here waits for anybody."""
 
-
-class OciArchiveSink:
+class OciArchiveSink(LocalSink):
     """A new archive that replaces what is at ``path``."""
 
     holds_indexes = True
-    prefers_compressed = True
     concurrency = 1
 
     def __init__(self, path: str, ref: str = "") -> None:
@@ -96,15 +91,9 @@ class OciArchiveSink:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._tar.__exit__(kind, error, tb)
 
-    def abort(self) -> None:
-        """Nothing here waits for anybody."""
-
     def begin(self, _manifest: Manifest) -> None:
         """The marker comes first, so that file(1) and people see early what this is."""
         self._tar.add("oci-layout", layout.LAYOUT_FILE)
-
-    def find_layer(self, _diff_id: DiffID) -> Descriptor | None:
-        return None
 
     def adopt(self, blob: Descriptor, _repository: Reference | None) -> Adopted | None:
         return "skipped" if self._tar.has(_blob_name(blob.digest)) else None
@@ -125,9 +114,6 @@ class OciArchiveSink:
             blob = Descriptor(media_type, Digest.from_hash(hasher), size)
             self._tar.add_blocks(_blob_name(blob.digest), size, spool.blocks())
         return blob
-
-    def has_manifest(self, _descriptor: Descriptor) -> bool:
-        return False
 
     def put_manifest(self, descriptor: Descriptor, manifest: Manifest | Index) -> None:
         self._tar.add(_blob_name(descriptor.digest), manifest.raw)

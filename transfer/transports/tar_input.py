@@ -13,7 +13,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from image.errors import InvalidArchive, ReferenceNotFound, StorageError
@@ -185,8 +184,3 @@ def _copy(fd: int, name: str, write: Callable[[memoryview], int]) -> None:
                 view = view[write(view) :]
         data = os.read(fd, 1 << 20)
     codec.close()
-
-
-def is_stream(path: Path | str) -> bool:
-    """Whether this name means standard input or output."""
-    return str(path) in STREAMS | {"/dev/stdout"}

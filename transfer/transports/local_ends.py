@@ -1,0 +1,48 @@
+"""What sources and sinks on this machine have in common: they wait for nobody."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from image.descriptor import Descriptor
+from image.digest import DiffID
+from image.manifest import Manifest
+from image.reference import Reference
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class LocalEnd:
+    """A context manager without anything to close, and an ``abort`` without anybody to wake."""
+
+    def abort(self) -> None:
+        """Nothing here waits."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        pass
+
+
+class LocalSource(LocalEnd):
+    """A source whose blobs nobody can mount, with manifests of its own."""
+
+    repository: Reference | None = None
+    synthesized = False
+
+
+class LocalSink(LocalEnd):
+    """A sink that prepares nothing and knows nothing but blobs by digest."""
+
+    prefers_compressed = True
+
+    def begin(self, _manifest: Manifest, /) -> None:
+        """Nothing to prepare."""
+
+    def find_layer(self, _diff_id: DiffID, /) -> Descriptor | None:
+        return None
+
+    def has_manifest(self, _descriptor: Descriptor, /) -> bool:
+        return False
