@@ -84,6 +84,7 @@ class Ports:
     clock: Callable[[], float] = time.time
     secrets: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
     agents: Mapping[str, Path] = field(default_factory=dict)
+    authorities: Path | None = None
 
 
 class Solver:
@@ -97,7 +98,7 @@ class Solver:
         self._layers = session.store.layers
         self.cancelled = threading.Event()
         self._copy = CopyEffect(self._layers, StoredChecksums(self._metadata), lambda: int(ports.clock() * 1e9))
-        sources = MountSources(CacheMounts(session.store.root), ports.secrets, ports.agents)
+        sources = MountSources(CacheMounts(session.store.root), ports.secrets, ports.agents, ports.authorities)
         self._run = RunEffect(self._layers, ports.sandbox, sources, self.cancelled)
         self._used: set[str] = set()
         self._identities: dict[str, str] = {}

@@ -52,7 +52,8 @@ class BuildRequest:
 class Connections:
     """The world of a build: where images come from, what runs processes, who watches, what it may use.
 
-    ``secrets`` gives values by id, only when a step asks; ``agents`` are SSH agents' sockets.
+    ``secrets`` gives values by id, only when a step asks; ``agents`` are SSH agents' sockets;
+    ``authorities`` is a bundle of certificates that every step is to trust.
     """
 
     images: BaseImages
@@ -61,6 +62,7 @@ class Connections:
     clock: Callable[[], float] = time.time
     secrets: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
     agents: Mapping[str, Path] = field(default_factory=dict)
+    authorities: Path | None = None
 
 
 class Build:
@@ -101,7 +103,7 @@ class Build:
             graph = plan(source, request.plan, connections.images.resolve)
         ports = Ports(
             connections.images, connections.sandbox, {"": context}, connections.progress, connections.clock,
-            connections.secrets, connections.agents,
+            connections.secrets, connections.agents, connections.authorities,
         )  # fmt: skip
         return graph, Solver(self._session, ports, request.solve)
 
@@ -207,6 +209,25 @@ def parse_agents(words: Iterable[str], environ: Mapping[str, str]) -> dict[str, 
             raise InvalidInput(f"invalid ssh agent {word!r}: {socket} is not a socket: add keys to ssh-agent instead")
         agents[name] = Path(socket)
     return agents
+
+
+_AUTHORITY_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem",
+)  # fmt: skip
+"""Debian, Fedora, openSUSE, CentOS, Alpine."""
+
+
+def host_authorities(environ: Mapping[str, str]) -> Path:
+    """The bundle of certificates that this host trusts: SSL_CERT_FILE, else the distribution's.
+
+    Raises NotFound.
+    """
+    candidates = [environ["SSL_CERT_FILE"]] if environ.get("SSL_CERT_FILE") else list(_AUTHORITY_BUNDLES)
+    for candidate in candidates:
+        if os.path.isfile(candidate):
+            return Path(os.path.realpath(candidate))
+    raise NotFound(f"--host-ca: no bundle of certificates at {', '.join(candidates)}: set SSL_CERT_FILE")
 
 
 def source_date_epoch(arguments: Mapping[str, str], environ: Mapping[str, str]) -> int | None:

@@ -39,16 +39,11 @@ from store.layers import LayerStore, mounted
 _SHARINGS: Final[Mapping[str, Sharing]] = {"shared": "shared", "private": "private", "locked": "locked"}
 
 
-@dataclass(frozen=True, slots=True)
-class MountSources:
-    """What mounts need from outside the graph.
-
-    ``secrets`` gives a secret's value by id, ``agents`` the path of an SSH agent's socket.
-    """
-
-    caches: CacheMounts
-    secrets: Mapping[str, Callable[[], bytes]]
-    agents: Mapping[str, Path]
+AUTHORITIES_TARGET: Final = "/run/tierce/ca-certificates.crt"
+AUTHORITIES_VARIABLES: Final = (
+    "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO",
+)  # fmt: skip
+"""Where OpenSSL, requests, pip, node, curl and git look for the certificates they trust."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +52,28 @@ class Prepared:
 
     mounts: tuple[HostMount | MemoryMount, ...]
     env: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MountSources:
+    """What mounts need from outside the graph.
+
+    ``secrets`` gives a secret's value by id, ``agents`` the path of an SSH agent's socket.
+    ``authorities`` is a bundle of certificates that every step is to trust.
+    """
+
+    caches: CacheMounts
+    secrets: Mapping[str, Callable[[], bytes]]
+    agents: Mapping[str, Path]
+    authorities: Path | None = None
+
+    @property
+    def everywhere(self) -> Prepared:
+        """What every step gets, whatever its Dockerfile says. No key or history knows of it."""
+        if self.authorities is None:
+            return Prepared((), ())
+        mount = HostMount(self.authorities, AUTHORITIES_TARGET, read_only=True)
+        return Prepared((mount,), tuple(f"{name}={AUTHORITIES_TARGET}" for name in AUTHORITIES_VARIABLES))
 
 
 class MountPreparation:

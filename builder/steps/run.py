@@ -69,11 +69,12 @@ class RunEffect:
         prepared: Prepared,
     ) -> None:
         with _script(operation, workspace) as script:
-            mounts = (*prepared.mounts, *script)
+            everywhere = self._sources.everywhere
+            mounts = (*everywhere.mounts, *prepared.mounts, *script)
             request = SandboxRequest(
                 self._layers.overlay(base.directories, workspace, volatile=True),
                 operation.args,
-                (*operation.env, *operation.unkeyed_env, *prepared.env),
+                _merged(everywhere.env, operation.unkeyed_env, operation.env, prepared.env),
                 operation.cwd,
                 operation.user,
                 operation.network,
@@ -106,6 +107,12 @@ class RunEffect:
                 return
             path.rmdir()
             directory = posixpath.dirname(directory)
+
+
+def _merged(*environments: tuple[str, ...]) -> tuple[str, ...]:
+    """One value a name, where the last word counts."""
+    values = {name: value for env in environments for name, _, value in (item.partition("=") for item in env)}
+    return tuple(f"{name}={value}" for name, value in values.items())
 
 
 def _unchanged(before: os.stat_result | None, after: os.stat_result) -> bool:

@@ -45,6 +45,7 @@ class Workbench:
     events: list[Event] = field(default_factory=list)
     secrets: dict[str, Callable[[], bytes]] = field(default_factory=dict)
     agents: dict[str, Path] = field(default_factory=dict)
+    authorities: Path | None = None
     watch: Callable[[Event], None] = lambda event: None
 
     def write(self, **files: str) -> None:
@@ -73,7 +74,9 @@ class Workbench:
         with Store.open(root or self.root) as store, store.session() as session, RunnerSandbox(os.environ) as sandbox:
             images = StoredImages(store, session, os.environ)
             return Build(
-                session, request, Connections(images, sandbox, record, time.time, self.secrets, self.agents)
+                session,
+                request,
+                Connections(images, sandbox, record, time.time, self.secrets, self.agents, self.authorities),
             ).run()
 
     def names(self, kind: type[StepCached | StepDone | StepCancelled | StepFailed]) -> list[str]:
@@ -324,6 +327,18 @@ def test_an_ssh_agent_is_a_socket_in_the_step(bench: Workbench, tmp_path: Path) 
         bench.agents = {"default": path}
         bench.build("FROM busybox\nRUN --mount=type=ssh test -S $SSH_AUTH_SOCK && echo $SSH_AUTH_SOCK")
     assert bench.output() == "/run/buildkit/ssh_agent.0\n"
+
+
+def test_the_hosts_certificates_are_trusted_and_leave_no_trace(bench: Workbench, tmp_path: Path) -> None:
+    text = "FROM busybox\nENV PIP_CERT=mine\nRUN cat $SSL_CERT_FILE; echo $PIP_CERT $NODE_EXTRA_CA_CERTS; ls /run/tierce 2>&1; true"
+    plain = bench.build(text)
+    (tmp_path / "bundle").write_text("CERTIFICATES\n")
+    bench.authorities = tmp_path / "bundle"
+    assert bench.build(text) == plain, "not part of a cache key"
+    trusting = bench.build(text, replace(OPTIONS, no_cache=True))
+    assert bench.output().split() == ["CERTIFICATES", "mine", "/run/tierce/ca-certificates.crt", "ca-certificates.crt"]
+    assert not any(path.startswith("run") for path in bench.listing(trusting))
+    assert "ca-certificates" not in trusting.config.encode().decode().replace("ls /run/tierce", "")
 
 
 @pytest.mark.parametrize(

@@ -41,13 +41,17 @@ def build(settings: Settings, /, **values: Any) -> None:
     The image id is printed at the end; a failing instruction is shown with its lines.
     """
     from tierce.base_images import StoredImages
-    from tierce.building import Build, Connections, parse_agents, parse_secrets
+    from tierce.building import Build, Connections, host_authorities, parse_agents, parse_secrets
     from tierce.cli.build_progress import make_view
     from tierce.sandbox import RunnerSandbox
 
     flags = BuildFlags(**values)
     request = _request(settings, flags)
-    given = parse_secrets(flags.secret, settings.environ), parse_agents(flags.ssh, settings.environ)
+    given = (
+        parse_secrets(flags.secret, settings.environ),
+        parse_agents(flags.ssh, settings.environ),
+        host_authorities(settings.environ) if flags.host_ca else None,
+    )
     with (
         settings.store() as store,
         store.session() as session,

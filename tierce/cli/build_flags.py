@@ -32,6 +32,7 @@ class BuildFlags:
     network: str
     secret: tuple[str, ...]
     ssh: tuple[str, ...]
+    host_ca: bool
     jobs: int | None
     no_cache: bool
     # what comes out
@@ -69,6 +70,7 @@ _OPTIONS = (
     click.option("--network", type=click.Choice(["default", "none", "host"]), default="default", help="Network of RUN"),
     click.option("--secret", multiple=True, metavar="id=NAME[,src=FILE|env=NAME]", help="For RUN --mount=type=secret"),
     click.option("--ssh", multiple=True, metavar="default|ID=SOCKET", help="For RUN --mount=type=ssh"),
+    click.option("--host-ca", is_flag=True, help="Let RUN trust the certificates that this host trusts"),
     click.option("--no-cache", is_flag=True, help="Do not use the build cache"),
     click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="Steps at once  [processors + 2]"),
     click.option("--progress", default="auto", metavar="MODE", help="auto, plain, tty, quiet, rawjson, none"),
