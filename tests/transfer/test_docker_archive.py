@@ -234,3 +234,10 @@ def test_archive_layers_become_gzip_in_the_store(store: Store, tmp_path: Path) -
     [image] = load(archive(tmp_path / "a.tar", FORMS["skopeo"]), store, OPTIONS, unpack=False)
     blobs = {blob.media_type for blob in store.facts(image.pulled.target).blobs}
     assert blobs == {media_types.OCI_MANIFEST, media_types.OCI_CONFIG, media_types.OCI_LAYER_GZIP}
+
+
+def test_bomb_hits_the_limit() -> None:
+    bomb = gzip.compress(bytes(50 << 20))
+    with pytest.raises(InvalidArchive, match="inflates to more than 1048576 bytes"):
+        for _ in inflated(iter([bomb]), DiffID.of(b""), limit=1 << 20):
+            pass
