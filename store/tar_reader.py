@@ -12,13 +12,11 @@ Spec: POSIX.1-2017 pax, "ustar Interchange Format" and "pax Extended Header"; GN
 
 from __future__ import annotations
 
-import base64
 import binascii
 import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final
-from urllib.parse import unquote_to_bytes
 from zlib import adler32
 
 from image.errors import InvalidArchive
@@ -335,7 +333,7 @@ def _extended_entry(entry: Entry, extended: dict[bytes, bytes]) -> Entry:
             name = key[13:].replace(b"%3D", b"=").replace(b"%25", b"%")
             xattrs.append((name, value))
         elif key.startswith(b"LIBARCHIVE.xattr."):
-            xattrs.append((unquote_to_bytes(key[17:]), _base64(value)))
+            xattrs.append((_unquoted(key[17:]), _base64(value)))
         elif value and key in _PAX_FIELDS:
             field, decode = _PAX_FIELDS[key]
             changes[field] = decode(value)
@@ -388,9 +386,15 @@ def _checked_time(value_ns: int) -> int:
     return value_ns
 
 
+def _unquoted(key: bytes) -> bytes:
+    from urllib.parse import unquote_to_bytes  # rare, and slow to import
+
+    return unquote_to_bytes(key)
+
+
 def _base64(value: bytes) -> bytes:
     try:
-        return base64.b64decode(value + b"=" * (-len(value) % 4), validate=True)
+        return binascii.a2b_base64(value + b"=" * (-len(value) % 4), strict_mode=True)
     except binascii.Error as error:
         raise InvalidArchive("extended attribute is not base64") from error
 

@@ -143,6 +143,23 @@ def test_name_of_each_length_is_read_back(upper: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "blocks"),
+    [
+        (b"n" * 100, 1), (b"n" * 101, 3), (b"d" * 155 + b"/" + b"n" * 100, 1), (b"d" * 156 + b"/" + b"n" * 100, 3),
+        (b"d" * 155 + b"/" + b"n" * 101, 3), (b"d" * 154 + b"/" + b"n" * 99 + b"/", 1), (b"d" * 101 + b"/", 3),
+    ],
+    ids=["100", "101", "prefix of 155", "prefix of 156", "name of 101 after a prefix", "directory", "nothing to cut"],
+)  # fmt: skip
+def test_pax_is_used_only_where_a_name_does_not_fit(name: bytes, blocks: int) -> None:
+    written = header(name, Kind.FILE)
+    assert len(written) == 512 * blocks
+    with tarfile.open(fileobj=io.BytesIO(written), mode="r|") as tar:
+        first = tar.next()
+    assert first is not None
+    assert first.name.rstrip("/") == name.decode().rstrip("/")
+
+
+@pytest.mark.parametrize(
     ("values", "attribute", "expected"),
     [
         ({"size": 8 << 30}, "size", 8 << 30),

@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -235,6 +236,18 @@ def test_memory_does_not_grow_with_the_layer(tmp_path: Path, target: Path, compr
         tracemalloc.stop()
     assert packed.unpacked_size == 400 << 20
     assert peak < 64 << 20
+
+
+def test_a_slow_writer_holds_the_packing_back(tmp_path: Path) -> None:
+    with open(tmp_path / "zeros", "wb") as file:
+        file.truncate(200 << 20)
+    tracemalloc.start()
+    try:
+        pack_blob(tmp_path, lambda _: time.sleep(0.003), "uncompressed")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 32 << 20
 
 
 def test_whiteouts_are_chosen_by_the_caller(target: Path) -> None:

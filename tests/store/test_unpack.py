@@ -432,6 +432,11 @@ def test_symlinks_above_are_followed_inside_the_target(target: Path, link: str) 
     assert (target / "real").stat().st_mode & 0o7777 == 0o700
 
 
+def test_absolute_symlink_in_a_directory_starts_at_the_target(target: Path) -> None:
+    unpack_members(target, member("d/s", "symlink", link="/real"), member("d/s/f"))
+    assert set(tree(target)) == {"d", "d/s", "real", "real/f"}
+
+
 def test_symlink_to_nowhere_leads_to_a_new_directory_inside(target: Path) -> None:
     unpack_members(target, member("lib", "symlink", link="usr/lib"), member("lib/f"))
     assert (target / "usr/lib/f").is_file()

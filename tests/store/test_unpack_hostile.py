@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -258,7 +259,7 @@ def test_endless_archives_take_bounded_memory(host: Path, kind: str) -> None:
         "sparse map": (b"%011o\0" % 0 * 42 + b"\1").ljust(512, b"\0") * 2000,
     }[kind]
 
-    stream = itertools.repeat(repeated, 40)
+    stream: Iterator[bytes] = itertools.repeat(repeated, 40)
     if kind == "sparse map":
         head = bytearray(raw(b"f", b"S", magic=b"ustar  \0"))
         head[482] = 1
