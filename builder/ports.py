@@ -9,10 +9,12 @@ from threading import Event
 from typing import Literal, Protocol
 
 from builder.graph import BaseImage, Network
+from image.descriptor import Descriptor
 from image.digest import ChainID
 from image.platform import Platform
 from image.reference import Reference
 from store.layers import OverlayMount
+from store.metadata import CacheRecord
 from store.store import Session
 
 Stream = Literal["stdout", "stderr"]
@@ -66,4 +68,23 @@ class Sandbox(Protocol):
         """The exit status, or 128 + signal. Ends the process when ``cancelled`` is set.
 
         Raises KernelError when the sandbox can't be made.
+        """
+
+
+class RemoteCache(Protocol):
+    """Results of steps that another build left somewhere: in a registry, in a directory, in an image."""
+
+    def find(self, key: str) -> CacheRecord | None:
+        """The record under a key, if its blob can be had. Moves no blob."""
+
+    def fetch(self, session: Session, blob: Descriptor) -> None:
+        """Put the blob of a record into the store, held by ``session``.
+
+        Raises BlobNotFound, VerificationError, RegistryError.
+        """
+
+    def fill_mount(self, name: str, directory: Path) -> bool:
+        """Put what was exported of a cache mount into an empty directory; False when nothing was.
+
+        ``name`` is ``store.cache_mounts.mount_key``. Raises as ``fetch``.
         """

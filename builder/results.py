@@ -34,11 +34,15 @@ Stack = tuple[BuiltLayer, ...]
 
 @dataclass(frozen=True, slots=True)
 class Rootfs:
-    """The root filesystem after a step. ``directories`` are layer directories, top first."""
+    """The root filesystem after a step. ``directories`` are layer directories, top first.
+
+    When it is not ``here``, its layers are known but not unpacked, and there are no directories.
+    """
 
     key: str
     directories: tuple[str, ...]
     stack: Future[Stack]
+    here: bool = True
 
     @property
     def top(self) -> str | None:

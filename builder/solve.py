@@ -55,9 +55,10 @@ from builder.tree import FileKey
 from image import media_types
 from image.descriptor import Descriptor
 from image.digest import chain_ids
-from image.errors import Cancelled, DockerfileError, TierceError
+from image.errors import Cancelled, DockerfileError, ProcessFailed, TierceError
 from image.media_types import Compression
 from store.cache_mounts import CacheMounts
+from store.failed_steps import FailedStep, FailedSteps, new_id
 from store.layers import Workspace
 from store.metadata import CacheRecord, Metadata
 from store.store import Session
@@ -312,7 +313,10 @@ class Solver:
                 def output(stream: Stream, data: bytes) -> None:
                     self._ports.progress(StepOutput(step.id, stream, data, self._ports.clock()))
 
-                self._run.perform(operation, base, others, workspace, output)
+                try:
+                    self._run.perform(operation, base, others, workspace, output)
+                except ProcessFailed as error:
+                    raise self._entered_by_hand(step, operation, base, workspace, error) from error
             case CopyFiles():
                 self._copy.perform(operation, base, others[0], workspace, mtime_s=self._options.epoch_s)
             case MakeDirectory():
@@ -321,6 +325,20 @@ class Solver:
                 raise AssertionError("sources have no base")
             case _:
                 assert_never(operation)
+
+    def _entered_by_hand(
+        self, step: Step, operation: RunCommand, base: Rootfs, workspace: Workspace, error: ProcessFailed
+    ) -> DockerfileError:
+        """Keep what the failed process left, and say how to look at it."""
+        below = base.stack.result()
+        kept = FailedSteps(self._session.store)
+        failed = FailedStep(
+            new_id(kept.ids()), step.name, workspace.directory, base.directories,
+            operation.args, operation.env, operation.cwd, operation.user, operation.network,
+        )  # fmt: skip
+        kept.keep(failed, below[-1].chain_id if below else None)
+        hint = f"look inside with: tierce builder shell {failed.id}"
+        return DockerfileError(str(error), span=step.span, hint=hint)
 
     def _remember_definition(self, step: Step, base: Rootfs, key: str) -> None:
         """Let the next build find this step before it builds what the step reads from."""

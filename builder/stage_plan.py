@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
+from builder.dockerfile.checks import CheckWarning, undefined_variables
 from builder.dockerfile.expand import Environment, arg_default, expanded, run_mounts
 from builder.dockerfile.instructions import (
     Add,
@@ -33,7 +34,7 @@ from builder.dockerfile.instructions import (
 from builder.dockerfile.interpret import interpret_trigger
 from builder.dockerfile.mounts import BindMount, CacheMount, Mount, SecretMount, SshMount, mount_target
 from builder.dockerfile.stages import Stage, Stages
-from builder.dockerfile.words import quoted
+from builder.dockerfile.words import Usage, quoted
 from builder.graph import (
     BaseImage,
     CopyFiles,
@@ -73,6 +74,8 @@ class PlanOptions:
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     network: Network = "default"
     no_cache: bool = False
+    no_cache_stages: frozenset[str] = frozenset()
+    """Names, in lower case, of stages that the build cache must not serve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,14 @@ class Scope:
     global_arguments: Mapping[str, str]
     escape: str
     options: PlanOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """A warning, and the image on whose configuration it rests, if on any."""
+
+    warning: CheckWarning
+    base: BaseImage | None = None
 
 
 @dataclass(slots=True)
@@ -135,26 +146,44 @@ class StageState:
 
 
 class StagePlan:
-    """Carries instructions out on a state."""
+    """Carries the instructions of a stage out on a state. ``noticed`` grows meanwhile."""
 
-    def __init__(self, label: str, state: StageState, scope: Scope, read_from: Callable[[str, Span], Step]) -> None:
+    def __init__(
+        self, name: str, label: str, state: StageState, scope: Scope, read_from: Callable[[str, Span], Step]
+    ) -> None:
+        self.noticed: list[Noticed] = []
         self._label = label
+        self._fresh = scope.options.no_cache or name in scope.options.no_cache_stages
         self._state = state
         self._scope = scope
         self._options = scope.options
         self._read_from = read_from
         self._position = 1
         self._count = 1
+        self._usage = Usage()
 
     def carry_out(self, instructions: Iterable[Instruction]) -> None:
         """Raises DockerfileError at the instruction that is wrong."""
         body = tuple(instructions)
         self._count = step_count(body)
         for instruction in body:
+            self._usage = Usage()
             if isinstance(instruction, Arg):
                 self._arg(instruction)
             else:
-                self._apply(expanded(instruction, Environment(self._state.variables, self._scope.escape)))
+                self._apply(expanded(instruction, self._environment()))
+            if self._usage.unset:
+                self._notice_undefined(instruction.span, self._usage.unset)
+
+    def _environment(self) -> Environment:
+        """What words of the current instruction are expanded with."""
+        return Environment(self._state.variables, self._scope.escape, self._usage)
+
+    def _notice_undefined(self, span: Span, unset: set[str]) -> None:
+        """A declared ARG without a value is no mistake."""
+        state = self._state
+        found = undefined_variables(span, unset - state.arguments.keys(), state.variables.keys())
+        self.noticed += [Noticed(warning, state.base) for warning in found]
 
     def _apply(self, instruction: Instruction) -> None:
         match instruction:
@@ -202,7 +231,7 @@ class StagePlan:
                 entry = f"STOPSIGNAL {signal}"
             case Healthcheck(check=check):
                 config = replace(config, healthcheck=check)
-                entry = f"HEALTHCHECK {{Test:[{' '.join(check.test)}]}}"
+                entry = f"HEALTHCHECK {_health(check)}"
             case Onbuild(expression=expression):
                 self._state.config = replace(config, on_build=(*config.on_build, expression))
                 return
@@ -220,16 +249,13 @@ class StagePlan:
         self._remember("ENV " + _pairs(env.pairs))
 
     def _arg(self, arg: Arg) -> None:
-        state = self._state
-        before = dict(state.variables)
-        env = Environment(before, self._scope.escape)
-        found: dict[str, str] = {}
-        declare(arg, found, self._options.build_args, self._scope.global_arguments, env)
-        state.variables.update(found)
+        state, options, scope = self._state, self._options, self._scope
+        env = self._environment()
+        found = declare(arg, state.variables, options.build_args, scope.global_arguments, env)
         for name, _ in arg.args:
             state.arguments[name] = found.get(name, "")
-        defaults = [name if default is None else f"{name}={_default(default, env)}" for name, default in arg.args]
-        self._remember("ARG " + " ".join(defaults))
+        words = [f"{name}={found[name]}" if name in found else name for name, _ in arg.args]
+        self._remember("ARG " + " ".join(words))
 
     def _command(self, instruction: Cmd | Entrypoint) -> None:
         state = self._state
@@ -276,7 +302,7 @@ class StagePlan:
         """The mounts with absolute targets, and the steps that they read from."""
         others: dict[str, Step] = {}
         mounts: list[StepMount] = []
-        for mount in run_mounts(run, Environment(self._state.variables, self._scope.escape)):
+        for mount in run_mounts(run, self._environment()):
             source: Step | None = None
             if isinstance(mount, BindMount | CacheMount) and mount.from_:
                 source = self._read_from(mount.from_, run.span)
@@ -357,7 +383,7 @@ class StagePlan:
     ) -> None:
         self._position += 1
         name = f"[{self._label}{self._position}/{self._count}] {instruction.original}"
-        fresh = self._options.no_cache and not isinstance(operation, MakeDirectory)
+        fresh = self._fresh and not isinstance(operation, MakeDirectory)
         step = Step.make(operation, self._state.top, others, name=name, span=instruction.span, fresh=fresh)
         self._state.top = step
         self._state.history.append(HistoryPlan(created_by, step))
@@ -372,18 +398,24 @@ def declare(
     build_args: Mapping[str, str],
     imported: Mapping[str, str],
     env: Environment,
-) -> None:
+) -> dict[str, str]:
     """Give each name of an ARG its value: the user's, else its default, else the global one.
 
-    A name with none of them stays absent. An overridden default is never evaluated.
+    ``env`` is a view of ``values``: a default sees the names before it. A name without any
+    value stays absent. An overridden default is never evaluated. What was set is returned.
     """
+    found: dict[str, str] = {}
     for name, default in arg.args:
         if name in build_args:
-            values[name] = build_args[name]
+            value = build_args[name]
         elif default is not None:
-            values[name] = arg_default(arg, default, env)
+            value = arg_default(arg, default, env)
         elif name in imported:
-            values[name] = imported[name]
+            value = imported[name]
+        else:
+            continue
+        values[name] = found[name] = value
+    return found
 
 
 def step_count(instructions: Iterable[Instruction]) -> int:
@@ -423,12 +455,14 @@ def _network(run: Run, default: Network) -> Network:
             return default
 
 
-def _default(default: str, env: Environment) -> str:
-    """An ARG's default for the history; as written where it would fail and is not used."""
-    try:
-        return env.word(default)
-    except DockerfileError:
-        return default
+def _health(check: HealthcheckConfig) -> str:
+    """A health check as Go prints the structure."""
+    times = {
+        "Interval": check.interval_ns, "Timeout": check.timeout_ns, "StartPeriod": check.start_period_ns,
+        "StartInterval": check.start_interval_ns,
+    }  # fmt: skip
+    fields = [f"{name}:{go_duration(time_ns)}" for name, time_ns in times.items()]
+    return f"{{Test:[{' '.join(check.test)}] {' '.join(fields)} Retries:{check.retries}}}"
 
 
 def _pairs(pairs: Iterable[tuple[str, str]]) -> str:

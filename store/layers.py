@@ -136,6 +136,14 @@ class LayerStore:
             os.symlink(f"../{directory}/diff", self.base / short)
         return Workspace(directory, path)
 
+    def reopen_workspace(self, directory: str) -> Workspace:
+        """A workspace that was mounted before: a volatile overlay wants fresh scratch space."""
+        path = self.base / directory
+        with storage_errors(f"open layer directory {directory}"):
+            shutil.rmtree(path / "work", ignore_errors=True)
+            (path / "work").mkdir(exist_ok=True)
+        return Workspace(directory, path)
+
     def commit(
         self, workspace: Workspace, parent: ChainID | None, diff_id: DiffID, *, size: int, entries: int
     ) -> LayerRecord:

@@ -179,10 +179,11 @@ class Store:
         lease = path.name
         self.content.discard_ingest(f"{lease}-")
         with self.metadata.transaction():
-            committed = {layer.directory for layer in self.metadata.layers()}
-            for directory in self.metadata.lease_holdings(lease, "directory") - committed:
-                self.layers.discard(directory)
+            held = self.metadata.lease_holdings(lease, "directory")
             self.metadata.release(lease)
+            committed = {layer.directory for layer in self.metadata.layers()} if held else set()
+            for directory in held - committed - self.metadata.leased("directory"):
+                self.layers.discard(directory)
         self.layers.empty_trash()
         with suppress(FileNotFoundError):
             path.unlink()

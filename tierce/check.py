@@ -21,6 +21,7 @@ from typing import Final, Literal, TypeAlias
 
 from image.digest import ChainID, Digest
 from image.errors import BlobNotFound, InvalidArchive, InvalidDigest, TierceError
+from store.failed_steps import FailedSteps
 from store.metadata import LayerRecord
 from store.store import Reclaimed, Store
 
@@ -239,7 +240,8 @@ def _check_leftovers(store: Store) -> Iterator[Finding]:
         store.metadata.lease_owners(),
         store.layers.directories(),
     )
-    holders = _live_sessions(store)
+    kept = FailedSteps(store)
+    holders = _live_sessions(store) | {kept.lease(step) for step in kept.ids()}
     known = {layer.directory for layer in store.metadata.layers()} | store.metadata.leased("directory")
     for name in ingest:
         if name.partition("-")[0] not in holders and (store.root / "ingest" / name).exists():

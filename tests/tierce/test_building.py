@@ -20,8 +20,10 @@ from builder.solve import SolveOptions
 from builder.stage_plan import PlanOptions
 from image.errors import DockerfileError
 from image.reference import Reference
+from store.failed_steps import FailedSteps
 from store.layers import mounted
 from store.store import Store
+from tests.support.cli import Tierce
 from tierce.base_images import StoredImages
 from tierce.building import Build, BuildRequest, Connections
 from tierce.images import host_platform
@@ -229,6 +231,29 @@ def test_a_failure_stops_the_others_and_keeps_what_was_done(bench: Workbench) ->
     with pytest.raises(DockerfileError):
         bench.build(text)
     assert "RUN echo done" in bench.names(StepCached)
+
+
+def test_a_failed_step_can_be_entered(bench: Workbench) -> None:
+    text = "FROM busybox\nRUN echo below > /below\nENV A=b\nWORKDIR /w\nRUN echo partial > f; exit {n}"
+    for number in range(1, 5):
+        with pytest.raises(DockerfileError, match=f"exit code: {number}") as caught:
+            bench.build(text.format(n=number))
+    assert caught.value.hint is not None
+    step_id = caught.value.hint.rpartition(" ")[2]
+    tierce = Tierce(bench.root)
+    result = tierce("builder", "shell", step_id, "sh", "-c", "cat f /below; pwd; echo $A")
+    assert result.stdout.split() == ["partial", "below", "/w", "b"]
+    assert tierce.attempt("builder", "shell", "", "sh", "-c", "exit 9").code == 9
+    assert tierce.attempt("builder", "shell", "none").code == 1
+    tierce("system", "check")
+    with Store.open(bench.root) as store:
+        kept = FailedSteps(store)
+        assert len(kept.ids()) == 3, "the oldest went when the fourth came"
+        store.collect()
+        before = store.layers.directories()
+        for known in kept.ids():
+            kept.remove(known)
+        assert len(before - store.layers.directories()) == 3
 
 
 def test_run_sees_what_it_should(bench: Workbench) -> None:

@@ -40,6 +40,7 @@ _BUILDER: Final = {
     "build": _IMAGE["build"],
     "du": Entry("tierce.cli.builder", "du", "Show what the build cache holds"),
     "prune": Entry("tierce.cli.prune", "builder_prune", "Empty the build cache"),
+    "shell": Entry("tierce.cli.shell", "shell", "Look inside a build step that failed"),
 }
 
 
@@ -155,15 +156,21 @@ def _invoke(arguments: list[str]) -> int:
             sys.stdout.flush()
     except click.exceptions.Exit as ended:
         return ended.exit_code
-    except BrokenPipeError:
-        return _quiet_pipe()
     except BaseException as error:
-        if isinstance(error, OSError) and error.errno == errno.EPIPE:
+        if _reader_left(error):
             return _quiet_pipe()
         from tierce.cli.failures import report
 
         return report(error, sys.stderr, debug=debug)
     return 0
+
+
+def _reader_left(error: BaseException) -> bool:
+    """Whether standard output's reader is gone. A broken connection is a RegistryError, and no such thing."""
+    if isinstance(error, OSError):
+        return error.errno == errno.EPIPE
+    cause = error.__cause__
+    return type(error).__name__ == "StorageError" and isinstance(cause, OSError) and cause.errno == errno.EPIPE
 
 
 def _finish(code: int) -> int:

@@ -1,0 +1,78 @@
+"""``tierce builder shell``: a shell in the root filesystem of a build step that failed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from tierce.cli.command import ExitCode, Settings, command
+
+if TYPE_CHECKING:
+    from store.failed_steps import FailedStep
+    from store.store import Store
+
+
+@command(
+    "shell",
+    short_help="Look inside a build step that failed",
+    examples="""
+tierce builder shell                     # the last one
+tierce builder shell 3fa2c1              # the one that the failure named
+tierce builder shell 3fa2c1 cat /etc/hosts
+""",
+    context_settings={"allow_interspersed_args": False},
+)
+@click.argument("step", default="", metavar="[ID]")
+@click.argument("words", nargs=-1, metavar="[COMMAND [ARG...]]")
+@click.pass_obj
+def shell(settings: Settings, step: str, words: tuple[str, ...]) -> None:
+    """Open a shell (or run COMMAND) where a RUN failed: its files, environment, user and directory.
+
+    Mounts of RUN --mount are not there. Changes stay in the kept files, never in an image.
+    """
+    from store.failed_steps import FailedSteps
+
+    with settings.store() as store:
+        failed = FailedSteps(store).get(step)
+        code = _enter(settings, store, failed, words or ("/bin/sh",))
+    if code:
+        raise click.exceptions.Exit(code)
+
+
+def _enter(settings: Settings, store: Store, failed: FailedStep, words: tuple[str, ...]) -> int:
+    from image.config import ContainerConfig
+    from image.errors import TierceError
+    from runner.containers import foreground
+    from runner.containers.options import RunOptions
+    from runner.runtime.privileges import probe
+    from runner.runtime.state import runtime_directory
+    from store.failed_steps import FailedSteps
+
+    terminal = sys.stdin.isatty()
+    options = RunOptions(
+        args=words,
+        workdir=failed.cwd,
+        user=failed.user,
+        interactive=True,
+        tty=terminal,
+        network=failed.network,
+        hostname="" if failed.network == "host" else "tierce-build",
+    )
+    overlay = store.layers.overlay(failed.directories, FailedSteps(store).workspace(failed), volatile=True)
+    try:
+        return foreground.run(
+            options,
+            ContainerConfig(env=failed.env),
+            overlay,
+            container_id=f"failed-{failed.id}",
+            root=runtime_directory(settings.environ, os.geteuid()),
+            privileges=probe(),
+            environ=settings.environ,
+            cwd=os.getcwd(),
+            warn=lambda line: click.echo(f"WARNING: {line}", err=True),
+        )
+    except TierceError as error:
+        raise ExitCode(foreground.exit_status(error), error) from error
