@@ -17,7 +17,6 @@ import json
 import os
 import re
 import secrets
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from typing import Any, Final
 
 from image.errors import InvalidInput, StorageError
 from image.reference import DEFAULT_DOMAIN
-from transfer.registry.challenge import Credential
+from transfer.registry.credential import Credential
 
 _HUB_KEY: Final = "https://index.docker.io/v1/"
 _HELPER_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+\Z")
@@ -118,6 +117,8 @@ class Credentials:
         """What ``docker-credential-<helper>`` prints; None when it has no such credential."""
         if not _HELPER_NAME.match(helper):
             raise InvalidInput(f"credential helper {helper[:60]!r}: not a valid name")
+        import subprocess
+
         program = f"docker-credential-{helper}"
         try:
             done = subprocess.run(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from image.descriptor import Descriptor
 from image.reference import Reference
@@ -16,9 +17,10 @@ from store.store import Store
 from transfer.copy import CopyOptions, copy
 from transfer.ports import Source
 from transfer.progress import Progress, one_at_a_time, silent
-from transfer.registries import Registries
 from transfer.transports.local import StoreSink
-from transfer.transports.registry import RegistrySource
+
+if TYPE_CHECKING:
+    from transfer.registries import Registries
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ def pull(
 
     Raises ReferenceNotFound, RegistryError, VerificationError, InvalidManifest, StorageError.
     """
+    from transfer.transports.registry import RegistrySource  # ``load`` comes by here without any HTTP
+
     wanted = reference.with_default_tag()
     with RegistrySource(wanted, registries) as source:
         return pull_from(source, store, [wanted], options, progress, unpack=unpack)

@@ -9,7 +9,6 @@ Spec: distribution-spec, "Authentication"; Docker "Token Authentication" and OAu
 
 from __future__ import annotations
 
-import base64
 import json
 import threading
 import time
@@ -19,6 +18,7 @@ from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 from image.errors import InvalidInput, RegistryError
+from transfer.registry.credential import ANONYMOUS, Credential
 from transfer.registry.transport import Reply, Transport
 from transfer.registry.wire import (
     Challenge,
@@ -34,32 +34,13 @@ from transfer.registry.wire import (
     temporary,
 )
 
+__all__ = ("ANONYMOUS", "Authorizer", "Credential", "check_realm", "unexpected")
+
 _MAX_TOKEN_SIZE: Final = 1 << 20
 _SHORTEST_LIFE_S: Final = 60.0
 """What a token lives when the server does not say, and the least that is believed."""
 _MARGIN_S: Final = 10.0
 _CLIENT_ID: Final = "tierce"
-
-
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """Who to be at a registry. Secrets stay out of ``repr``.
-
-    ``identity_token`` is exchanged for access tokens; ``registry_token`` is one already.
-    """
-
-    username: str = ""
-    password: str = field(default="", repr=False)
-    identity_token: str = field(default="", repr=False)
-    registry_token: str = field(default="", repr=False)
-
-    @property
-    def basic(self) -> str:
-        """The value of a Basic Authorization header."""
-        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
-
-
-ANONYMOUS: Final = Credential()
 
 
 @dataclass(frozen=True, slots=True)

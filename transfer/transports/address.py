@@ -6,14 +6,16 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, assert_never
+from typing import TYPE_CHECKING, Final, Literal, assert_never
 
 from image.errors import InvalidInput
 from image.reference import Reference
 from store.store import Store
 from transfer.ports import Sink, Source
 from transfer.progress import Progress, silent
-from transfer.registries import Registries
+
+if TYPE_CHECKING:
+    from transfer.registries import Registries
 
 Transport = Literal["docker", "oci", "oci-archive", "docker-archive", "dir", "store"]
 

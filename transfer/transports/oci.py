@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 from image.descriptor import Descriptor
 from image.digest import Digest
 from image.document import MAX_DOCUMENT_SIZE
-from image.errors import ReferenceNotFound
+from image.errors import BlobNotFound, ReferenceNotFound
 from image.manifest import Index, Manifest, decode_manifest
 from image.reference import Reference
 from store.content import replace_file, storage_errors
@@ -66,7 +66,9 @@ class OciSink(LocalSink):
     def __init__(self, path: Path, ref: str = "") -> None:
         self._path = path
         self._ref = ref
-        self._made: list[Path] = []
+        self._is_new = False
+        self._put: set[Path] = set()
+        self._needed: set[Path] = set()
 
     @property
     def name(self) -> str:
@@ -74,30 +76,29 @@ class OciSink(LocalSink):
 
     def __enter__(self) -> Self:
         with storage_errors(f"write {self.name}"):
-            for directory in (self._path, self._path / "blobs", self._path / "blobs" / "sha256"):
-                if not directory.exists():
-                    directory.mkdir(parents=True)
-                    self._made.append(directory)
+            self._is_new = not self._path.exists()
+            (self._path / "blobs").mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if not (self._path / "index.json").exists():
-            self._remove_what_was_made()
+        with _locked(self._path):
+            if not (self._path / "index.json").exists():
+                self._remove_what_was_put()
 
-    def _remove_what_was_made(self) -> None:
-        """Undo a layout that never came to be: blobs that we put into directories that we made."""
-        for directory in reversed(self._made):
+    def _remove_what_was_put(self) -> None:
+        """Undo a layout that never came to be: our blobs, and directories that are empty then."""
+        for path in self._put:
+            path.unlink(missing_ok=True)
+        blobs = self._path / "blobs"
+        for directory in (*blobs.iterdir(), blobs, *([self._path] if self._is_new else [])):
             with suppress(OSError):
-                if directory.name == "sha256":
-                    for path in directory.iterdir():
-                        path.unlink()
-                (directory / "oci-layout").unlink(missing_ok=True)
-                (directory / ".lock").unlink(missing_ok=True)
                 directory.rmdir()
 
     def adopt(self, blob: Descriptor, _repository: Reference | None) -> Adopted | None:
+        path = _blob_path(self._path, blob.digest)
         with suppress(OSError):
-            if _blob_path(self._path, blob.digest).stat().st_size == blob.size:
+            if path.stat().st_size == blob.size:
+                self._needed.add(path)
                 return "skipped"
         return None
 
@@ -108,11 +109,14 @@ class OciSink(LocalSink):
         with NewFile(path) as file:
             for block in blocks:
                 file.write(block)
+            self._put.add(path)
             file.commit()
 
     def put_new_blob(self, media_type: str, blocks: Blocks) -> Descriptor:
         hasher = Digest.of(b"").hasher()
         size = 0
+        with storage_errors(f"write {self.name}"):
+            (self._path / "blobs" / "sha256").mkdir(exist_ok=True)
         with NewFile(self._path / "blobs" / "sha256" / "new") as file:
             for block in blocks:
                 hasher.update(block)
@@ -120,6 +124,7 @@ class OciSink(LocalSink):
                 file.write(block)
             digest = Digest.from_hash(hasher)
             file.target = _blob_path(self._path, digest)
+            self._put.add(file.target)
             file.commit()
         return Descriptor(media_type, digest, size)
 
@@ -133,6 +138,9 @@ class OciSink(LocalSink):
     def commit(self, descriptor: Descriptor, manifest: Manifest | Index) -> None:
         self.put_manifest(descriptor, manifest)
         with _locked(self._path), storage_errors(f"write {self.name}"):
+            for path in self._put | self._needed:
+                if not path.exists():  # another copy, which made the blob, failed and took it back
+                    raise BlobNotFound(f"write {self.name}: blob {path.name} disappeared meanwhile: try again")
             index = self._path / "index.json"
             raw = read_limited(index, MAX_DOCUMENT_SIZE, FileNotFoundError) if index.exists() else None
             if raw is not None:
