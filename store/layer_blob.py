@@ -21,7 +21,7 @@ from typing import Final
 
 from image.descriptor import Descriptor
 from image.digest import DiffID, Digest
-from image.errors import DigestMismatch, InvalidArchive, SizeMismatch, VerificationError
+from image.errors import DigestMismatch, InvalidArchive, SizeMismatch, StorageError, VerificationError
 from image.media_types import Compression
 from store.compression import compressor, decompressor
 from store.diff import Packed, pack
@@ -59,7 +59,7 @@ def unpack_blob(
 
     Raises DigestMismatch or SizeMismatch for a blob that is not ``descriptor``'s, even if that also
     made it unreadable; else as ``unpack``, InvalidArchive for a damaged compressed stream, and
-    what ``read`` raises.
+    what ``read`` raises (StorageError in place of an OSError).
     """
     inflow = _Inflow(read, descriptor, compression)
     inflow.start()
@@ -98,7 +98,7 @@ def pack_blob(
     try:
         packed = pack(directory, outflow.put, clamp_s=clamp_s)
     except BaseException:
-        outflow.abandon()
+        outflow.abandon()  # which tells a failed write from a failed read
         raise
     return outflow.finish(packed)
 
@@ -171,7 +171,7 @@ class _Inflow(Thread):
     def _blob(self) -> Iterator[bytes]:
         """The blob's bytes, at most one more than it should have; raises at their end if they are wrong."""
         expected, size = self._expected, 0
-        while not self._stopped.is_set() and (data := self._read_blob(min(_READ_SIZE, expected.size - size + 1))):
+        while not self._stopped.is_set() and (data := self._some(expected.size - size + 1)):
             size += len(data)
             if size > expected.size:
                 raise SizeMismatch(expected.size, size, what="layer blob")
@@ -184,6 +184,13 @@ class _Inflow(Thread):
         actual = Digest.from_hash(self._blob_hash)
         if actual != expected.digest:
             raise DigestMismatch(expected.digest, actual, what="layer blob")
+
+    def _some(self, limit: int) -> bytes:
+        try:
+            return self._read_blob(min(_READ_SIZE, limit))
+        except OSError as error:  # which ``unpack`` would take for its target's
+            reason = (error.strerror or str(error)).lower()
+            raise StorageError(f"cannot read layer blob {self._expected.digest}: {reason}") from error
 
 
 class _Outflow(Thread):
@@ -214,10 +221,13 @@ class _Outflow(Thread):
         return PackedBlob(diff_id, digest, self._size, packed.entries, packed.size)
 
     def abandon(self) -> None:
-        """End the thread without ending the blob."""
-        self._failure = self._failure or RuntimeError("abandoned")
+        """End the thread without ending the blob. Raises its own failure, if it had one."""
+        failure = self._failure
+        self._failure = failure or RuntimeError("abandoned")
         self._pieces.put(None)
         self.join()
+        if failure is not None:
+            raise failure
 
     def run(self) -> None:
         while (piece := self._pieces.get()) is not None:

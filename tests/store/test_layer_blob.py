@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -179,6 +180,14 @@ def test_what_read_raises_comes_through(target: Path, upper: Path) -> None:
         unpack_blob(failing, Descriptor(oci_layer("gzip"), packed.digest, packed.size), "gzip", target)
 
 
+def test_read_error_of_the_blob_is_not_the_targets(target: Path) -> None:
+    def failing(_size: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.raises(StorageError, match=r"cannot read layer blob sha256:[0-9a-f]{64}: input/output error"):
+        unpack_blob(failing, blob_of(archive(), "gzip")[1], "gzip", target)
+
+
 def test_interrupt_while_unpacking_ends_the_thread(target: Path, upper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, packed = pack_to_bytes(upper, "gzip")
     count = 0
@@ -211,6 +220,14 @@ def failing_write(after: int) -> Callable[[bytes], None]:
 def test_what_write_raises_comes_through(upper: Path, compression: Compression, after: int) -> None:
     with pytest.raises(StorageError, match="cannot write the blob: no space left on device"):
         pack_blob(upper, failing_write(after), compression)
+
+
+def test_write_error_of_the_blob_is_not_the_trees(upper: Path) -> None:
+    def failing(_data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "of the blob's disk")
+
+    with pytest.raises(OSError, match="of the blob's disk"):
+        pack_blob(upper, failing, "uncompressed")
 
 
 def test_what_cannot_be_packed_ends_the_thread(upper: Path) -> None:
