@@ -171,7 +171,7 @@ class TestNothingTwice:
 
 
 class TestFailures:
-    @pytest.mark.parametrize("sink", ["docker://{host}/new:1", "oci:{tmp}/x", "oci-archive:{tmp}/x", "docker-archive:{tmp}/x", "store:new:1"])  # fmt: skip
+    @pytest.mark.parametrize("sink", ["docker://{host}/new:1", "oci:{tmp}/x", "dir:{tmp}/x", "oci-archive:{tmp}/x", "docker-archive:{tmp}/x", "store:new:1"])  # fmt: skip
     def test_wrong_blob_leaves_nothing(
         self, fake: FakeRegistry, store: Store, run: Copier, tmp_path: Path, sink: str
     ) -> None:
@@ -188,6 +188,20 @@ class TestFailures:
         assert not store.metadata.images()
         assert [key for key in fake.manifests if key[0] == "new"] == []
         assert fake.uploads == {}
+
+    @pytest.mark.parametrize("kind", ["oci", "dir", "oci-archive", "docker-archive"])
+    def test_what_was_there_before_is_untouched(
+        self, fake: FakeRegistry, store: Store, run: Copier, tmp_path: Path, kind: str
+    ) -> None:
+        add_to_store(store, tiny_image({"old": b"1"}), "old:1")
+        run("old:1", f"{kind}:{tmp_path}/x")
+        before = {path: path.read_bytes() for path in (tmp_path / "x", *(tmp_path / "x").rglob("*")) if path.is_file()}
+        fake.on("GET .*/blobs/", with_bytes(lambda data: b"X" + data[1:]), times=9)
+        with pytest.raises(DigestMismatch):
+            run(serve(fake, IMAGE), f"{kind}:{tmp_path}/x")
+        assert before == {
+            path: path.read_bytes() for path in (tmp_path / "x", *(tmp_path / "x").rglob("*")) if path.is_file()
+        }
 
     def test_one_failure_stops_a_thread_that_waits(self, fake: FakeRegistry, run: Copier) -> None:
         """The other layer's download would be silent for 30 seconds."""

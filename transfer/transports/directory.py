@@ -8,7 +8,7 @@ manifest.json       the image's manifest or index
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -25,6 +25,9 @@ from transfer.transports.local_ends import LocalSink, LocalSource
 
 if TYPE_CHECKING:
     pass
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 _VERSION: Final = b"Directory Transport Version: 1.1\n"
 
@@ -69,6 +72,9 @@ class DirectorySink(LocalSink):
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._is_new = False
+        self._committed = False
+        self._put: set[Path] = set()
 
     @property
     def name(self) -> str:
@@ -76,19 +82,32 @@ class DirectorySink(LocalSink):
 
     def __enter__(self) -> Self:
         with storage_errors(f"write {self.name}"):
+            self._is_new = not self._path.exists()
             self._path.mkdir(parents=True, exist_ok=True)
             used = any(self._path.iterdir())
         if used and not (self._path / "version").exists():
             raise InvalidInput(f"{self._path} is not empty, and was not written as dir: before")
-        replace_file(self._path / "version", _VERSION)
-        (self._path / "manifest.json").unlink(missing_ok=True)
         return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._committed:
+            return
+        for path in self._put:
+            path.unlink(missing_ok=True)
+        if self._is_new:
+            with suppress(OSError):
+                self._path.rmdir()
 
     def adopt(self, _blob: Descriptor, _repository: Reference | None) -> Adopted | None:
         return None
 
     def put_blob(self, blob: Descriptor, blocks: Blocks) -> None:
-        with NewFile(self._path / blob.digest.encoded) as file:
+        self._write(self._path / blob.digest.encoded, blocks)
+
+    def _write(self, path: Path, blocks: Blocks) -> None:
+        if not path.exists():
+            self._put.add(path)
+        with NewFile(path) as file:
             for block in blocks:
                 file.write(block)
             file.commit()
@@ -103,11 +122,14 @@ class DirectorySink(LocalSink):
                 file.write(block)
             digest = Digest.from_hash(hasher)
             file.target = self._path / digest.encoded
+            self._put.add(file.target)
             file.commit()
         return Descriptor(media_type, digest, size)
 
     def put_manifest(self, descriptor: Descriptor, manifest: Manifest | Index) -> None:
-        replace_file(self._path / f"{descriptor.digest.encoded}.manifest.json", manifest.raw)
+        self._write(self._path / f"{descriptor.digest.encoded}.manifest.json", iter([manifest.raw]))
 
     def commit(self, _descriptor: Descriptor, manifest: Manifest | Index) -> None:
+        replace_file(self._path / "version", _VERSION)
         replace_file(self._path / "manifest.json", manifest.raw)
+        self._committed = True
