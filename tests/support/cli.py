@@ -82,6 +82,9 @@ class Tierce:
                 raise
 
     def env(self) -> dict[str, str]:
-        """The environment of each command: the caller's, with credentials kept beside the root."""
-        private = {"DOCKER_CONFIG": str(self.root.parent / f"{self.root.name}-credentials")}
+        """The environment of each command: the caller's, with credentials and run-time state kept beside the root."""
+        private = {
+            "DOCKER_CONFIG": str(self.root.with_name(f"{self.root.name}-credentials")),
+            "TIERCE_RUNTIME_DIR": str(self.root.with_name(f"{self.root.name}-run")),
+        }
         return os.environ | private | dict(self.environment)

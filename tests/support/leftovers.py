@@ -53,6 +53,7 @@ def adopt_orphans() -> None:
 
 def snapshot(places: Iterable[Path] = ()) -> Snapshot:
     """The state now. ``places`` are directories of the test, searched for mounts."""
+    places = list(places)
     return Snapshot(
         mounts=frozenset(_mounts([*map(str, places), *_OWN_PLACES])),
         namespaces=frozenset(os.listdir("/run/netns") if os.path.isdir("/run/netns") else ()),
@@ -60,7 +61,7 @@ def snapshot(places: Iterable[Path] = ()) -> Snapshot:
         tables=frozenset(_nft_tables()),
         cgroups=frozenset(str(path) for depth in ("*", "*/*", "*/*/*") for path in _cgroups(depth)),
         processes=frozenset(_children()),
-        files=frozenset(_files()),
+        files=frozenset(_files(places)),
     )
 
 
@@ -95,11 +96,16 @@ def _cgroups(depth: str) -> Iterable[Path]:
     return (path for path in Path("/sys/fs/cgroup").glob(f"{depth}/*tierce*") if "tierce-peer" not in str(path))
 
 
-def _files() -> Iterable[str]:
-    for place in _OWN_PLACES:
-        for path in Path(place).parent.glob(f"{Path(place).name}*"):
-            if not str(path).startswith(_PEER_FILES):
-                yield str(path)
+def _files(places: list[Path]) -> Iterable[str]:
+    """What Tierce keeps outside its root while a container lives, and temporary files anywhere.
+
+    Locks are not among them: they stay where they are once made.
+    """
+    yield from (str(path) for place in places for path in place.glob("*/*-run/containers/*"))
+    for place in map(Path, _OWN_PLACES):
+        for top in place.parent.glob(f"{place.name}*"):
+            if not str(top).startswith(_PEER_FILES):
+                yield from (str(path) for path in [top, *top.rglob("*")] if not path.is_dir() and path.name != "lock")
 
 
 def _children() -> Iterable[str]:
