@@ -9,15 +9,26 @@ Spec: dockerfile.md 1.2 (scopes), 1.3 (instructions), 7 (configuration and histo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from builder.dockerfile.checks import PREDEFINED_ARGS, base_image_platform
 from builder.dockerfile.expand import Environment, expanded
-from builder.dockerfile.instructions import From
+from builder.dockerfile.instructions import Arg, From
 from builder.dockerfile.stages import SCRATCH, Stage, StageReference, Stages
 from builder.graph import BaseImage, FromImage, FromScratch, Graph, Step
-from builder.stage_plan import PlanOptions, Scope, StagePlan, StageState, declare, stage_label, step_count
+from builder.stage_plan import (
+    PROXY_ARGS,
+    Noticed,
+    PlanOptions,
+    Scope,
+    StagePlan,
+    StageState,
+    declare,
+    stage_label,
+    step_count,
+)
 from image.errors import DockerfileError, TierceError
 from image.platform import Platform
 from image.reference import Reference
@@ -45,16 +56,35 @@ class Needed:
     images: tuple[tuple[Reference, Platform], ...]
 
 
-def needed(source: Source, options: PlanOptions) -> Needed:
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A graph, and what was noticed on the way to it.
+
+    ``stages`` are the indexes of those that were planned, ``arguments`` the names that their
+    ARGs declare, ONBUILD triggers included.
+    """
+
+    graph: Graph
+    noticed: tuple[Noticed, ...]
+    stages: frozenset[int]
+    arguments: frozenset[str]
+
+
+def needed(source: Source, options: PlanOptions, *, every_stage: bool = False) -> Needed:
     """Which stages and images the target needs, so that images can be looked up at once.
 
     An ONBUILD trigger of a base image may ask for more. Raises DockerfileError.
     """
     source.stages.check_cycles()
     env = Environment(global_arguments(source, options), source.escape)
+    return _closure(source, options, env, source.stages.stages if every_stage else [source.target(options)])
+
+
+def _closure(source: Source, options: PlanOptions, env: Environment, start_from: Iterable[Stage]) -> Needed:
+    """These stages and all that they need."""
     wanted: set[int] = set()
     images: list[tuple[Reference, Platform]] = []
-    pending = [source.target(options)]
+    pending = list(start_from)
     while pending:
         stage = pending.pop()
         if stage.index in wanted:
@@ -75,16 +105,16 @@ def needed(source: Source, options: PlanOptions) -> Needed:
     return Needed(tuple(sorted(wanted)), tuple(dict.fromkeys(images)))
 
 
-def plan(source: Source, options: PlanOptions, resolve: Resolve) -> Graph:
-    """The graph that builds the target.
+def plan(source: Source, options: PlanOptions, resolve: Resolve, *, every_stage: bool = False) -> Planned:
+    """The graph that builds the target. ``every_stage`` looks at those it does not need as well.
 
     Raises DockerfileError at the instruction that is wrong, or whose image ``resolve`` did not find.
     """
     planner = _Planner(source, options, resolve)
-    for index in needed(source, options).stages:
+    for index in needed(source, options, every_stage=every_stage).stages:
         planner.plan_stage(source.stages.stages[index])
     target = planner.states[source.target(options).index]
-    return Graph(
+    graph = Graph(
         target.top,
         options.platform,
         target.base,
@@ -92,6 +122,7 @@ def plan(source: Source, options: PlanOptions, resolve: Resolve) -> Graph:
         tuple(target.history),
         target.author,
     )
+    return Planned(graph, tuple(planner.noticed), frozenset(planner.states), frozenset(planner.arguments))
 
 
 class _Planner:
@@ -103,6 +134,8 @@ class _Planner:
         self._resolve = resolve
         self._globals = global_arguments(source, options)
         self.states: dict[int, StageState] = {}
+        self.noticed: list[Noticed] = []
+        self.arguments: set[str] = set()
 
     def plan_stage(self, stage: Stage) -> None:
         start = _start(stage, Environment(self._globals, self._source.escape))
@@ -112,8 +145,11 @@ class _Planner:
         name = f"[{label}1/{step_count(body)}] FROM {start.image}"
         if state.top.name == "":
             state.top = replace(state.top, name=name)
-        work = StagePlan(label, state, Scope(self._globals, self._source.escape, self._options), self._reader(stage))
+        scope = Scope(self._globals, self._source.escape, self._options)
+        work = StagePlan(label, state, scope, self._reader(stage), name=stage.name)
         work.carry_out(body)
+        self.noticed += work.noticed
+        self.arguments |= state.arguments.keys()
         self.states[stage.index] = state
 
     def _origin(self, stage: Stage, start: From) -> StageState:
@@ -123,7 +159,9 @@ class _Planner:
             return self.states[base.index].child()
         if start.image == SCRATCH:
             return StageState.scratch(Step.make(FromScratch(), name="", span=start.span))
-        image = self._image(_image_name(start.image, start), _platform(start, self._options), start)
+        platform = _platform(start, self._options)
+        image = self._image(_image_name(start.image, start), platform, start)
+        self.noticed += [Noticed(warning) for warning in base_image_platform(start, platform, image.config.platform)]
         step = Step.make(FromImage(image, image.manifest.digest), name="", span=start.span)
         return StageState.from_image(step, image)
 
@@ -134,13 +172,21 @@ class _Planner:
             reference = StageReference(name, span)
             other = self._source.stages.source(stage, reference)
             if other is not None:
-                if other.index not in self.states:
-                    self.plan_stage(other)
+                self._plan_with_needs(other)
                 return self.states[other.index].top
             image = self._image(_image_name(name, reference), self._options.platform, reference)
             return Step.make(FromImage(image, image.manifest.digest), name=f"FROM {image.reference}", span=span)
 
         return read
+
+    def _plan_with_needs(self, stage: Stage) -> None:
+        """A stage that an ONBUILD trigger asks for; nothing is left to do for any other."""
+        if stage.index in self.states:
+            return
+        env = Environment(self._globals, self._source.escape)
+        for index in _closure(self._source, self._options, env, [stage]).stages:
+            if index not in self.states:
+                self.plan_stage(self._source.stages.stages[index])
 
     def _image(self, reference: Reference, platform: Platform, at: _Located) -> BaseImage:
         try:
@@ -157,8 +203,26 @@ def global_arguments(source: Source, options: PlanOptions) -> dict[str, str]:
     for name in values.keys() & options.build_args.keys():
         values[name] = options.build_args[name]
     for arg in source.stages.global_args:
-        declare(arg, values, options.build_args, {}, Environment(dict(values), source.escape))
+        declare(arg, values, options.build_args, {}, Environment(values, source.escape))
     return values
+
+
+def unconsumed(source: Source, options: PlanOptions, planned: Planned) -> tuple[str, ...]:
+    """The build arguments that no ARG of the file or of a trigger declares, and that mean nothing by themselves."""
+    if not options.build_args:
+        return ()
+    known = PROXY_ARGS | PREDEFINED_ARGS | planned.arguments | {"SOURCE_DATE_EPOCH"} | set(_declared(source))
+    return tuple(sorted(name for name in options.build_args.keys() - known if not name.startswith("BUILDKIT_")))
+
+
+def _declared(source: Source) -> Iterator[str]:
+    """The names that the ARGs of a file declare, in any stage."""
+    for arg in source.stages.global_args:
+        yield from (name for name, _ in arg.args)
+    for stage in source.stages.stages:
+        for command in stage.commands:
+            if isinstance(command, Arg):
+                yield from (name for name, _ in command.args)
 
 
 def _predefined(options: PlanOptions) -> dict[str, str]:

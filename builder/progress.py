@@ -71,11 +71,15 @@ class StepCancelled:
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """Something about the Dockerfile that is not an error."""
+    """Something that is not an error. ``rule`` is the name of a build check, "" for none.
+
+    ``excerpt`` shows the lines of the Dockerfile that ``span`` names.
+    """
 
     rule: str
     message: str
     span: Span | None
+    excerpt: str = ""
 
 
 Event = StepStarted | StepOutput | StepCached | StepDone | StepFailed | StepCancelled | Warned

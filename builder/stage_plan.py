@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
+from builder import history
 from builder.dockerfile.checks import CheckWarning, undefined_variables
 from builder.dockerfile.expand import Environment, arg_default, expanded, run_mounts
 from builder.dockerfile.instructions import (
@@ -149,7 +151,7 @@ class StagePlan:
     """Carries the instructions of a stage out on a state. ``noticed`` grows meanwhile."""
 
     def __init__(
-        self, name: str, label: str, state: StageState, scope: Scope, read_from: Callable[[str, Span], Step]
+        self, label: str, state: StageState, scope: Scope, read_from: Callable[[str, Span], Step], *, name: str = ""
     ) -> None:
         self.noticed: list[Noticed] = []
         self._label = label
@@ -160,30 +162,31 @@ class StagePlan:
         self._read_from = read_from
         self._position = 1
         self._count = 1
-        self._usage = Usage()
 
     def carry_out(self, instructions: Iterable[Instruction]) -> None:
         """Raises DockerfileError at the instruction that is wrong."""
         body = tuple(instructions)
         self._count = step_count(body)
         for instruction in body:
-            self._usage = Usage()
             if isinstance(instruction, Arg):
                 self._arg(instruction)
             else:
-                self._apply(expanded(instruction, self._environment()))
-            if self._usage.unset:
-                self._notice_undefined(instruction.span, self._usage.unset)
+                with self._words(instruction.span) as env:
+                    ready = expanded(instruction, env)
+                self._apply(ready)
 
-    def _environment(self) -> Environment:
-        """What words of the current instruction are expanded with."""
-        return Environment(self._state.variables, self._scope.escape, self._usage)
+    @contextmanager
+    def _words(self, span: Span) -> Iterator[Environment]:
+        """What words of an instruction are expanded with. Variables that turn out to be undefined are noticed.
 
-    def _notice_undefined(self, span: Span, unset: set[str]) -> None:
-        """A declared ARG without a value is no mistake."""
-        state = self._state
-        found = undefined_variables(span, unset - state.arguments.keys(), state.variables.keys())
-        self.noticed += [Noticed(warning, state.base) for warning in found]
+        A declared ARG without a value is no mistake.
+        """
+        state, usage = self._state, Usage()
+        yield Environment(state.variables, self._scope.escape, usage)
+        unset = usage.unset - state.arguments.keys()
+        if unset:
+            found = undefined_variables(span, unset, state.variables.keys())
+            self.noticed += [Noticed(warning, state.base) for warning in found]
 
     def _apply(self, instruction: Instruction) -> None:
         match instruction:
@@ -213,7 +216,7 @@ class StagePlan:
         match instruction:
             case Label(pairs=pairs):
                 config = replace(config, labels=MappingProxyType({**config.labels, **dict(pairs)}))
-                entry = "LABEL " + _pairs(pairs)
+                entry = "LABEL " + history.pairs(pairs)
             case User(user=user):
                 config = replace(config, user=user)
                 entry = f"USER {user}"
@@ -231,7 +234,7 @@ class StagePlan:
                 entry = f"STOPSIGNAL {signal}"
             case Healthcheck(check=check):
                 config = replace(config, healthcheck=check)
-                entry = f"HEALTHCHECK {_health(check)}"
+                entry = f"HEALTHCHECK {history.health(check)}"
             case Onbuild(expression=expression):
                 self._state.config = replace(config, on_build=(*config.on_build, expression))
                 return
@@ -246,12 +249,12 @@ class StagePlan:
         values = state.config.env_map() | dict(env.pairs)
         state.config = replace(state.config, env=tuple(f"{name}={value}" for name, value in values.items()))
         state.variables.update(env.pairs)
-        self._remember("ENV " + _pairs(env.pairs))
+        self._remember("ENV " + history.pairs(env.pairs))
 
     def _arg(self, arg: Arg) -> None:
         state, options, scope = self._state, self._options, self._scope
-        env = self._environment()
-        found = declare(arg, state.variables, options.build_args, scope.global_arguments, env)
+        with self._words(arg.span) as env:
+            found = declare(arg, state.variables, options.build_args, scope.global_arguments, env)
         for name, _ in arg.args:
             state.arguments[name] = found.get(name, "")
         words = [f"{name}={found[name]}" if name in found else name for name, _ in arg.args]
@@ -302,7 +305,9 @@ class StagePlan:
         """The mounts with absolute targets, and the steps that they read from."""
         others: dict[str, Step] = {}
         mounts: list[StepMount] = []
-        for mount in run_mounts(run, self._environment()):
+        with self._words(run.span) as env:
+            written = run_mounts(run, env)
+        for mount in written:
             source: Step | None = None
             if isinstance(mount, BindMount | CacheMount) and mount.from_:
                 source = self._read_from(mount.from_, run.span)
@@ -453,20 +458,6 @@ def _network(run: Run, default: Network) -> Network:
             return "host"
         case _:
             return default
-
-
-def _health(check: HealthcheckConfig) -> str:
-    """A health check as Go prints the structure."""
-    times = {
-        "Interval": check.interval_ns, "Timeout": check.timeout_ns, "StartPeriod": check.start_period_ns,
-        "StartInterval": check.start_interval_ns,
-    }  # fmt: skip
-    fields = [f"{name}:{go_duration(time_ns)}" for name, time_ns in times.items()]
-    return f"{{Test:[{' '.join(check.test)}] {' '.join(fields)} Retries:{check.retries}}}"
-
-
-def _pairs(pairs: Iterable[tuple[str, str]]) -> str:
-    return " ".join(f"{name}={value}" for name, value in pairs)
 
 
 def _union(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:

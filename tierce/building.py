@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from builder.check import check, check_options, refuse
 from builder.context import Context
-from builder.dockerfile.checks import run_checks
+from builder.dockerfile.checks import CheckWarning
+from builder.dockerfile.excerpt import excerpt
 from builder.dockerfile.interpret import instructions
 from builder.dockerfile.parse import parse, source_lines
 from builder.dockerfile.stages import split_stages
 from builder.draw import Form, draw
 from builder.graph import Graph
 from builder.outputs import BuiltImage, write_image
-from builder.plan import Source, needed, plan
+from builder.plan import Source, needed, plan, unconsumed
 from builder.ports import BaseImages, Sandbox
 from builder.progress import Progress, Warned
 from builder.solve import Ports, SolveOptions, Solver
@@ -96,16 +98,25 @@ class Build:
             context = Context.load(request.context, request.path)
             statements = instructions(document)
             source = Source(split_stages(statements), document.escape)
-            if warn:
-                for warning in run_checks(document, statements, source.stages, ignore=context.rules):
-                    connections.progress(Warned(warning.rule.name, warning.message, warning.span))
             self._look_images_up(source)
-            graph = plan(source, request.plan, connections.images.resolve)
+            planned = plan(source, request.plan, connections.images.resolve)
+            if warn:
+                options = check_options(document, request.plan.build_args)
+                found = check(document, statements, source.stages, planned, options=options, ignore=context.rules)
+                self._tell(found, document.lines, unconsumed(source, request.plan, planned))
+                refuse(found, options)
         ports = Ports(
             connections.images, connections.sandbox, {"": context}, connections.progress, connections.clock,
             connections.secrets, connections.agents, connections.authorities,
         )  # fmt: skip
-        return graph, Solver(self._session, ports, request.solve)
+        return planned.graph, Solver(self._session, ports, request.solve)
+
+    def _tell(self, warnings: Iterable[CheckWarning], lines: Sequence[str], unused: Sequence[str]) -> None:
+        progress = self._connections.progress
+        for warning in warnings:
+            progress(Warned(warning.rule.name, warning.message, warning.span, excerpt(lines, warning.span)))
+        if unused:
+            progress(Warned("", f"one or more build-args [{' '.join(unused)}] were not consumed", None))
 
     def _look_images_up(self, source: Source) -> None:
         """Ask for all base images at once; the planner then finds each one looked up."""
