@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import assert_never
 
 from builder.cache_key import definition_key, image_key, step_key
+from builder.cached import CachedResults
 from builder.context import Context
 from builder.dockerfile.mounts import BindMount
 from builder.graph import (
@@ -36,7 +37,7 @@ from builder.graph import (
     Step,
     inputs_first,
 )
-from builder.ports import BaseImages, Sandbox, Stream
+from builder.ports import BaseImages, RemoteCache, Sandbox, Stream
 from builder.progress import (
     Progress,
     StepCached,
@@ -58,6 +59,7 @@ from image.digest import chain_ids
 from image.errors import Cancelled, DockerfileError, ProcessFailed, TierceError
 from image.media_types import Compression
 from store.cache_mounts import CacheMounts
+from store.claims import Claim, claim
 from store.failed_steps import FailedStep, FailedSteps, new_id
 from store.layers import Workspace
 from store.metadata import CacheRecord, Metadata
@@ -76,7 +78,7 @@ class SolveOptions:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The build's connections to the world."""
+    """The build's connections to the world. ``remotes`` are caches of other builds, asked in order."""
 
     images: BaseImages
     sandbox: Sandbox
@@ -86,6 +88,20 @@ class Ports:
     secrets: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
     agents: Mapping[str, Path] = field(default_factory=dict)
     authorities: Path | None = None
+    remotes: Sequence[RemoteCache] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SolvedStep:
+    """What is known of a step after a build: its keys, and the layers up to it.
+
+    ``definition`` is the key by where its content comes from, if it has one.
+    """
+
+    step: Step
+    key: str
+    definition: str | None
+    stack: Stack
 
 
 class Solver:
@@ -99,9 +115,13 @@ class Solver:
         self._layers = session.store.layers
         self.cancelled = threading.Event()
         self._copy = CopyEffect(self._layers, StoredChecksums(self._metadata), lambda: int(ports.clock() * 1e9))
-        sources = MountSources(CacheMounts(session.store.root), ports.secrets, ports.agents, ports.authorities)
+        sources = MountSources(
+            CacheMounts(session.store.root), ports.secrets, ports.agents, ports.authorities, tuple(ports.remotes)
+        )
         self._run = RunEffect(self._layers, ports.sandbox, sources, self.cancelled)
-        self._used: set[str] = set()
+        self._cached = CachedResults(session, ports.remotes)
+        self._elsewhere: dict[str, Rootfs] = {}
+        self._results: dict[str, Result] = {}
         self._identities: dict[str, str] = {}
         self._commit_error: BaseException | None = None
 
@@ -110,10 +130,11 @@ class Solver:
 
         Raises the first failing step's error, after every other step was stopped.
         """
-        results: dict[str, Result] = {}
+        results = self._results
         self._probe_all(graph, results)
         needed = _needed(graph.target, results)
         self._report_cached(graph, results, needed)
+        self._elsewhere = {name: found for name in needed if isinstance(found := results.pop(name, None), Rootfs)}
         try:
             with ThreadPoolExecutor(2, "commit") as commits:
                 self._perform(needed, results, commits)
@@ -124,8 +145,24 @@ class Solver:
             if self._commit_error is not None:
                 raise self._commit_error from None
             raise
-        self._metadata.touch_cached(self._used)
+        self._cached.remember_use()
         return stack
+
+    def solved(self, graph: Graph) -> tuple[SolvedStep, ...]:
+        """What a solved graph's steps came to, inputs first. Steps that did not have to be looked at are left out."""
+        found: list[SolvedStep] = []
+        for step in inputs_first(graph.target):
+            result = self._results.get(step.id)
+            base = self._results.get(step.base.id) if step.base else None
+            if isinstance(result, Rootfs) and isinstance(base, Rootfs):
+                definition = self._definition(step, base) if _reads_built(step) else None
+                found.append(SolvedStep(step, result.key, definition, result.stack.result()))
+        return tuple(found)
+
+    def fetch_blobs(self, stack: Stack) -> None:
+        """Have the blobs of layers in the store, which a build from a cache elsewhere did not need."""
+        for layer in stack:
+            self._cached.fetch_blob(layer)
 
     def cached(self, graph: Graph) -> set[str]:
         """The ids of steps that would take no work."""
@@ -154,15 +191,13 @@ class Solver:
         if not isinstance(base, Rootfs) or step.fresh:
             return None
         key = self._key_before_effects(step, base, results)
-        return self._cached(key, base) if key else None
+        return self._cached.find(key, base) if key else None
 
-    def _unpacked(self, source: FromImage) -> Rootfs | None:
+    def _unpacked(self, source: FromImage) -> Rootfs:
         chains = chain_ids(source.image.config.diff_ids)
         if not chains:
             return Rootfs(image_key(None), (), known(()))
-        if not self._session.hold_layers(chains[-1]):
-            return None
-        return self._image_rootfs(source)
+        return self._image_rootfs(source, here=self._session.hold_layers(chains[-1]))
 
     def _key_before_effects(self, step: Step, base: Rootfs, results: Mapping[str, Result]) -> str | None:
         """The step's key, as far as it can be known without building what it reads from."""
@@ -172,7 +207,7 @@ class Solver:
             if isinstance(result, Files):
                 contents.append(self._content(step, position, result))
             else:
-                return self._leads_to(self._definition(step, base))
+                return self._cached.leads_to(self._definition(step, base))
         return step_key(step.operation, base.key, contents, epoch_s=self._options.epoch_s)
 
     def _definition(self, step: Step, base: Rootfs) -> str:
@@ -197,10 +232,6 @@ class Solver:
     def _files(self, source: FromContext) -> Files:
         return Files(f"context {source.name}", self._ports.contexts[source.name])
 
-    def _leads_to(self, definition: str) -> str | None:
-        record = self._metadata.cached(definition)
-        return record.label if record is not None else None
-
     def _content(self, step: Step, position: int, source: Result) -> str:
         """The checksum of what a step reads from ``others[position]``. Raises DockerfileError."""
         with located(step):
@@ -214,21 +245,6 @@ class Solver:
                     return self._copy.checksum(CopyFiles(paths, "/"), source)
                 case _:
                     raise AssertionError("only copies and mounts read from other inputs")
-
-    def _cached(self, key: str, base: Rootfs) -> Rootfs | None:
-        """A recorded result on exactly this base, held by the session."""
-        record = self._metadata.cached(key)
-        if record is None or record.chain_id is None or record.diff_id is None or record.blob is None:
-            return None
-        below = base.stack.result()
-        layer = self._metadata.layer(record.chain_id)
-        if layer is None or layer.parent != (below[-1].chain_id if below else None):
-            return None
-        if not (self._session.hold_layers(record.chain_id) and self._session.reuse(record.blob.digest)):
-            return None
-        self._used.add(key)
-        built = BuiltLayer(record.chain_id, record.diff_id, record.blob, record.created_s)
-        return Rootfs(key, (layer.directory, *base.directories), known((*below, built)))
 
     def _report_cached(self, graph: Graph, results: Mapping[str, Result], needed: Mapping[str, Step]) -> None:
         for step in inputs_first(graph.target):
@@ -249,7 +265,7 @@ class Solver:
         with ThreadPoolExecutor(self._options.jobs, "step") as effects:
             try:
                 while waiting or running:
-                    for step in [step for step in waiting.values() if all(n.id in results for n in step.inputs)]:
+                    for step in [step for step in waiting.values() if self._is_ready(step, results)]:
                         del waiting[step.id]
                         running[effects.submit(self._guarded, step, results, commits)] = step
                     done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -263,6 +279,9 @@ class Solver:
             finally:
                 if failure is not None:
                     wait(running)
+
+    def _is_ready(self, step: Step, results: Mapping[str, Result]) -> bool:
+        return step.id in self._elsewhere or all(needed.id in results for needed in step.inputs)
 
     def _guarded(self, step: Step, results: Mapping[str, Result], commits: ThreadPoolExecutor) -> Result:
         """Perform one step and tell how it went."""
@@ -287,6 +306,8 @@ class Solver:
             self._ports.images.unpack(self._session, operation.image)
             progress(StepDone(step.id, step.name, clock()))
             return self._image_rootfs(operation)
+        if step.id in self._elsewhere:
+            return self._fetch(step, self._elsewhere[step.id])
         assert step.base is not None
         base = results[step.base.id]
         assert isinstance(base, Rootfs)
@@ -294,15 +315,30 @@ class Solver:
         contents = [self._content(step, position, other) for position, other in enumerate(others)]
         key = step_key(operation, base.key, contents, epoch_s=self._options.epoch_s)
         self._remember_definition(step, base, key)
-        if not step.fresh and base.stack.done() and (found := self._cached(key, base)):
-            progress(StepCached(step.id, step.name, clock()))
-            return found
-        progress(StepStarted(step.id, step.name, clock()))
-        workspace = self._session.workspace(base.top)
-        self._effect(step, base, others, workspace)
-        progress(StepDone(step.id, step.name, clock()))
-        stack = commits.submit(self._commit_or_stop, step, key, base, workspace)
-        return Rootfs(key, (workspace.directory, *base.directories), stack)
+        held = None if step.fresh else claim(self._session.store.root, key, self.cancelled.is_set)
+        try:
+            found = None if held is None else self._cached.find(key, base)
+            if found is not None and found.here:
+                progress(StepCached(step.id, step.name, clock()))
+                return found
+            if found is not None:
+                return self._fetch(step, found)
+            progress(StepStarted(step.id, step.name, clock()))
+            workspace = self._session.workspace(base.top)
+            self._effect(step, base, others, workspace)
+            progress(StepDone(step.id, step.name, clock()))
+            stack = commits.submit(self._commit_or_stop, step, key, base, workspace, held)
+            held = None  # whoever waits for the result finds it when it is committed
+            return Rootfs(key, (workspace.directory, *base.directories), stack)
+        finally:
+            if held is not None:
+                held.release()
+
+    def _fetch(self, step: Step, found: Rootfs) -> Rootfs:
+        """A result of a cache elsewhere, brought here."""
+        fetched = self._cached.fetch(found, step.name)
+        self._ports.progress(StepCached(step.id, step.name, self._ports.clock()))
+        return fetched
 
     def _effect(self, step: Step, base: Rootfs, others: list[Result], workspace: Workspace) -> None:
         """Do to ``workspace``, on top of ``base``, what the step says."""
@@ -342,11 +378,11 @@ class Solver:
 
     def _remember_definition(self, step: Step, base: Rootfs, key: str) -> None:
         """Let the next build find this step before it builds what the step reads from."""
-        if any(not isinstance(other.operation, FromContext) for other in step.others):
+        if _reads_built(step):
             record = CacheRecord(self._definition(step, base), None, None, None, 0, key)
             self._metadata.add_cached(record)
 
-    def _image_rootfs(self, source: FromImage) -> Rootfs:
+    def _image_rootfs(self, source: FromImage, *, here: bool = True) -> Rootfs:
         image = source.image
         chains = chain_ids(image.config.diff_ids)
         stack = tuple(
@@ -354,9 +390,9 @@ class Solver:
             for chain, diff, blob in zip(chains, image.config.diff_ids, image.layers, strict=True)
         )
         top = chains[-1] if chains else None
-        return Rootfs(image_key(top), self._layers.directories_of(top), known(stack))
+        return Rootfs(image_key(top), self._layers.directories_of(top) if here else (), known(stack), here)
 
-    def _commit_or_stop(self, step: Step, key: str, base: Rootfs, workspace: Workspace) -> Stack:
+    def _commit_or_stop(self, step: Step, key: str, base: Rootfs, workspace: Workspace, held: Claim | None) -> Stack:
         """Commit; a layer that can't be kept (a full disk) ends the build at once, not at its end."""
         try:
             with located(step):
@@ -365,6 +401,9 @@ class Solver:
             self._commit_error = self._commit_error or error
             self.cancelled.set()
             raise
+        finally:
+            if held is not None:
+                held.release()
 
     def _commit(self, step: Step, key: str, base: Rootfs, workspace: Workspace) -> Stack:
         """Pack a finished workspace into a layer and its blob, and remember both for next time."""
@@ -394,15 +433,23 @@ class Solver:
 
 
 def _needed(target: Step, results: Mapping[str, Result]) -> dict[str, Step]:
-    """The steps that must be performed, by id: from the target down to what is known."""
+    """The steps that must be performed or fetched, by id: from the target down to what is here."""
     needed: dict[str, Step] = {}
     stack = [target]
     while stack:
         step = stack.pop()
-        if step.id not in results and step.id not in needed:
-            needed[step.id] = step
+        known_result = results.get(step.id)
+        if step.id in needed or isinstance(known_result, Files) or (known_result is not None and known_result.here):
+            continue
+        needed[step.id] = step
+        if known_result is None:
             stack.extend(step.inputs)
     return needed
+
+
+def _reads_built(step: Step) -> bool:
+    """Whether a step reads from something that is built, or from an image."""
+    return any(not isinstance(other.operation, FromContext) for other in step.others)
 
 
 @contextmanager

@@ -30,6 +30,11 @@ Sharing = Literal["shared", "private", "locked"]
 _RETRY_S: Final = 0.05
 
 
+def mount_key(cache_id: str, *, mode: int, uid: int, gid: int) -> str:
+    """What names a cache mount, here and in exported caches."""
+    return hashlib.sha256(f"{cache_id}\0{mode:o}\0{uid}\0{gid}".encode()).hexdigest()[:32]
+
+
 @dataclass(frozen=True, slots=True)
 class CacheDirectory:
     """One directory. ``size`` in bytes of its files; ``used_s`` when a step last had it."""
@@ -66,7 +71,7 @@ class CacheMounts:
 
         Raises Cancelled while waiting, StorageError.
         """
-        key = hashlib.sha256(f"{cache_id}\0{mode:o}\0{uid}\0{gid}".encode()).hexdigest()[:32]
+        key = mount_key(cache_id, mode=mode, uid=uid, gid=gid)
         place = self._root / key
         with storage_errors(f"open cache mount {cache_id}"):
             place.mkdir(mode=0o700, parents=True, exist_ok=True)

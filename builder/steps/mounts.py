@@ -27,13 +27,13 @@ from builder.dockerfile.mounts import (
     TmpfsMount,
 )
 from builder.graph import RunCommand
-from builder.ports import HostMount, MemoryMount
+from builder.ports import HostMount, MemoryMount, RemoteCache
 from builder.results import Files, Result, Rootfs
 from builder.steps.place import Placing
 from builder.tree import EntryKind, Tree
 from image.errors import InvalidInput, NotFound
 from store import kernel
-from store.cache_mounts import CacheMounts, Sharing
+from store.cache_mounts import CacheMounts, Sharing, mount_key
 from store.layers import LayerStore, mounted
 
 _SHARINGS: Final[Mapping[str, Sharing]] = {"shared": "shared", "private": "private", "locked": "locked"}
@@ -59,13 +59,15 @@ class MountSources:
     """What mounts need from outside the graph.
 
     ``secrets`` gives a secret's value by id, ``agents`` the path of an SSH agent's socket.
-    ``authorities`` is a bundle of certificates that every step is to trust.
+    ``authorities`` is a bundle of certificates that every step is to trust. ``remotes`` may
+    have what another build left of a cache mount.
     """
 
     caches: CacheMounts
     secrets: Mapping[str, Callable[[], bytes]]
     agents: Mapping[str, Path]
     authorities: Path | None = None
+    remotes: tuple[RemoteCache, ...] = ()
 
     @property
     def everywhere(self) -> Prepared:
@@ -181,7 +183,8 @@ class MountPreparation:
                     with mounted(self._layers.overlay(source.directories)) as fd:
                         _copy_selection(Tree(fd), cache.source, path)
                 case None:
-                    pass
+                    key = mount_key(cache.id, mode=cache.mode, uid=cache.uid, gid=cache.gid)
+                    any(remote.fill_mount(key, path) for remote in self._sources.remotes)
 
         path = self._stack.enter_context(
             self._sources.caches.acquire(

@@ -1,0 +1,107 @@
+"""Results of steps that take no work: in this store, or in caches elsewhere.
+
+A look-up has no effects. What is elsewhere is a result whose layers are not ``here`` yet:
+only if something needs its files are its blobs fetched, and unpacked. So a build from a
+remote cache moves the layers of its result and none of the stages in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from builder.ports import RemoteCache
+from builder.results import BuiltLayer, Rootfs, known
+from image.digest import ChainID
+from image.errors import BlobNotFound
+from store.metadata import CacheRecord, ImageLayer
+from store.store import Session
+
+
+class CachedResults:
+    """Looks results up by key; the caches of ``remotes`` are asked in order, after the store."""
+
+    def __init__(self, session: Session, remotes: Sequence[RemoteCache]) -> None:
+        self._session = session
+        self._metadata = session.store.metadata
+        self._layers = session.store.layers
+        self._remotes = remotes
+        self._origins: dict[str, RemoteCache] = {}
+        self._used: set[str] = set()
+
+    def leads_to(self, definition: str) -> str | None:
+        """The key that a step had when its inputs were made as ``definition`` says."""
+        record = self._metadata.cached(definition)
+        if record is not None:
+            return record.label
+        found = (remote.find(definition) for remote in self._remotes)
+        return next((record.label for record in found if record is not None and record.chain_id is None), None)
+
+    def find(self, key: str, base: Rootfs) -> Rootfs | None:
+        """A recorded result on exactly this base; what of it is in the store is held by the session."""
+        record = self._metadata.cached(key)
+        if record is not None and (found := self._stored(record, base)):
+            self._used.add(key)
+            return found
+        for remote in self._remotes:
+            record = remote.find(key)
+            layer = _layer_on(record, base) if record is not None else None
+            if layer is not None:
+                self._origins[str(layer.blob.digest)] = remote
+                return Rootfs(key, (), known((*base.stack.result(), layer)), here=False)
+        return None
+
+    def _stored(self, record: CacheRecord, base: Rootfs) -> Rootfs | None:
+        built = _layer_on(record, base)
+        if built is None or not self._session.reuse(built.blob.digest):
+            return None
+        stack = known((*base.stack.result(), built))
+        if not self._session.hold_layers(built.chain_id):
+            return Rootfs(record.key, (), stack, here=False)
+        if not base.here:
+            return Rootfs(record.key, self._layers.directories_of(built.chain_id), stack)
+        return Rootfs(record.key, (self._layers.get(built.chain_id).directory, *base.directories), stack)
+
+    def fetch(self, found: Rootfs, label: str) -> Rootfs:
+        """Have the layers of a result here, unpacked and held by the session, and remembered for next time.
+
+        Raises BlobNotFound when no cache has a blob any more; what a remote raises; DigestMismatch.
+        """
+        from store.unpacking import Unpacking  # a build from the store alone unpacks nothing
+
+        stack = found.stack.result()
+        for layer in stack:
+            self.fetch_blob(layer)
+        wanted = [(ImageLayer(layer.chain_id, layer.diff_id, layer.blob.digest), layer.blob) for layer in stack]
+        with Unpacking(self._session, wanted) as unpacking:
+            unpacking.finish()
+        top = stack[-1]
+        size = self._layers.get(top.chain_id).size
+        self._metadata.add_cached(
+            CacheRecord(found.key, top.chain_id, top.diff_id, top.blob, size, label, top.created_s)
+        )
+        return Rootfs(found.key, self._layers.directories_of(top.chain_id), found.stack)
+
+    def fetch_blob(self, layer: BuiltLayer) -> None:
+        """Have one layer's blob in the store. Raises BlobNotFound."""
+        blob = layer.blob
+        if self._session.reuse(blob.digest):
+            return
+        origin = self._origins.get(str(blob.digest))
+        if origin is None:
+            raise BlobNotFound(f"blob {blob.digest} of a cached step is not in the store: build with --no-cache")
+        origin.fetch(self._session, blob)
+
+    def remember_use(self) -> None:
+        """Tell the store which of its results served, so that they are the last to be pruned."""
+        self._metadata.touch_cached(self._used)
+
+
+def _layer_on(record: CacheRecord, base: Rootfs) -> BuiltLayer | None:
+    """The layer of a record, if it was made on exactly this base."""
+    if record.chain_id is None or record.diff_id is None or record.blob is None:
+        return None
+    below = base.stack.result()
+    chain = below[-1].chain_id.then(record.diff_id) if below else ChainID(str(record.diff_id))
+    if chain != record.chain_id:
+        return None
+    return BuiltLayer(chain, record.diff_id, record.blob, record.created_s)
