@@ -104,6 +104,17 @@ class SolvedStep:
     stack: Stack
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A step whose effect is done, and whose layer is still to be packed."""
+
+    step: Step
+    key: str
+    base: Rootfs
+    workspace: Workspace
+    took_s: float
+
+
 class Solver:
     """Solves one graph inside a store session."""
 
@@ -164,11 +175,15 @@ class Solver:
         for layer in stack:
             self._cached.fetch_blob(layer)
 
-    def cached(self, graph: Graph) -> set[str]:
-        """The ids of steps that would take no work."""
+    def cached(self, graph: Graph) -> dict[str, float]:
+        """The ids of steps that would take no work, with the seconds that each once took."""
         results: dict[str, Result] = {}
         self._probe_all(graph, results)
-        return set(results)
+        return {step_id: self._took_s(result) for step_id, result in results.items()}
+
+    def _took_s(self, result: Result) -> float:
+        record = self._metadata.cached(result.key)
+        return record.took_s if record else 0.0
 
     # Probing: no effects
 
@@ -323,11 +338,14 @@ class Solver:
                 return found
             if found is not None:
                 return self._fetch(step, found)
-            progress(StepStarted(step.id, step.name, clock()))
+            began_s = clock()
+            progress(StepStarted(step.id, step.name, began_s))
             workspace = self._session.workspace(base.top)
             self._effect(step, base, others, workspace)
-            progress(StepDone(step.id, step.name, clock()))
-            stack = commits.submit(self._commit_or_stop, step, key, base, workspace, held)
+            ended_s = clock()
+            progress(StepDone(step.id, step.name, ended_s))
+            made = _Made(step, key, base, workspace, ended_s - began_s)
+            stack = commits.submit(self._commit_or_stop, made, held)
             held = None  # whoever waits for the result finds it when it is committed
             return Rootfs(key, (workspace.directory, *base.directories), stack)
         finally:
@@ -392,11 +410,11 @@ class Solver:
         top = chains[-1] if chains else None
         return Rootfs(image_key(top), self._layers.directories_of(top) if here else (), known(stack), here)
 
-    def _commit_or_stop(self, step: Step, key: str, base: Rootfs, workspace: Workspace, held: Claim | None) -> Stack:
+    def _commit_or_stop(self, made: _Made, held: Claim | None) -> Stack:
         """Commit; a layer that can't be kept (a full disk) ends the build at once, not at its end."""
         try:
-            with located(step):
-                return self._commit(step, key, base, workspace)
+            with located(made.step):
+                return self._commit(made)
         except BaseException as error:
             self._commit_error = self._commit_error or error
             self.cancelled.set()
@@ -405,14 +423,14 @@ class Solver:
             if held is not None:
                 held.release()
 
-    def _commit(self, step: Step, key: str, base: Rootfs, workspace: Workspace) -> Stack:
+    def _commit(self, made: _Made) -> Stack:
         """Pack a finished workspace into a layer and its blob, and remember both for next time."""
         from store.layer_blob import pack_blob  # a cached build packs nothing
 
         options = self._options
         with self._session.writer() as writer:
             packed = pack_blob(
-                workspace.diff,
+                made.workspace.diff,
                 writer.write_hashed,
                 options.compression,
                 level=options.compression_level,
@@ -420,14 +438,15 @@ class Solver:
             )
             writer.commit_as(packed.digest)
         blob = Descriptor(media_types.oci_layer(options.compression), packed.digest, packed.size)
-        below = base.stack.result()
+        below = made.base.stack.result()
         parent = below[-1].chain_id if below else None
         layer = self._session.commit_layer(
-            workspace, parent, packed.diff_id, size=packed.unpacked_size, entries=packed.entries
+            made.workspace, parent, packed.diff_id, size=packed.unpacked_size, entries=packed.entries
         )
         built = BuiltLayer(layer.chain_id, layer.diff_id, blob, self._ports.clock())
+        size, label = packed.unpacked_size, made.step.name
         self._metadata.add_cached(
-            CacheRecord(key, layer.chain_id, layer.diff_id, blob, packed.unpacked_size, step.name, built.created_s)
+            CacheRecord(made.key, built.chain_id, built.diff_id, blob, size, label, built.created_s, took_s=made.took_s)
         )
         return (*below, built)
 

@@ -49,7 +49,8 @@ CREATE TABLE layers (
 ) WITHOUT ROWID;
 CREATE TABLE cache (
     key TEXT PRIMARY KEY, chain TEXT, diff TEXT, digest TEXT, media_type TEXT, blob_size INTEGER,
-    size INTEGER NOT NULL, label TEXT NOT NULL, created REAL NOT NULL, used REAL NOT NULL, uses INTEGER NOT NULL
+    size INTEGER NOT NULL, label TEXT NOT NULL, created REAL NOT NULL, used REAL NOT NULL,
+    took REAL NOT NULL, uses INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE checksums (
     device INTEGER, inode INTEGER, size INTEGER, mtime INTEGER, ctime INTEGER, sha256 BLOB NOT NULL,
@@ -112,7 +113,8 @@ class LayerRecord:
 class CacheRecord:
     """The result of a build step: the layer it made, as the top of a stack.
 
-    A record without layer leads to another key, which is in ``label``. ``created_s`` 0 means now.
+    A record without layer leads to another key, which is in ``label``. ``created_s`` 0 means now;
+    ``took_s`` is how long the step ran.
     """
 
     key: str
@@ -124,6 +126,7 @@ class CacheRecord:
     created_s: float = 0.0
     used_s: float = 0.0
     uses: int = 0
+    took_s: float = 0.0
 
 
 class Metadata:
@@ -359,11 +362,11 @@ class Metadata:
         blob = record.blob
         now = self._clock()
         self._change(
-            "INSERT OR REPLACE INTO cache VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+            "INSERT OR REPLACE INTO cache VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
             record.key, str(record.chain_id) if record.chain_id else None,
             str(record.diff_id) if record.diff_id else None,
             str(blob.digest) if blob else None, blob.media_type if blob else None, blob.size if blob else None,
-            record.size, record.label, record.created_s or now, now,
+            record.size, record.label, record.created_s or now, now, record.took_s,
         )  # fmt: skip
 
     def touch_cached(self, keys: Iterable[str]) -> None:
@@ -445,7 +448,9 @@ class Metadata:
         return [row[0] for row in self._rows("PRAGMA integrity_check") if row[0] != "ok"]
 
 
-_CACHED: Final = "SELECT key, chain, diff, digest, media_type, blob_size, size, label, created, used, uses FROM cache"
+_CACHED: Final = (
+    "SELECT key, chain, diff, digest, media_type, blob_size, size, label, created, used, uses, took FROM cache"
+)
 
 
 def _name(row: tuple[Any, ...]) -> NameRecord:
@@ -461,7 +466,7 @@ def _layer(row: tuple[Any, ...]) -> LayerRecord:
 
 
 def _cache(row: tuple[Any, ...]) -> CacheRecord:
-    key, chain, diff, digest, media_type, blob_size, size, label, created, used, uses = row
+    key, chain, diff, digest, media_type, blob_size, size, label, created, used, uses, took = row
     return CacheRecord(
         key,
         ChainID(chain) if chain else None,
@@ -472,6 +477,7 @@ def _cache(row: tuple[Any, ...]) -> CacheRecord:
         float(created),
         float(used),
         int(uses),
+        float(took),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -263,9 +264,19 @@ def test_a_thousand_stages() -> None:
 
 def test_drawings_name_every_step_and_mark_the_cached() -> None:
     graph = graph_of('FROM base AS a\nRUN echo "x"\nFROM scratch\nCOPY --from=a / /')
-    cached = {steps(graph, RunCommand)[0].id}
+    cached = {steps(graph, RunCommand)[0].id: 1.25}
     mermaid, dot = draw(graph, cached, "mermaid"), draw(graph, cached, "dot")
     assert "class s2 cached" in mermaid
     assert "s2 -.-> s3" in mermaid
-    assert 's2 [label="[a 2/2] RUN echo \\"x\\"", fillcolor=palegreen]' in dot
+    assert 's2 [label="[a 2/2] RUN echo \\"x\\" · 1.2 s", fillcolor=palegreen]' in dot
     assert "s2 -> s3 [style=dashed]" in dot
+
+
+def test_the_picture_is_whole_by_itself() -> None:
+    graph = graph_of("FROM base AS a\nRUN echo '<&>'\nFROM scratch\nCOPY --from=a / /")
+    root = ET.fromstring(draw(graph, {steps(graph, RunCommand)[0].id: 2.0}, "svg"))
+    boxes = [(box.get("x"), box.get("fill")) for box in root.iter("{http://www.w3.org/2000/svg}rect")]
+    assert [fill for _, fill in boxes].count("#dfd") == 1
+    assert len({x for x, _ in boxes}) == 3, "a column for each distance from the sources"
+    titles = [title.text for title in root.iter("{http://www.w3.org/2000/svg}title")]
+    assert "[a 2/2] RUN echo '<&>'" in titles

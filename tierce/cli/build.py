@@ -61,7 +61,7 @@ def build(settings: Settings, /, **values: Any) -> None:
         images = StoredImages(store, session, settings.environ, pull=flags.pull, tls_verify=flags.tls_verify)
         work = Build(session, request, Connections(images, sandbox, view, settings.clock, *given))
         if flags.graph is not None:
-            click.echo(work.draw("dot" if flags.graph == "dot" else "mermaid"))
+            click.echo(work.draw(flags.graph))
             return
         built = work.run()
     _report(flags, request, str(built.id.digest))

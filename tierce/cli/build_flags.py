@@ -6,11 +6,14 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from image.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from builder.draw import Form
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -40,7 +43,7 @@ class BuildFlags:
     iidfile: Path | None
     progress: str
     quiet: bool
-    graph: str | None
+    graph: Form | None
 
     @property
     def workers(self) -> int:
@@ -76,7 +79,7 @@ _OPTIONS = (
     click.option("--progress", default="auto", metavar="MODE", help="auto, plain, tty, quiet, rawjson, none"),
     click.option("-q", "--quiet", is_flag=True, help="Print the image id alone"),
     click.option("--iidfile", type=click.Path(path_type=Path), metavar="FILE", help="Write the image id to a file"),
-    click.option("--graph", type=click.Choice(["dot", "mermaid"]), help="Print the graph and build nothing"),
+    click.option("--graph", type=click.Choice(["dot", "mermaid", "svg"]), help="Print the graph and build nothing"),
 )
 
 
