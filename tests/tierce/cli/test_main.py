@@ -208,6 +208,15 @@ def test_a_reader_that_leaves_is_no_error(tierce: Tierce) -> None:
     assert done.returncode == 128 + signal.SIGPIPE
 
 
+def test_a_reader_of_an_archive_that_leaves_is_no_error(stock: Stock, tierce: Tierce) -> None:
+    stock.add("app", content="x" * 1_000_000)
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(tierce.argv("save", "app"), stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
 def test_output_that_cannot_be_written_is_an_error(tierce: Tierce) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(tierce.argv("images"), stdout=full, stderr=subprocess.PIPE, text=True, check=False)

@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.root, pytest.mark.peer]
         ("image", "inspect", "-f", "{{with .Config.User}}{{.}}{{else}}none{{end}} {{.GraphDriver.Name}}", "busybox"),
         ("image", "inspect", "-f", '{{index .Config.Labels "absent"}}|{{.Config.Labels.absent}}', "busybox"),
     ],
-    ids=lambda argv: " ".join(argv),
+    ids=" ".join,
 )
 def test_same_output(argv: tuple[str, ...], docker: Docker, tierce_with_busybox: Tierce) -> None:
     assert tierce_with_busybox(*argv).stdout == docker(*argv)
@@ -73,7 +73,7 @@ def test_same_output(argv: tuple[str, ...], docker: Docker, tierce_with_busybox:
         ("run", "--memory", "lots", "busybox"),
         ("login", "--password-stdin"),
     ],
-    ids=lambda argv: " ".join(argv),
+    ids=" ".join,
 )
 def test_same_exit_code(argv: tuple[str, ...], docker: Docker, tierce_with_busybox: Tierce) -> None:
     ours = tierce_with_busybox.attempt(*argv, stdin="")
