@@ -20,6 +20,7 @@ from builder.dockerfile.stages import SCRATCH, Stage, StageReference, Stages
 from builder.graph import BaseImage, FromImage, FromScratch, Graph, Step
 from builder.stage_plan import (
     PROXY_ARGS,
+    Declared,
     Noticed,
     PlanOptions,
     Scope,
@@ -29,6 +30,9 @@ from builder.stage_plan import (
     stage_label,
     step_count,
 )
+from image import media_types
+from image.config import ContainerConfig, ImageConfig
+from image.descriptor import Descriptor
 from image.errors import DockerfileError, TierceError
 from image.platform import Platform
 from image.reference import Reference
@@ -60,14 +64,14 @@ class Needed:
 class Planned:
     """A graph, and what was noticed on the way to it.
 
-    ``stages`` are the indexes of those that were planned, ``arguments`` the names that their
-    ARGs declare, ONBUILD triggers included.
+    ``stages`` are the indexes of those that were planned, ``declared`` what their ARGs declare,
+    ONBUILD triggers included.
     """
 
     graph: Graph
     noticed: tuple[Noticed, ...]
     stages: frozenset[int]
-    arguments: frozenset[str]
+    declared: tuple[Declared, ...]
 
 
 def needed(source: Source, options: PlanOptions, *, every_stage: bool = False) -> Needed:
@@ -122,7 +126,13 @@ def plan(source: Source, options: PlanOptions, resolve: Resolve, *, every_stage:
         tuple(target.history),
         target.author,
     )
-    return Planned(graph, tuple(planner.noticed), frozenset(planner.states), frozenset(planner.arguments))
+    return Planned(graph, tuple(planner.noticed), frozenset(planner.states), tuple(planner.declared))
+
+
+def stand_in(reference: Reference, platform: Platform) -> BaseImage:
+    """An image of which nothing but the name is known, to plan without looking images up."""
+    empty = ImageConfig(platform, ContainerConfig())
+    return BaseImage(reference, Descriptor.of(str(reference).encode(), media_types.OCI_MANIFEST), empty, ())
 
 
 class _Planner:
@@ -135,7 +145,7 @@ class _Planner:
         self._globals = global_arguments(source, options)
         self.states: dict[int, StageState] = {}
         self.noticed: list[Noticed] = []
-        self.arguments: set[str] = set()
+        self.declared: list[Declared] = []
 
     def plan_stage(self, stage: Stage) -> None:
         start = _start(stage, Environment(self._globals, self._source.escape))
@@ -149,7 +159,7 @@ class _Planner:
         work = StagePlan(label, state, scope, self._reader(stage), name=stage.name)
         work.carry_out(body)
         self.noticed += work.noticed
-        self.arguments |= state.arguments.keys()
+        self.declared += work.declared
         self.states[stage.index] = state
 
     def _origin(self, stage: Stage, start: From) -> StageState:
@@ -211,7 +221,8 @@ def unconsumed(source: Source, options: PlanOptions, planned: Planned) -> tuple[
     """The build arguments that no ARG of the file or of a trigger declares, and that mean nothing by themselves."""
     if not options.build_args:
         return ()
-    known = PROXY_ARGS | PREDEFINED_ARGS | planned.arguments | {"SOURCE_DATE_EPOCH"} | set(_declared(source))
+    declared = {declared.name for declared in planned.declared}
+    known = PROXY_ARGS | PREDEFINED_ARGS | declared | {"SOURCE_DATE_EPOCH"} | set(_declared(source))
     return tuple(sorted(name for name in options.build_args.keys() - known if not name.startswith("BUILDKIT_")))
 
 

@@ -97,6 +97,15 @@ class Noticed:
     base: BaseImage | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A name that an ARG of a stage declared, and the value that it got there."""
+
+    name: str
+    value: str | None
+    arg: Arg
+
+
 @dataclass(slots=True)
 class StageState:
     """What a stage has come to: the files, the configuration, and the variables of the build."""
@@ -148,12 +157,13 @@ class StageState:
 
 
 class StagePlan:
-    """Carries the instructions of a stage out on a state. ``noticed`` grows meanwhile."""
+    """Carries the instructions of a stage out on a state. ``noticed`` and ``declared`` grow meanwhile."""
 
     def __init__(
         self, label: str, state: StageState, scope: Scope, read_from: Callable[[str, Span], Step], *, name: str = ""
     ) -> None:
         self.noticed: list[Noticed] = []
+        self.declared: list[Declared] = []
         self._label = label
         self._fresh = scope.options.no_cache or name in scope.options.no_cache_stages
         self._state = state
@@ -257,6 +267,7 @@ class StagePlan:
             found = declare(arg, state.variables, options.build_args, scope.global_arguments, env)
         for name, _ in arg.args:
             state.arguments[name] = found.get(name, "")
+            self.declared.append(Declared(name, found.get(name), arg))
         words = [f"{name}={found[name]}" if name in found else name for name, _ in arg.args]
         self._remember("ARG " + " ".join(words))
 

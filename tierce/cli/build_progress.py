@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, Self, TextIO
 
@@ -102,6 +102,7 @@ class _Base:
         self._lock = threading.Lock()
         self._steps: dict[str, _Shown] = {}
         self._failed: list[_Shown] = []
+        self._warnings: list[Warned] = []
 
     def __enter__(self) -> Self:
         return self
@@ -113,7 +114,7 @@ class _Base:
         with self._lock:
             match event:
                 case Warned():
-                    self._warn(event)
+                    self._warnings.append(event)
                 case StepOutput():
                     self._output(self._steps[event.step], event)
                 case StepStarted():
@@ -131,12 +132,16 @@ class _Base:
             self._steps[event.step] = _Shown(len(self._steps) + 1, printable(event.name), event.at)
         return self._steps[event.step]
 
-    def _warn(self, event: Warned) -> None: ...
     def _begin(self, shown: _Shown) -> None: ...
     def _output(self, shown: _Shown, event: StepOutput) -> None:
         shown.take(event)
 
     def _end(self, shown: _Shown, event: Event) -> None: ...
+
+    def _show_warnings(self) -> None:
+        """All of them at the end, where they are read, as docker does."""
+        if self._warnings:
+            self._stream.write("\n" + warning_list(self._warnings))
 
     def _show_failures(self) -> None:
         """What the failed steps wrote last."""
@@ -159,12 +164,23 @@ def _outcome(event: Event, shown: _Shown) -> str:
             return ""
 
 
+def warning_list(warnings: Sequence[Warned]) -> str:
+    """A line a warning, with the source below it."""
+    count = len(warnings)
+    lines = [f" {count} warning{'s' if count > 1 else ''} found:"]
+    for warning in warnings:
+        rule = f"{warning.rule}: " if warning.rule else ""
+        where = f" (line {warning.span.start})" if warning.span else ""
+        lines.append(f" - {rule}{printable(warning.message)}{where}")
+        lines += warning.excerpt.splitlines()
+    return "\n".join(lines) + "\n"
+
+
 class PlainView(_Base):
     """Lines as BuildKit's plain progress writes them, for logs."""
 
-    def _warn(self, event: Warned) -> None:
-        where = f" ({event.span})" if event.span else ""
-        self._line(f"WARN: {event.rule}: {printable(event.message)}{where}")
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._show_warnings()
 
     def _begin(self, shown: _Shown) -> None:
         shown.announced = True
@@ -218,7 +234,6 @@ class TerminalView(_Base):
         self._block = LiveBlock(stream)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._animate, name="progress", daemon=True)
-        self._above: list[str] = []
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -230,11 +245,8 @@ class TerminalView(_Base):
         with self._lock:
             self._draw(finished=error is None)
             self._block.close()
+            self._show_warnings()
             self._show_failures()
-
-    def _warn(self, event: Warned) -> None:
-        where = f" ({event.span})" if event.span else ""
-        self._above.append(f" ! {event.rule}: {printable(event.message)}{where}")
 
     def _animate(self) -> None:
         while not self._stop.wait(_FRAME_S):
@@ -251,8 +263,7 @@ class TerminalView(_Base):
             lines.append(self._step_line(step))
             if step.ended_s is None:
                 lines += [f" => => # {line}" for line in list(step.lines)[-_SHOWN_LINES:]]
-        self._block.draw(lines, above=self._above)
-        self._above.clear()
+        self._block.draw(lines)
 
     def _step_line(self, step: _Shown) -> str:
         seconds = (self._clock() if step.ended_s is None else step.ended_s) - step.started_s
