@@ -59,7 +59,7 @@ def snapshot(places: Iterable[Path] = ()) -> Snapshot:
         namespaces=frozenset(os.listdir("/run/netns") if os.path.isdir("/run/netns") else ()),
         links=frozenset(os.listdir("/sys/class/net")),
         tables=frozenset(_nft_tables()),
-        cgroups=frozenset(str(path) for depth in ("*", "*/*", "*/*/*") for path in _cgroups(depth)),
+        cgroups=frozenset(_cgroups()),
         processes=frozenset(_children()),
         files=frozenset(_files(places)),
     )
@@ -92,8 +92,10 @@ def _nft_tables() -> list[str]:
     return listed.stdout.splitlines()
 
 
-def _cgroups(depth: str) -> Iterable[Path]:
-    return (path for path in Path("/sys/fs/cgroup").glob(f"{depth}/*tierce*") if "tierce-peer" not in str(path))
+def _cgroups() -> Iterable[str]:
+    """The groups of containers: what is below a group called ``tierce`` in any hierarchy."""
+    tops = [*Path("/sys/fs/cgroup").glob("*/tierce"), Path("/sys/fs/cgroup/tierce")]
+    return (str(path) for top in tops for path in top.glob("*/"))
 
 
 def _files(places: list[Path]) -> Iterable[str]:
