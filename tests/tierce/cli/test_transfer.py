@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import http.server
+import json
+import os
+import pty
+import signal
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from image.descriptor import Descriptor
+from image.digest import Digest
+from image.manifest import Manifest
 from tests.support.cli import Tierce
 from tests.support.registry import Login, Registry, registry
 from tests.tierce.conftest import Stock
@@ -163,9 +174,6 @@ def test_run_pulls_what_is_not_there(tierce_with_busybox: Tierce, open_place: Re
 def test_a_pull_in_a_terminal_draws_and_leaves_lines(
     stock: Stock, tierce: Tierce, open_place: Registry, tmp_path: Path
 ) -> None:
-    import os
-    import pty
-
     name = open_place.name("drawn/app:1")
     stock.add(name, content="x" * 300_000)
     tierce("push", "-q", name)
@@ -186,3 +194,73 @@ def test_a_pull_in_a_terminal_draws_and_leaves_lines(
     assert process.wait() == 0
     assert seen.count(b"\x1b[?25l") == seen.count(b"\x1b[?25h") == 1
     assert b": copied" in seen
+
+
+class _Trickle(http.server.BaseHTTPRequestHandler):
+    """A registry with one image, whose layer never ends."""
+
+    protocol_version = "HTTP/1.1"
+    config = json.dumps(
+        {"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": [f"sha256:{'0' * 64}"]}}
+    ).encode()
+    layer = Descriptor("application/vnd.oci.image.layer.v1.tar+gzip", Digest(f"sha256:{'1' * 64}"), 1 << 30)
+    manifest = Manifest.build(Descriptor.of(config, "application/vnd.oci.image.config.v1+json"), [layer])
+
+    def do_GET(self) -> None:
+        if self.layer.digest.value in self.path:
+            self._begin("application/octet-stream", self.layer.size)
+            with suppress(OSError):
+                while True:
+                    self.wfile.write(bytes(10_000))
+                    time.sleep(0.02)
+        elif "/manifests/" in self.path:
+            self._begin(self.manifest.media_type, len(self.manifest.raw))
+            self.wfile.write(self.manifest.raw)
+        else:
+            body = self.config if "/blobs/" in self.path else b"{}"
+            self._begin("application/octet-stream", len(body))
+            self.wfile.write(body)
+
+    def _begin(self, kind: str, size: int) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(size))
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def trickle() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Trickle)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"127.0.0.1:{server.server_port}/endless/app:1"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_ctrl_c_during_a_pull_stops_it_and_gives_the_terminal_back(tierce: Tierce, trickle: str) -> None:
+    leader, follower = pty.openpty()
+    environment = tierce.env() | {"TERM": "xterm"}
+    environment.pop("CI", None)
+    process = subprocess.Popen(
+        tierce.argv("pull", trickle), stdout=subprocess.DEVNULL, stderr=follower, env=environment
+    )
+    os.close(follower)
+    seen = b""
+    while b"MB/1.07GB" not in seen:
+        seen += os.read(leader, 65536)
+    process.send_signal(signal.SIGINT)
+    with suppress(OSError):
+        while data := os.read(leader, 65536):
+            seen += data
+    os.close(leader)
+    assert process.wait(timeout=20) == 130
+    assert seen.endswith(b"\x1b[?25h")
+    assert list((tierce.root / "ingest").iterdir()) == []
+    assert list((tierce.root / "leases").iterdir()) == []
+    assert tierce("system", "check", "-q").stdout == ""
