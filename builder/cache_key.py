@@ -15,8 +15,10 @@ from builder.dockerfile.mounts import BindMount, CacheMount, Mount, SecretMount,
 from builder.graph import (
     CopyFiles,
     FromContext,
+    FromGit,
     FromImage,
     FromScratch,
+    FromUrl,
     MakeDirectory,
     Operation,
     RunCommand,
@@ -40,6 +42,11 @@ def step_key(operation: Operation, base: str | None, contents: Sequence[str], *,
     return _hash(_VERSION, repr(_keyed(operation)), base or "", *contents, f"epoch {epoch_s}" if epoch_s else "")
 
 
+def stacked_key(base: str, layer: str) -> str:
+    """The key of a root filesystem that is a layer made apart, with key ``layer``, on a base."""
+    return _hash("stacked", base, layer)
+
+
 def definition_key(key: str, others: Sequence[str]) -> str:
     """A key by where the content comes from, known before it is read.
 
@@ -60,6 +67,7 @@ def _keyed(operation: Operation) -> tuple[object, ...]:
             return (
                 "copy", operation.sources, operation.dest, inline, operation.chown, operation.chmod,
                 operation.excludes, operation.parents, operation.from_context, operation.unpack,
+                operation.inputs, operation.unpack_downloads, operation.link,
             )  # fmt: skip
         case MakeDirectory():
             return ("mkdir", operation.path, operation.user)
@@ -69,6 +77,10 @@ def _keyed(operation: Operation) -> tuple[object, ...]:
             return ("image", str(operation.manifest))
         case FromContext():
             return ("context", operation.name)
+        case FromUrl():
+            return ("download", operation.source.url)
+        case FromGit():
+            return ("git", operation.source)
 
 
 def _keyed_mount(mount: Mount) -> tuple[object, ...]:

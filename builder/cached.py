@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from builder.cache_key import stacked_key
 from builder.ports import RemoteCache
 from builder.results import BuiltLayer, Rootfs, known
 from image.digest import ChainID
@@ -36,30 +37,34 @@ class CachedResults:
         found = (remote.find(definition) for remote in self._remotes)
         return next((record.label for record in found if record is not None and record.chain_id is None), None)
 
-    def find(self, key: str, base: Rootfs) -> Rootfs | None:
-        """A recorded result on exactly this base; what of it is in the store is held by the session."""
+    def find(self, key: str, base: Rootfs, *, linked: bool = False) -> Rootfs | None:
+        """A recorded result on exactly this base; what of it is in the store is held by the session.
+
+        A ``linked`` layer is the same on any base. Where it is not unpacked on this one, it is not ``here``.
+        """
+        above = stacked_key(base.key, key) if linked else key
         record = self._metadata.cached(key)
-        if record is not None and (found := self._stored(record, base)):
+        layer = None if record is None else _layer_on(record, base, linked=linked)
+        if layer is not None and (found := self._stored(above, layer, base)):
             self._used.add(key)
             return found
         for remote in self._remotes:
             record = remote.find(key)
-            layer = _layer_on(record, base) if record is not None else None
+            layer = _layer_on(record, base, linked=linked) if record is not None else None
             if layer is not None:
                 self._origins[str(layer.blob.digest)] = remote
-                return Rootfs(key, (), known((*base.stack.result(), layer)), here=False)
+                return Rootfs(above, (), known((*base.stack.result(), layer)), here=False)
         return None
 
-    def _stored(self, record: CacheRecord, base: Rootfs) -> Rootfs | None:
-        built = _layer_on(record, base)
-        if built is None or not self._session.reuse(built.blob.digest):
+    def _stored(self, key: str, built: BuiltLayer, base: Rootfs) -> Rootfs | None:
+        if not self._session.reuse(built.blob.digest):
             return None
         stack = known((*base.stack.result(), built))
         if not self._session.hold_layers(built.chain_id):
-            return Rootfs(record.key, (), stack, here=False)
+            return Rootfs(key, (), stack, here=False)
         if not base.here:
-            return Rootfs(record.key, self._layers.directories_of(built.chain_id), stack)
-        return Rootfs(record.key, (self._layers.get(built.chain_id).directory, *base.directories), stack)
+            return Rootfs(key, self._layers.directories_of(built.chain_id), stack)
+        return Rootfs(key, (self._layers.get(built.chain_id).directory, *base.directories), stack)
 
     def fetch(self, found: Rootfs, label: str) -> Rootfs:
         """Have the layers of a result here, unpacked and held by the session, and remembered for next time.
@@ -96,12 +101,12 @@ class CachedResults:
         self._metadata.touch_cached(self._used)
 
 
-def _layer_on(record: CacheRecord, base: Rootfs) -> BuiltLayer | None:
-    """The layer of a record, if it was made on exactly this base."""
+def _layer_on(record: CacheRecord, base: Rootfs, *, linked: bool) -> BuiltLayer | None:
+    """The layer of a record, if it was made on exactly this base or fits on any."""
     if record.chain_id is None or record.diff_id is None or record.blob is None:
         return None
     below = base.stack.result()
     chain = below[-1].chain_id.then(record.diff_id) if below else ChainID(str(record.diff_id))
-    if chain != record.chain_id:
+    if chain != record.chain_id and not linked:
         return None
     return BuiltLayer(chain, record.diff_id, record.blob, record.created_s)

@@ -14,6 +14,7 @@ from typing import Literal
 
 from builder.dockerfile.instructions import InlineFile, Script
 from builder.dockerfile.mounts import Mount
+from builder.dockerfile.remotes import GitSource, UrlSource
 from image.config import ContainerConfig, ImageConfig
 from image.descriptor import Descriptor
 from image.digest import Digest
@@ -55,6 +56,21 @@ class FromContext:
 
 
 @dataclass(frozen=True, slots=True)
+class FromUrl:
+    """A file to download, which must have the digest ``checksum`` if there is one."""
+
+    source: UrlSource
+    checksum: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FromGit:
+    """The files of a commit. Which one is asked when the graph is solved."""
+
+    source: GitSource
+
+
+@dataclass(frozen=True, slots=True)
 class StepMount:
     """A ``RUN --mount`` with an absolute target; ``input`` is which of ``others`` it reads from."""
 
@@ -82,11 +98,14 @@ class RunCommand:
 
 @dataclass(frozen=True, slots=True)
 class CopyFiles:
-    """``sources`` of ``others[0]`` and ``inline`` files to ``dest``.
+    """``sources`` of ``others`` and ``inline`` files to ``dest``.
 
+    ``inputs`` tells for each source which of ``others`` has it; () means the first for all.
     ``dest`` is absolute and keeps a trailing slash. ``chown`` and ``chmod`` are as written,
     expanded. ``from_context`` files are owned by root unless ``chown`` says otherwise;
-    files of stages and images keep their owners. ``unpack`` extracts local archives (ADD).
+    files of stages and images keep their owners. ``unpack`` extracts local archives (ADD),
+    ``unpack_downloads`` those behind URLs. ``link`` copies onto an empty root instead of the
+    base, so the layer fits on any base.
     """
 
     sources: tuple[str, ...]
@@ -98,6 +117,15 @@ class CopyFiles:
     parents: bool = False
     from_context: bool = True
     unpack: bool = False
+    inputs: tuple[int, ...] = ()
+    unpack_downloads: bool = False
+    link: bool = False
+
+    def patterns(self, position: int) -> tuple[str, ...]:
+        """The sources that ``others[position]`` has."""
+        if not self.inputs:
+            return self.sources if position == 0 else ()
+        return tuple(source for source, at in zip(self.sources, self.inputs, strict=True) if at == position)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +136,7 @@ class MakeDirectory:
     user: str
 
 
-Operation = FromScratch | FromImage | FromContext | RunCommand | CopyFiles | MakeDirectory
+Operation = FromScratch | FromImage | FromContext | FromUrl | FromGit | RunCommand | CopyFiles | MakeDirectory
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,9 +8,10 @@ from pathlib import Path
 from threading import Event
 from typing import Literal, Protocol
 
+from builder.dockerfile.remotes import GitSource
 from builder.graph import BaseImage, Network
 from image.descriptor import Descriptor
-from image.digest import ChainID
+from image.digest import ChainID, Digest
 from image.platform import Platform
 from image.reference import Reference
 from store.layers import OverlayMount
@@ -69,6 +70,46 @@ class Sandbox(Protocol):
 
         Raises KernelError when the sandbox can't be made.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """A file of a web server, as a blob of the store. ``modified_s`` is its Last-Modified, or 0."""
+
+    blob: Descriptor
+    modified_s: int
+
+
+class Downloads(Protocol):
+    """Files behind URLs. What it gives is held by the build's session. Used by several threads."""
+
+    def known(self, url: str, checksum: Digest | None) -> Downloaded | None:
+        """What an earlier build downloaded, if it is that still: by its ``checksum``, or as the server says."""
+
+    def fetch(self, url: str, checksum: Digest | None) -> Downloaded:
+        """Download a file, or find that it has not changed.
+
+        Raises RegistryError, with a message that names the URL; DigestMismatch; StorageError; Cancelled.
+        """
+
+    def abort(self) -> None:
+        """Wake every thread that is in here; it raises Cancelled."""
+
+
+class Repositories(Protocol):
+    """Git repositories. Used by several threads."""
+
+    def commit(self, source: GitSource) -> str:
+        """Which commit a source is at, by asking its server. Raises NotFound, RegistryError."""
+
+    def check_out(self, source: GitSource, commit: str) -> Path:
+        """The files of a commit, fetched if no earlier build did; they last as long as the session.
+
+        Raises RegistryError, StorageError, Cancelled.
+        """
+
+    def abort(self) -> None:
+        """End what runs; it raises Cancelled."""
 
 
 class RemoteCache(Protocol):

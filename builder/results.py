@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from builder.context import Context
+from builder.dockerfile.remotes import GitSource
+from builder.ports import Downloaded
 from image.descriptor import Descriptor
 from image.digest import ChainID, DiffID
 from store.layers import LayerStore, mounted
@@ -57,7 +59,35 @@ class Files:
     context: Context
 
 
-Result = Rootfs | Files
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A downloaded file, called ``name``."""
+
+    name: str
+    file: Downloaded
+
+    @property
+    def key(self) -> str:
+        """All that makes another file of it. A time counts, because it is the server's and not the disk's."""
+        return f"download {self.name} {self.file.blob.digest} {self.file.modified_s}"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """The files of a commit, which are fetched when they are first needed."""
+
+    source: GitSource
+    commit: str
+
+    @property
+    def key(self) -> str:
+        """All that makes other files of it."""
+        source = self.source
+        git_dir = f"{source.remote} {source.ref}" if source.keep_git_dir else ""
+        return f"git {self.commit} {git_dir} submodules={source.submodules} times={source.commit_times}"
+
+
+Result = Rootfs | Files | Download | Checkout
 
 
 def known(stack: Stack) -> Future[Stack]:

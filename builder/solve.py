@@ -22,22 +22,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
 
-from builder.cache_key import definition_key, image_key, step_key
+from builder.cache_key import definition_key, image_key, stacked_key, step_key
 from builder.cached import CachedResults
 from builder.context import Context
 from builder.dockerfile.mounts import BindMount
 from builder.graph import (
     CopyFiles,
     FromContext,
+    FromGit,
     FromImage,
     FromScratch,
+    FromUrl,
     Graph,
     MakeDirectory,
     RunCommand,
     Step,
     inputs_first,
 )
-from builder.ports import BaseImages, RemoteCache, Sandbox, Stream
+from builder.ports import BaseImages, Downloads, RemoteCache, Repositories, Sandbox, Stream
 from builder.progress import (
     Progress,
     StepCached,
@@ -47,7 +49,8 @@ from builder.progress import (
     StepOutput,
     StepStarted,
 )
-from builder.results import BuiltLayer, Files, Result, Rootfs, Stack, known
+from builder.remotes import RemoteSources
+from builder.results import BuiltLayer, Checkout, Download, Files, Result, Rootfs, Stack, known
 from builder.steps.copy import CopyEffect
 from builder.steps.mounts import MountSources
 from builder.steps.run import RunEffect
@@ -89,6 +92,8 @@ class Ports:
     agents: Mapping[str, Path] = field(default_factory=dict)
     authorities: Path | None = None
     remotes: Sequence[RemoteCache] = ()
+    downloads: Downloads | None = None
+    repositories: Repositories | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +130,10 @@ class Solver:
         self._metadata = session.store.metadata
         self._layers = session.store.layers
         self.cancelled = threading.Event()
-        self._copy = CopyEffect(self._layers, StoredChecksums(self._metadata), lambda: int(ports.clock() * 1e9))
+        self._network = RemoteSources(session.content, ports.downloads, ports.repositories)
+        self._copy = CopyEffect(
+            self._layers, StoredChecksums(self._metadata), self._network.open, lambda: int(ports.clock() * 1e9)
+        )
         sources = MountSources(
             CacheMounts(session.store.root), ports.secrets, ports.agents, ports.authorities, tuple(ports.remotes)
         )
@@ -167,7 +175,8 @@ class Solver:
             base = self._results.get(step.base.id) if step.base else None
             if isinstance(result, Rootfs) and isinstance(base, Rootfs):
                 definition = self._definition(step, base) if _reads_built(step) else None
-                found.append(SolvedStep(step, result.key, definition, result.stack.result()))
+                key = self._key_before_effects(step, base, self._results) if _is_linked(step) else result.key
+                found.append(SolvedStep(step, key or result.key, definition, result.stack.result()))
         return tuple(found)
 
     def fetch_blobs(self, stack: Stack) -> None:
@@ -188,6 +197,7 @@ class Solver:
     # Probing: no effects
 
     def _probe_all(self, graph: Graph, results: dict[str, Result]) -> None:
+        self._network.ask(graph.target)
         for step in inputs_first(graph.target):
             found = self._probe(step, results)
             if found is not None:
@@ -202,11 +212,14 @@ class Solver:
                 return self._files(step.operation)
             case FromImage():
                 return self._unpacked(step.operation)
+            case FromUrl() | FromGit():
+                with located(step):
+                    return self._network.known(step)
         base = results.get(step.base.id) if step.base else None
         if not isinstance(base, Rootfs) or step.fresh:
             return None
         key = self._key_before_effects(step, base, results)
-        return self._cached.find(key, base) if key else None
+        return self._cached.find(key, base, linked=_is_linked(step)) if key else None
 
     def _unpacked(self, source: FromImage) -> Rootfs:
         chains = chain_ids(source.image.config.diff_ids)
@@ -219,30 +232,47 @@ class Solver:
         contents: list[str] = []
         for position, other in enumerate(step.others):
             result = results.get(other.id)
-            if isinstance(result, Files):
+            if isinstance(result, Files | Download | Checkout):
                 contents.append(self._content(step, position, result))
             else:
-                return self._cached.leads_to(self._definition(step, base))
-        return step_key(step.operation, base.key, contents, epoch_s=self._options.epoch_s)
+                definition = self._definition(step, base)
+                return self._cached.leads_to(definition) if definition else None
+        return step_key(step.operation, _key_below(step, base), contents, epoch_s=self._options.epoch_s)
 
-    def _definition(self, step: Step, base: Rootfs) -> str:
-        """The key by where the content comes from: the ids of other inputs cover all of their making."""
-        plain = step_key(step.operation, base.key, (), epoch_s=self._options.epoch_s)
+    def _definition(self, step: Step, base: Rootfs) -> str | None:
+        """The key by where the content comes from: the ids of other inputs cover all of their making.
+
+        None while something of it is still to be downloaded, because nobody knows its content.
+        """
+        pending = self._network.pending
+        if pending and any(needed.id in pending for other in step.others for needed in inputs_first(other)):
+            return None
+        plain = step_key(step.operation, _key_below(step, base), (), epoch_s=self._options.epoch_s)
         return definition_key(plain, [self._source_identity(other) for other in step.others])
 
     def _source_identity(self, source: Step) -> str:
-        """A stage by its definition, with the content of every context file that enters it."""
+        """A stage by its definition, with the content of every file that enters it from outside."""
         for step in inputs_first(source):
             if step.id in self._identities:
                 continue
             parts = [self._identities[needed.id] for needed in step.inputs]
             parts += [
-                self._content(step, position, self._files(other.operation))
+                self._content(step, position, given)
                 for position, other in enumerate(step.others)
-                if isinstance(other.operation, FromContext)
+                if (given := self._given(other)) is not None
             ]
             self._identities[step.id] = definition_key(step.id, parts)
         return self._identities[source.id]
+
+    def _given(self, source: Step) -> Result | None:
+        """The files of a step that are not built."""
+        match source.operation:
+            case FromContext():
+                return self._files(source.operation)
+            case FromUrl() | FromGit():
+                return self._network.known(source)
+            case _:
+                return None
 
     def _files(self, source: FromContext) -> Files:
         return Files(f"context {source.name}", self._ports.contexts[source.name])
@@ -252,12 +282,12 @@ class Solver:
         with located(step):
             match step.operation:
                 case CopyFiles():
-                    return self._copy.checksum(step.operation, source)
+                    return self._copy.checksum(step.operation, position, source)
                 case RunCommand(mounts=mounts):
                     paths = tuple(
                         m.mount.source for m in mounts if m.input == position and isinstance(m.mount, BindMount)
                     )
-                    return self._copy.checksum(CopyFiles(paths, "/"), source)
+                    return self._copy.checksum(CopyFiles(paths, "/"), 0, source)
                 case _:
                     raise AssertionError("only copies and mounts read from other inputs")
 
@@ -266,7 +296,7 @@ class Solver:
             if (
                 step.id in results
                 and step.id not in needed
-                and not isinstance(step.operation, FromScratch | FromContext)
+                and not isinstance(step.operation, FromScratch | FromContext | FromGit)
             ):
                 self._ports.progress(StepCached(step.id, step.name, self._ports.clock()))
 
@@ -290,6 +320,7 @@ class Solver:
             except BaseException as error:
                 failure = error
                 self.cancelled.set()
+                self._network.abort()
                 raise
             finally:
                 if failure is not None:
@@ -321,6 +352,11 @@ class Solver:
             self._ports.images.unpack(self._session, operation.image)
             progress(StepDone(step.id, step.name, clock()))
             return self._image_rootfs(operation)
+        if isinstance(operation, FromUrl):
+            progress(StepStarted(step.id, step.name, clock()))
+            download = self._network.fetch(step)
+            progress(StepDone(step.id, step.name, clock()))
+            return download
         if step.id in self._elsewhere:
             return self._fetch(step, self._elsewhere[step.id])
         assert step.base is not None
@@ -328,11 +364,11 @@ class Solver:
         assert isinstance(base, Rootfs)
         others = [results[other.id] for other in step.others]
         contents = [self._content(step, position, other) for position, other in enumerate(others)]
-        key = step_key(operation, base.key, contents, epoch_s=self._options.epoch_s)
+        key = step_key(operation, _key_below(step, base), contents, epoch_s=self._options.epoch_s)
         self._remember_definition(step, base, key)
         held = None if step.fresh else claim(self._session.store.root, key, self.cancelled.is_set)
         try:
-            found = None if held is None else self._cached.find(key, base)
+            found = None if held is None else self._cached.find(key, base, linked=_is_linked(step))
             if found is not None and found.here:
                 progress(StepCached(step.id, step.name, clock()))
                 return found
@@ -347,7 +383,8 @@ class Solver:
             made = _Made(step, key, base, workspace, ended_s - began_s)
             stack = commits.submit(self._commit_or_stop, made, held)
             held = None  # whoever waits for the result finds it when it is committed
-            return Rootfs(key, (workspace.directory, *base.directories), stack)
+            above = stacked_key(base.key, key) if _is_linked(step) else key
+            return Rootfs(above, (workspace.directory, *base.directories), stack)
         finally:
             if held is not None:
                 held.release()
@@ -372,10 +409,10 @@ class Solver:
                 except ProcessFailed as error:
                     raise self._entered_by_hand(step, operation, base, workspace, error) from error
             case CopyFiles():
-                self._copy.perform(operation, base, others[0], workspace, mtime_s=self._options.epoch_s)
+                self._copy.perform(operation, base, others, workspace, mtime_s=self._options.epoch_s)
             case MakeDirectory():
                 make_directory(operation, self._layers, base, workspace, mtime_s=self._options.epoch_s)
-            case FromScratch() | FromImage() | FromContext():
+            case FromScratch() | FromImage() | FromContext() | FromUrl() | FromGit():
                 raise AssertionError("sources have no base")
             case _:
                 assert_never(operation)
@@ -396,9 +433,8 @@ class Solver:
 
     def _remember_definition(self, step: Step, base: Rootfs, key: str) -> None:
         """Let the next build find this step before it builds what the step reads from."""
-        if _reads_built(step):
-            record = CacheRecord(self._definition(step, base), None, None, None, 0, key)
-            self._metadata.add_cached(record)
+        if _reads_built(step) and (definition := self._definition(step, base)):
+            self._metadata.add_cached(CacheRecord(definition, None, None, None, 0, key))
 
     def _image_rootfs(self, source: FromImage, *, here: bool = True) -> Rootfs:
         image = source.image
@@ -458,7 +494,8 @@ def _needed(target: Step, results: Mapping[str, Result]) -> dict[str, Step]:
     while stack:
         step = stack.pop()
         known_result = results.get(step.id)
-        if step.id in needed or isinstance(known_result, Files) or (known_result is not None and known_result.here):
+        is_elsewhere = isinstance(known_result, Rootfs) and not known_result.here
+        if step.id in needed or (known_result is not None and not is_elsewhere):
             continue
         needed[step.id] = step
         if known_result is None:
@@ -468,7 +505,16 @@ def _needed(target: Step, results: Mapping[str, Result]) -> dict[str, Step]:
 
 def _reads_built(step: Step) -> bool:
     """Whether a step reads from something that is built, or from an image."""
-    return any(not isinstance(other.operation, FromContext) for other in step.others)
+    return any(not isinstance(other.operation, FromContext | FromUrl | FromGit) for other in step.others)
+
+
+def _key_below(step: Step, base: Rootfs) -> str | None:
+    """The base's part in the key of a step: none for a layer that fits on any base."""
+    return None if _is_linked(step) else base.key
+
+
+def _is_linked(step: Step) -> bool:
+    return isinstance(step.operation, CopyFiles) and step.operation.link
 
 
 @contextmanager

@@ -12,8 +12,10 @@ import errno
 import os
 import stat
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, NoReturn, Self
 
@@ -376,6 +378,33 @@ class Tree:
         if entry.kind is not EntryKind.DIRECTORY or not self.rules.may_include_below(entry.path):
             return False
         return next(self._below(entry.path, NOTHING), None) is not None
+
+
+class FileTree(Tree):
+    """A tree of one file, which lies elsewhere under another name: every pattern finds it."""
+
+    def __init__(self, root: int, path: str, name: str, mode: int, mtime_s: int) -> None:
+        super().__init__(root, own_by_root=True)
+        self._source_file = Source(path, name, EntryKind.FILE)
+        self._mode = mode
+        self._mtime_ns = mtime_s * 1_000_000_000
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path, name: str, *, mode: int, mtime_s: int) -> Iterator[FileTree]:
+        """The file at ``path``, to be seen as ``name`` with this mode and time."""
+        fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield cls(fd, path.name, name, mode, mtime_s)
+        finally:
+            os.close(fd)
+
+    def sources(self, pattern: str) -> tuple[Source, ...]:  # noqa: ARG002 - there is nothing to choose
+        return (self._source_file,)
+
+    def _make_entry(self, fd: int, path: str, name: str, status: os.stat_result) -> Entry:
+        entry = super()._make_entry(fd, path, name, status)
+        return entry._replace(mode=self._mode, mtime_ns=self._mtime_ns, nlink=1)
 
 
 class _Frame(NamedTuple):

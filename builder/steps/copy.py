@@ -1,4 +1,4 @@
-"""COPY and ADD of local files: what is selected, its checksum, and the copy itself.
+"""COPY and ADD: what is selected, its checksum, and the copy itself.
 
 Spec: dockerfile.md 1.5.
 """
@@ -6,19 +6,21 @@ Spec: dockerfile.md 1.5.
 from __future__ import annotations
 
 import hashlib
+import os
 import posixpath
 import stat
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import repeat
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from builder.checksum import ChecksumCache, content_checksum, file_digests
 from builder.dockerfile.ignore import NOTHING, IgnoreRules
 from builder.dockerfile.instructions import InlineFile
 from builder.graph import CopyFiles
-from builder.results import Files, Result, Rootfs, readable
+from builder.results import Checkout, Download, Files, Result, Rootfs, readable
 from builder.steps.mode import Mode
 from builder.steps.owners import chown_owner
 from builder.steps.place import Placing, write_file
@@ -29,37 +31,43 @@ from store.content import storage_errors
 from store.layers import LayerStore, Workspace, mounted
 
 _INLINE_MODE: Final = 0o644
+OpenRemote = Callable[[Download | Checkout], AbstractContextManager[Tree]]
 
 
 class CopyEffect:
     """Copies files into layers, and tells what a copy's content is without copying."""
 
-    def __init__(self, layers: LayerStore, checksums: ChecksumCache, clock_ns: Callable[[], int]) -> None:
+    def __init__(
+        self, layers: LayerStore, checksums: ChecksumCache, open_remote: OpenRemote, clock_ns: Callable[[], int]
+    ) -> None:
         self._layers = layers
         self._checksums = checksums
+        self._open_remote = open_remote
         self._clock_ns = clock_ns
-        self._known: dict[tuple[CopyFiles, str], str] = {}
+        self._known: dict[tuple[CopyFiles, int, str], str] = {}
         self._lock = threading.Lock()
 
-    def checksum(self, operation: CopyFiles, source: Result) -> str:
-        """What the operation reads from ``source``: names and content, times apart.
+    def checksum(self, operation: CopyFiles, position: int, source: Result) -> str:
+        """What the operation reads from ``source``, its input at ``position``: names and content, times apart.
 
-        Raises SourceNotFound, InvalidInput.
+        A commit or a download is known by name. Raises SourceNotFound, InvalidInput.
         """
-        key = (operation, source.key)
+        if isinstance(source, Download | Checkout):
+            return source.key
+        key = (operation, position, source.key)
         with self._lock:
             known = self._known.get(key)
         if known is None:
             with self._tree(source) as tree:
-                known = self._selection_checksum(operation, tree)
+                known = self._selection_checksum(operation, position, tree)
             with self._lock:
                 self._known[key] = known
         return known
 
-    def _selection_checksum(self, operation: CopyFiles, tree: Tree) -> str:
+    def _selection_checksum(self, operation: CopyFiles, position: int, tree: Tree) -> str:
         total = hashlib.sha256()
         excludes = _excludes(operation)
-        for source in _selected(operation, tree):
+        for source in _selected(operation, operation.patterns(position), tree):
             entries = list(tree.walk(source.path, excludes))
             digests = file_digests(tree, entries, self._checksums, now_ns=self._clock_ns())
             merged = source.kind is EntryKind.DIRECTORY and not operation.parents
@@ -70,16 +78,38 @@ class CopyEffect:
         return total.hexdigest()
 
     def perform(
-        self, operation: CopyFiles, base: Rootfs, source: Result, workspace: Workspace, *, mtime_s: int | None
-    ) -> None:
+        self, operation: CopyFiles, base: Rootfs, sources: Sequence[Result], workspace: Workspace,
+        *, mtime_s: int | None,
+    ) -> None:  # fmt: skip
         """Do the copy on top of ``base``; what it made is in ``workspace`` afterwards.
 
         ``mtime_s`` is the time of directories that are made on the way.
-        Raises SourceNotFound, InvalidInput, StorageError.
+        Raises SourceNotFound, InvalidInput, StorageError, and what the network raises.
         """
-        overlay = self._layers.overlay(base.directories, workspace, volatile=True)
-        with self._tree(source) as tree, mounted(overlay) as root, storage_errors(f"copy to {operation.dest}"):
-            _Copy(operation, tree, root, workspace.path / "unpacked", mtime_s).carry_out()
+        with ExitStack() as opened:
+            inputs = [
+                _Input(opened.enter_context(self._tree(source)), isinstance(source, Download)) for source in sources
+            ]
+            root = opened.enter_context(self._root(operation, base, workspace))
+            opened.enter_context(storage_errors(f"copy to {operation.dest}"))
+            _Copy(operation, inputs, root, workspace.path / "unpacked", mtime_s).carry_out()
+
+    @contextmanager
+    def _root(self, operation: CopyFiles, base: Rootfs, workspace: Workspace) -> Iterator[int]:
+        """Where the files go: over the base, or into an empty root for a layer of its own.
+
+        That is no mount over nothing, where overlayfs would mark new directories as opaque:
+        on a base, such a layer would hide the base's.
+        """
+        if not operation.link:
+            with mounted(self._layers.overlay(base.directories, workspace, volatile=True)) as root:
+                yield root
+            return
+        root = os.open(workspace.diff, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield root
+        finally:
+            os.close(root)
 
     @contextmanager
     def _tree(self, source: Result) -> Iterator[Tree]:
@@ -90,14 +120,24 @@ class CopyEffect:
             case Rootfs():
                 with readable(self._layers, source) as fd:
                     yield Tree(fd)
+            case Download() | Checkout():
+                with self._open_remote(source) as tree:
+                    yield tree
+
+
+class _Input(NamedTuple):
+    tree: Tree
+    is_download: bool
 
 
 class _Copy:
-    """One COPY or ADD, with both trees open. ``scratch`` does not exist; archives pass through it."""
+    """One COPY or ADD, with all trees open. ``scratch`` does not exist; archives pass through it."""
 
-    def __init__(self, operation: CopyFiles, tree: Tree, root: int, scratch: Path, mtime_s: int | None) -> None:
+    def __init__(
+        self, operation: CopyFiles, inputs: Sequence[_Input], root: int, scratch: Path, mtime_s: int | None
+    ) -> None:
         self._operation = operation
-        self._tree = tree
+        self._inputs = inputs
         self._root = root
         self._scratch = scratch
         self._mtime_s = mtime_s
@@ -106,30 +146,39 @@ class _Copy:
         self._excludes = _excludes(operation)
 
     def carry_out(self) -> None:
-        with Placing(self._tree, self._root, self._owner, self._mode) as placing:
-            for source in _selected(self._operation, self._tree):
-                self._place(placing, source)
+        operation = self._operation
+        with ExitStack() as opened:
+            placings = [
+                opened.enter_context(Placing(source.tree, self._root, self._owner, self._mode))
+                for source in self._inputs
+            ]
+            for position, pattern in zip(operation.inputs or repeat(0), operation.sources, strict=False):
+                from_ = self._inputs[position]
+                for source in _selected(operation, (pattern,), from_.tree):
+                    self._place(placings[position], from_, source)
         for file in self._operation.inline:
             self._write_inline(file)
 
-    def _place(self, placing: Placing, source: Source) -> None:
-        if self._operation.parents:
+    def _place(self, placing: Placing, from_: _Input, source: Source) -> None:
+        operation = self._operation
+        unpacks = operation.unpack_downloads if from_.is_download else operation.unpack
+        if operation.parents:
             self._place_with_parents(placing, source)
         elif source.kind is EntryKind.DIRECTORY:
-            placing.contents(source.path, self._directory(self._operation.dest), self._excludes)
-        elif self._operation.unpack and source.kind is EntryKind.FILE and self._place_archive(source):
+            placing.contents(source.path, self._directory(operation.dest), self._excludes)
+        elif unpacks and source.kind is EntryKind.FILE and self._place_archive(from_.tree, source):
             return
         else:
             placing.file(source.path, self._file_target(source.name), self._excludes)
 
-    def _place_archive(self, source: Source) -> bool:
+    def _place_archive(self, tree: Tree, source: Source) -> bool:
         """Unpack a source that is an archive; False when it is none."""
         from builder.steps.archive import is_archive, place_archive  # only ADD needs the tar reader
 
-        if not is_archive(self._tree, source):
+        if not is_archive(tree, source):
             return False
         target = self._directory(self._operation.dest)
-        place_archive(self._tree, source, self._root, target, self._scratch, self._owner)
+        place_archive(tree, source, self._root, target, self._scratch, self._owner)
         return True
 
     def _place_with_parents(self, placing: Placing, source: Source) -> None:
@@ -171,8 +220,8 @@ class _Copy:
         write_file(self._root, self._file_target(file.name), file.content, mode, self._owner or Owner(), self._mtime_s)
 
 
-def _selected(operation: CopyFiles, tree: Tree) -> Iterator[Source]:
-    for pattern in operation.sources:
+def _selected(operation: CopyFiles, patterns: Iterable[str], tree: Tree) -> Iterator[Source]:
+    for pattern in patterns:
         yield from tree.sources_with_parents(pattern) if operation.parents else tree.sources(pattern)
 
 
