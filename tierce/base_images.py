@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
 
 from builder.graph import BaseImage
 from image.digest import ChainID
@@ -12,6 +13,11 @@ from image.platform import Platform
 from image.reference import Reference
 from store.store import Session, Store
 from tierce.images import find, host_platform, runnable
+
+if TYPE_CHECKING:
+    from transfer.registries import Registries
+
+_MAX_CONFIG: Final = 4 << 20
 
 
 class StoredImages:
@@ -38,6 +44,33 @@ class StoredImages:
                 self._known[key] = self._look_up(reference, platform)
             return self._known[key]
 
+    def stored(self, reference: Reference, platform: Platform) -> BaseImage:
+        """The image as the store has it. Raises ReferenceNotFound."""
+        return self._stored(reference, platform)
+
+    def describe(self, reference: Reference, platform: Platform) -> BaseImage:
+        """The image's documents as its registry has them; the store stays as it is. See ``resolve`` for errors."""
+        from image.config import ImageConfig
+        from image.manifest import Index
+        from transfer.copy import choose_platform
+        from transfer.transports.registry import RegistrySource
+
+        with self._registries() as registries, RegistrySource(reference, registries) as source:
+            target = source.root()
+            document = source.manifest(target)
+            if isinstance(document, Index):
+                target = choose_platform(document, platform, source.name)
+                document = source.manifest(target)
+            if isinstance(document, Index):
+                raise ReferenceNotFound(f"image {reference.familiar} has no manifest for {platform}")
+            if document.config.size > _MAX_CONFIG:
+                raise ReferenceNotFound(
+                    f"image {reference.familiar} has a configuration of {document.config.size} bytes"
+                )
+            with source.open_blob(document.config) as blocks:
+                config = ImageConfig.decode(b"".join(blocks))
+        return BaseImage(reference, target, config, document.layers)
+
     def unpack(self, session: Session, image: BaseImage) -> ChainID | None:
         from store.unpacking import ensure_unpacked  # a cached build unpacks nothing
 
@@ -52,9 +85,10 @@ class StoredImages:
             if self._pull:
                 raise
         self._download(reference, platform)
-        return self._stored(reference, platform)
+        return self._stored(reference, None)
 
-    def _stored(self, reference: Reference, platform: Platform) -> BaseImage:
+    def _stored(self, reference: Reference, platform: Platform | None) -> BaseImage:
+        """Without a platform, what was just pulled: an image of a single platform is taken as it is, as by docker."""
         found = find(self._store.metadata, str(reference))
         image = runnable(self._store.content, found.record.target, platform, name=reference.familiar)
         for blob in (image.target, *image.manifest.children):
@@ -63,11 +97,14 @@ class StoredImages:
 
     def _download(self, reference: Reference, platform: Platform) -> None:
         from transfer.copy import CopyOptions
-        from transfer.credentials import Credentials, credential_files
         from transfer.pull import pull
+
+        with self._registries() as registries:
+            pull(reference, self._store, registries, CopyOptions(host_platform(), platform))
+
+    def _registries(self) -> Registries:
+        from transfer.credentials import Credentials, credential_files
         from transfer.registries import Registries, RegistryOptions
 
         credentials = Credentials(credential_files(self._environ), self._environ)
-        options = RegistryOptions(insecure=not self._tls_verify)
-        with Registries(self._environ, credentials, options) as registries:
-            pull(reference, self._store, registries, CopyOptions(host_platform(), platform))
+        return Registries(self._environ, credentials, RegistryOptions(insecure=not self._tls_verify))

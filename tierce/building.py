@@ -79,7 +79,7 @@ class Build:
         """Build, and give the image its tags. Nothing is visible before all of it is done."""
         request, clock = self._request, self._connections.clock
         graph, solver = self._prepare(warn=True)
-        with _source_lines(request):
+        with with_source_lines(request):
             stack = solver.solve(graph)
         built = write_image(self._session, graph, stack, now_s=clock(), epoch_s=request.solve.epoch_s)
         self._session.store.add_image(built.manifest, request.tags)
@@ -88,12 +88,12 @@ class Build:
     def draw(self, form: Form) -> str:
         """The graph as text, with what the cache holds, without building."""
         graph, solver = self._prepare(warn=False)
-        with _source_lines(self._request):
+        with with_source_lines(self._request):
             return draw(graph, solver.cached(graph), form)
 
     def _prepare(self, *, warn: bool) -> tuple[Graph, Solver]:
         request, connections = self._request, self._connections
-        with _source_lines(request):
+        with with_source_lines(request):
             document = parse(request.dockerfile, request.name)
             context = Context.load(request.context, request.path)
             statements = instructions(document)
@@ -129,7 +129,7 @@ class Build:
 
 
 @contextmanager
-def _source_lines(request: BuildRequest) -> Iterator[None]:
+def with_source_lines(request: BuildRequest) -> Iterator[None]:
     """Give an error the text that its span counts in."""
     try:
         yield
@@ -169,6 +169,16 @@ def build_arguments(words: Mapping[str, str | None], environ: Mapping[str, str])
     given = {name: environ.get(name) if value is None else value for name, value in words.items()}
     proxies = {name: environ[name] for name in PROXY_ARGS & environ.keys()}
     return proxies | {name: value for name, value in given.items() if value is not None}
+
+
+def argument_file(path: Path) -> tuple[str, ...]:
+    """The words of a ``--build-arg-file``: a line each, but for blank lines and comments. Raises InvalidInput."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", "") or "not UTF-8 text").lower()
+        raise InvalidInput(f"read build args from {path}: {reason}") from error
+    return tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
 
 
 def parse_secrets(words: Iterable[str], environ: Mapping[str, str]) -> dict[str, Callable[[], bytes]]:

@@ -30,6 +30,8 @@ tierce build --target test --progress plain .
 tierce build - < Dockerfile                   # no context
 SOURCE_DATE_EPOCH=0 tierce build -t app .     # the same digest everywhere
 tierce build --graph mermaid .                # draw it, build nothing
+tierce build --check .                        # only warn about the Dockerfile
+tierce build --call outline .                 # what can be set: arguments, secrets
 """,
 )
 @click.argument("context", metavar="PATH | -")
@@ -42,11 +44,15 @@ def build(settings: Settings, /, **values: Any) -> None:
     """
     from tierce.base_images import StoredImages
     from tierce.building import Build, Connections, host_authorities, parse_agents, parse_secrets
+    from tierce.cli.build_call import answer, parse_call
     from tierce.cli.build_progress import make_view
     from tierce.sandbox import RunnerSandbox
 
     flags = BuildFlags(**values)
+    call = parse_call("check" if flags.check else flags.call)
     request = _request(settings, flags)
+    if call[0] != "build":
+        click.get_current_context().exit(answer(settings, flags, request, call))
     given = (
         parse_secrets(flags.secret, settings.environ),
         parse_agents(flags.ssh, settings.environ),
@@ -110,11 +116,22 @@ def _plan_options(settings: Settings, flags: BuildFlags) -> PlanOptions:
         platform=_platform(flags.platform, here),
         build_platform=here,
         target=flags.target,
-        build_args=build_arguments(flags.pairs(flags.build_arg), settings.environ),
+        build_args=build_arguments(_build_args(flags), settings.environ),
         labels={name: value or "" for name, value in flags.pairs(flags.label).items()},
         network="none" if flags.network == "none" else "host" if flags.network == "host" else "default",
         no_cache=flags.no_cache,
+        no_cache_stages=frozenset(name.lower() for word in flags.no_cache_filter for name in word.split(",")),
     )
+
+
+def _build_args(flags: BuildFlags) -> dict[str, str | None]:
+    """Those of the files, then those of the command line, which win."""
+    from tierce.building import argument_file
+
+    found: dict[str, str | None] = {}
+    for path in flags.build_arg_file:
+        found |= flags.pairs(argument_file(path))
+    return found | flags.pairs(flags.build_arg)
 
 
 def _platform(text: str | None, here: Platform) -> Platform:

@@ -26,6 +26,7 @@ class BuildFlags:
     # what is built
     file: str | None
     build_arg: tuple[str, ...]
+    build_arg_file: tuple[Path, ...]
     target: str
     platform: str | None
     label: tuple[str, ...]
@@ -38,11 +39,14 @@ class BuildFlags:
     host_ca: bool
     jobs: int | None
     no_cache: bool
+    no_cache_filter: tuple[str, ...]
     # what comes out
     tag: tuple[str, ...]
     iidfile: Path | None
     progress: str
     quiet: bool
+    call: str
+    check: bool
     graph: Form | None
 
     @property
@@ -65,6 +69,11 @@ _OPTIONS = (
     click.option("-t", "--tag", multiple=True, metavar="NAME[:TAG]", help="Name the image; may be repeated"),
     click.option("-f", "--file", metavar="PATH", help="Dockerfile, or - for standard input  [PATH/Dockerfile]"),
     click.option("--build-arg", multiple=True, metavar="NAME[=VALUE]", help="Set an ARG"),
+    click.option(
+        "--build-arg-file", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="Set ARGs, a line each"
+    ),
+    click.option("--check", is_flag=True, help="Check the Dockerfile and build nothing"),
+    click.option("--call", default="build", metavar="METHOD", help="build, check, outline or targets[,format=json]"),
     click.option("--target", default="", metavar="STAGE", help="Stage to build  [the last]"),
     click.option("--label", multiple=True, metavar="NAME=VALUE", help="Add a label"),
     click.option("--platform", metavar="OS/ARCH", help="Platform to build for  [this machine's]"),
@@ -75,6 +84,7 @@ _OPTIONS = (
     click.option("--ssh", multiple=True, metavar="default|ID=SOCKET", help="For RUN --mount=type=ssh"),
     click.option("--host-ca", is_flag=True, help="Let RUN trust the certificates that this host trusts"),
     click.option("--no-cache", is_flag=True, help="Do not use the build cache"),
+    click.option("--no-cache-filter", multiple=True, metavar="STAGE,...", help="Do not use the cache for these stages"),
     click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="Steps at once  [processors + 2]"),
     click.option("--progress", default="auto", metavar="MODE", help="auto, plain, tty, quiet, rawjson, none"),
     click.option("-q", "--quiet", is_flag=True, help="Print the image id alone"),
