@@ -87,7 +87,7 @@ class Unpacking:
         """Unpack what was not started, and stack all layers; the top of the stack.
 
         Raises what unpacking raised: DigestMismatch when a layer's content is not what the
-        image's config says, InvalidArchive, StorageError.
+        image's config says, BlobNotFound, InvalidArchive, StorageError.
         """
         for _, descriptor in self._layers:
             self.start(descriptor)
@@ -100,6 +100,7 @@ class Unpacking:
 
     def _unpack(self, index: int) -> _Unpacked:
         layer, descriptor = self._layers[index]
+        self._session.content.size(descriptor.digest)  # BlobNotFound rather than a bare OSError
         self._progress(descriptor, None)
         workspace = self._session.workspace(None)
         os.chmod(workspace.diff, _UNTOUCHED)

@@ -11,7 +11,7 @@ import pytest
 
 from image.descriptor import Descriptor
 from image.digest import chain_ids
-from image.errors import DigestMismatch, TierceError
+from image.errors import BlobNotFound, DigestMismatch, TierceError
 from store.layers import mounted
 from store.store import Store
 from store.unpack import Unpacked
@@ -67,6 +67,21 @@ def test_shared_layers_are_unpacked_once(store: Store) -> None:
 def test_image_without_layers(store: Store) -> None:
     with store.session() as session, Unpacking(session, []) as unpacking:
         assert unpacking.finish() is None
+
+
+def test_the_same_layer_twice(store: Store) -> None:
+    target = add_to_store(store, tiny_image({"a": b"1"}, {"b": b"2"}, {"a": b"1"}), "app:1")
+    with store.session() as session:
+        top = ensure_unpacked(session, store.facts(target))
+    assert len(store.layers.stack(top)) == 3
+
+
+def test_blob_that_is_not_there(store: Store) -> None:
+    image = tiny_image()
+    facts = store.facts(add_to_store(store, image, "app:1"))
+    store.content.delete(image.manifest.layers[0].digest)
+    with store.session() as session, pytest.raises(BlobNotFound):
+        ensure_unpacked(session, facts)
 
 
 def test_any_order_of_arrival(store: Store) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 import tracemalloc
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from image.errors import BlobNotFound, DigestMismatch, ReferenceNotFound, RegistryError, TierceError
-from image.manifest import Index
+from image import media_types
+from image.config import ImageConfig
+from image.descriptor import Descriptor
+from image.digest import DiffID, Digest
+from image.errors import BlobNotFound, DigestMismatch, InvalidManifest, ReferenceNotFound, RegistryError, TierceError
+from image.manifest import Index, Manifest
 from image.platform import Platform
 from image.reference import Reference
 from store.store import Store
@@ -24,6 +30,7 @@ from transfer.registries import Registries
 from transfer.transports.address import Places, open_sink, open_source
 from transfer.transports.local import StoreSink
 
+FOREIGN_LAYER = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 IMAGE = tiny_image({"a/b.txt": b"hello" * 1000}, {"c": b"x"})
 BIG = tiny_image({"big": bytes(range(256)) * 20_000}, compress=False)
 
@@ -118,6 +125,21 @@ class TestIndexes:
         options = CopyOptions(Platform("linux", "s390x"), retry=OPTIONS.retry)
         with pytest.raises(ReferenceNotFound, match="no image for linux/s390x; available: linux/amd64, linux/arm64"):
             run(source, f"docker-archive:{tmp_path}/x.tar", options)
+
+    @pytest.mark.parametrize(("nesting", "allowed"), [(3, True), (8, False)])
+    def test_nested_indexes_are_bounded(self, fake: FakeRegistry, run: Copier, nesting: int, allowed: bool) -> None:
+        serve(fake, IMAGE)
+        inner: Descriptor = IMAGE.descriptor
+        for _ in range(nesting):
+            index = Index.build([inner])
+            fake.add_manifest("app", "nested", index)
+            inner = replace(index.descriptor, platform=IMAGE.platform)
+        for sink in (f"docker://{fake.host}/mirror:1", "store:mirror:1"):
+            if allowed:
+                run(f"docker://{fake.host}/app:nested", sink)
+            else:
+                with pytest.raises(InvalidManifest, match="nested deeper than 4"):
+                    run(f"docker://{fake.host}/app:nested", sink)
 
     def test_sparse_index_of_the_store(self, fake: FakeRegistry, store: Store, run: Copier) -> None:
         images = (tiny_image({"amd": b"64"}), tiny_image({"arm": b"64"}, platform=ARM64))
@@ -262,6 +284,19 @@ class TestFailures:
         layer = str(IMAGE.manifest.layers[0].digest)
         fake.on(f"GET /v2/app/blobs/{layer}", redirect(f"/v2/storage/blobs/{layer}?X-Signature=1"))
         assert run(source, "store:app:1").descriptor.digest == IMAGE.manifest.digest
+
+
+def test_layers_kept_elsewhere_are_named_but_not_copied(fake: FakeRegistry, store: Store, places: Places) -> None:
+    foreign = Descriptor(FOREIGN_LAYER, Digest.of(b"elsewhere"), 9, urls=("https://elsewhere.example/layer",))
+    config = ImageConfig(Platform("linux", "amd64"), diff_ids=(DiffID.of(b"x"), DiffID.of(b"y"))).encode()
+    here = gzip.compress(b"y")
+    manifest = Manifest.build(
+        Descriptor.of(config, media_types.OCI_CONFIG), [foreign, Descriptor.of(here, media_types.OCI_LAYER_GZIP)]
+    )
+    image = TinyImage(manifest, {str(Digest.of(data)): data for data in (config, here)})
+    with open_source(serve(fake, image), places) as source, StoreSink(store, unpack=True) as sink:
+        assert copy(source, sink, OPTIONS).descriptor == manifest.descriptor
+    assert not store.content.has(foreign.digest)
 
 
 def test_progress_tells_every_blob_once_and_the_image_last(fake: FakeRegistry, run: Copier) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
+from typing import cast
 
 import pytest
 
@@ -24,6 +28,7 @@ from tests.support.tiny_image import ARM64, TinyImage, add_to_store, tiny_image,
 from tests.support.transfers import OPTIONS, anonymous_registries
 from transfer.archives import load, save
 from transfer.copy import CopyOptions, copy
+from transfer.credentials import CredentialFiles, Credentials
 from transfer.pull import pull
 from transfer.push import push
 from transfer.registries import Registries, RegistryOptions
@@ -188,6 +193,61 @@ class TestDockerRegistry:
                 with pytest.raises(RegistryError, match=message):
                     registries.check_login(reference.domain, options.credential)
         assert "wrong'" not in repr(caught.value)
+
+
+class _ConnectProxy(StreamRequestHandler):
+    """Takes one CONNECT to anywhere, and connects to the registry instead."""
+
+    def handle(self) -> None:
+        server = cast("_ProxyServer", self.server)
+        lines = [self.rfile.readline()]
+        while (line := self.rfile.readline().strip()) != b"":
+            lines.append(line)
+        server.asked.append(b"\n".join(lines).decode())
+        with socket.create_connection(server.target) as upstream:
+            self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = threading.Thread(target=_pump, args=(upstream, self.connection))
+            back.start()
+            _pump(self.connection, upstream)
+            back.join()
+
+
+class _ProxyServer(ThreadingTCPServer):
+    daemon_threads = True
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        super().__init__(("127.0.0.1", 0), _ConnectProxy)
+        self.target = target
+        self.asked: list[str] = []
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(1 << 16):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+
+
+def test_https_goes_through_a_proxy(locked_registry: Registry, store: Store, tmp_path: Path) -> None:
+    host, _, port = locked_registry.host.partition(":")
+    add_to_store(store, IMAGE, "app:1")
+    credentials = Credentials(CredentialFiles((), tmp_path / "none"), {})
+    options = RegistryOptions(insecure=True, credential=Credential(BOB.username, BOB.password))
+    with _ProxyServer((host, int(port))) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        environ = {"HTTPS_PROXY": f"http://me:secret@127.0.0.1:{proxy.server_address[1]}"}
+        try:
+            with Registries(environ, credentials, options) as registries:
+                reference = Reference.parse("registry.invalid/proxied:1")
+                push("app:1", reference, store, registries, OPTIONS)
+                assert pull(reference, store, registries, OPTIONS, unpack=False).target.digest == IMAGE.manifest.digest
+        finally:
+            proxy.shutdown()
+            thread.join()
+    first = proxy.asked[0].splitlines()
+    assert first[0].startswith("CONNECT registry.invalid:443 HTTP/1.")
+    assert "Proxy-Authorization: Basic bWU6c2VjcmV0" in first
 
 
 class TestEngines:

@@ -207,6 +207,8 @@ class StoreSink(LocalSink):
     def _start_unpacking(self, manifest: Manifest) -> Unpacking | None:
         if manifest.config.media_type not in media_types.CONFIGS:
             return None
+        if any(media_types.is_foreign(layer.media_type) for layer in manifest.layers):
+            return None  # such layers stay where they are, so this image is kept and copied but not run
         config = ImageConfig.decode(self._store.content.read(manifest.config))
         if len(config.diff_ids) != len(manifest.layers):
             return None  # ``commit`` says what is wrong with it
