@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from image.document import Node, decode, encode
 from image.descriptor import no_annotations
 from image.digest import DiffID
+from image.document import Node, decode, encode
 from image.errors import InvalidConfig, InvalidDigest
 from image.platform import Platform
 
@@ -77,8 +77,8 @@ class ImageConfig:
     created: str = ""
     author: str = ""
 
-    def encode(self) -> bytes:
-        """The document; the same value gives the same bytes."""
+    def encode(self, members: Mapping[str, object] | None = None) -> bytes:
+        """The document; the same value gives the same bytes. ``members`` are added at its end."""
         return encode({
             "created": self.created or None,
             "author": self.author or None,
@@ -90,6 +90,7 @@ class ImageConfig:
             "config": _encode_container(self.config),
             "rootfs": {"type": "layers", "diff_ids": [str(diff_id) for diff_id in self.diff_ids]},
             "history": [_encode_history(entry) for entry in self.history],
+            **(members or {}),
         })  # fmt: skip
 
     @classmethod

@@ -61,3 +61,8 @@ def layer_compression(media_type: str) -> Compression:
 def oci_layer(compression: Compression) -> str:
     """The OCI layer media type for a compression."""
     return {"uncompressed": OCI_LAYER, "gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}[compression]
+
+
+def docker_layer(compression: Compression) -> str:
+    """Docker's layer media type. KeyError for zstd, which schema 2 does not have."""
+    return {"uncompressed": DOCKER_LAYER, "gzip": DOCKER_LAYER_GZIP}[compression]

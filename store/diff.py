@@ -49,36 +49,53 @@ class Packed:
     size: int
 
 
-def pack(directory: Path, emit: Callable[[bytes], None], *, clamp_s: int | None, whiteouts: bool = True) -> Packed:
-    """Give ``directory`` as an uncompressed tar to ``emit``, in pieces of about half a MiB.
+def pack(
+    directory: Path | int,
+    emit: Callable[[bytes], None],
+    *,
+    clamp_s: int | None,
+    whiteouts: bool = True,
+    owner: tuple[int, int] | None = None,
+) -> Packed:
+    """Give ``directory``, a path or an open descriptor, as an uncompressed tar to ``emit``, in pieces of about half a MiB.
 
     Modification times later than ``clamp_s`` (seconds since the epoch) become it. With ``whiteouts``,
     character devices 0:0 and opaque directories are written as ``.wh.`` entries; without, they are
     what they are, and the stream is no layer but an archive. Sockets are left out, as by docker.
+    ``owner``, a uid and a gid, stands for every file's own.
 
     Raises InvalidInput for what a layer cannot say: a name that starts with ``.wh.``, a file that
     overlay stores in part elsewhere. Raises StorageError, naming the path, when a file cannot be
     read, or changes its size meanwhile.
     """
-    packer = _Packer(emit, clamp_s, whiteouts=whiteouts)
+    packer = _Packer(emit, clamp_s, whiteouts=whiteouts, owner=owner)
     try:
-        with Descent(os.open(directory, OPEN_DIRECTORY)) as descent:
+        with Descent(_open_root(directory)) as descent:
             return packer.run(descent)
     except OSError as error:
         where = os.fsdecode(packer.path) or str(directory)
         raise StorageError(f"cannot pack {where!r}: {(error.strerror or str(error)).lower()}") from error
 
 
+def _open_root(directory: Path | int) -> int:
+    if isinstance(directory, int):
+        return os.open(".", OPEN_DIRECTORY, dir_fd=directory)
+    return os.open(directory, OPEN_DIRECTORY)
+
+
 class _Packer:
     """The state of one ``pack``. ``path`` is what is being packed, for messages."""
 
-    def __init__(self, emit: Callable[[bytes], None], clamp_s: int | None, *, whiteouts: bool) -> None:
+    def __init__(
+        self, emit: Callable[[bytes], None], clamp_s: int | None, *, whiteouts: bool, owner: tuple[int, int] | None
+    ) -> None:
         self.path = b""
         self._emit = emit
         self._pieces: list[bytes] = []
         self._pieces_size = 0
         self._clamp_s = clamp_s
         self._whiteouts = whiteouts
+        self._owner = owner
         self._first_names: dict[tuple[int, int], bytes] = {}  # of files with several links
         self._entries = 0
         self._size = 0
@@ -201,14 +218,15 @@ class _Packer:
         mtime_s = status.st_mtime_ns // 1_000_000_000
         if self._clamp_s is not None and mtime_s > self._clamp_s:
             mtime_s = self._clamp_s
+        uid, gid = self._owner or (status.st_uid, status.st_gid)
         self._entries += 1
         self._put(
             header(
                 self.path + slash,
                 kind,
                 mode=status.st_mode,
-                uid=status.st_uid,
-                gid=status.st_gid,
+                uid=uid,
+                gid=gid,
                 size=size,
                 mtime_s=mtime_s,
                 link=link,
