@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from builder.dockerfile.instructions import Add
+from builder.dockerfile.instructions import Add, Copy
 from builder.dockerfile.remotes import GitSource, UrlSource, checked_commit, parse_remote, shown
 from builder.graph import FromGit, FromUrl, Step
 from image.digest import Digest
@@ -42,6 +42,17 @@ def plan_added(add: Add, context: Callable[[Span], Step]) -> Added:
     positions = list(others)
     inputs = tuple(positions.index(step.id) for _, step in read)
     return Added(tuple(path for path, _ in read), inputs if any(inputs) else (), tuple(others.values()))
+
+
+def refuse_remote(copy: Copy) -> None:
+    """COPY takes files only. Raises DockerfileError."""
+    for word in copy.sources:
+        try:
+            remote = parse_remote(word)
+        except InvalidInput:
+            continue
+        if remote is not None:
+            raise DockerfileError(f"source can't be a URL for COPY: {shown(word)}", span=copy.span, hint="use ADD")
 
 
 def _check_flags(add: Add, remotes: list[UrlSource | GitSource | None]) -> None:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from builder import history
+from builder.added import Added, plan_added, refuse_remote
 from builder.dockerfile.checks import CheckWarning, undefined_variables
 from builder.dockerfile.expand import Environment, arg_default, expanded, run_mounts
 from builder.dockerfile.instructions import (
@@ -344,33 +345,34 @@ class StagePlan:
             raise
 
     def _copy(self, copy: Copy) -> None:
+        refuse_remote(copy)
         source = self._read_from(copy.from_, copy.span) if copy.from_ else _context_step(copy.span)
-        self._files(copy, source, parents=copy.parents, unpack=False)
+        self._files(copy, Added(copy.sources, (), (source,)), parents=copy.parents)
 
     def _add(self, add: Add) -> None:
-        remote = [word for word in add.sources if is_remote(word)]
-        if remote:
-            raise DockerfileError(f"ADD of {remote[0]} is not supported: only local files are", span=add.span)
-        _refuse(add, [("--checksum", add.checksum), ("--keep-git-dir", add.keep_git_dir)])
-        self._files(add, _context_step(add.span), parents=False, unpack=add.unpack is not False)
+        self._files(add, plan_added(add, _context_step), unpack=add.unpack)
 
-    def _files(self, files: Copy | Add, source: Step, *, parents: bool, unpack: bool) -> None:
+    def _files(self, files: Copy | Add, added: Added, *, parents: bool = False, unpack: bool | None = False) -> None:
+        """``unpack`` None is ADD's default: local archives, and no downloads. A chmod ends what --link asks for."""
         operation = CopyFiles(
-            files.sources,
+            added.sources,
             self._destination(files.destination),
             files.inline,
             files.chown or None,
             files.chmod or None,
             files.exclude,
             parents,
-            isinstance(source.operation, FromContext),
-            unpack,
+            isinstance(added.others[0].operation, FromContext),
+            unpack is not False,
+            added.inputs,
+            unpack is True,
+            files.link and not files.chmod,
         )
         words = ["--parents"] if parents else []
         words += [f"--chown={files.chown}"] if files.chown else []
         words += [f"--chmod={files.chmod}"] if files.chmod else []
         words += [*files.sources, *(f"<<{file.name}" for file in files.inline), files.destination]
-        self._layer(operation, (source,), files, f"{files.keyword.upper()} {' '.join(words)}{_COMMENT}")
+        self._layer(operation, added.others, files, f"{files.keyword.upper()} {' '.join(words)}{_COMMENT}")
 
     def _destination(self, written: str) -> str:
         """Absolute, cleaned, with a trailing slash where it means a directory."""
@@ -446,16 +448,11 @@ def stage_label(stage: Stage, stages: Stages) -> str:
     return f"{stage.title} "
 
 
-def is_remote(source: str) -> bool:
-    """Whether an ADD source is a URL or a git repository."""
-    return source.startswith(("http://", "https://", "git://", "git@", "ssh://"))
-
-
 def _context_step(span: Span) -> Step:
     return Step.make(FromContext(""), name="[internal] load build context", span=span)
 
 
-def _refuse(instruction: Run | Add, flags: list[tuple[str, object]]) -> None:
+def _refuse(instruction: Run, flags: list[tuple[str, object]]) -> None:
     for flag, value in flags:
         if value:
             raise DockerfileError(f"{instruction.keyword.upper()} {flag} is not supported", span=instruction.span)

@@ -239,7 +239,6 @@ def test_a_platform_of_a_stage() -> None:
         ("FROM UPPER/Case", 1, "invalid"),
         ("FROM ${NOTHING}", 1, "should not be blank"),
         ("FROM base\nRUN --mount=type=cache,target=/ x", 2, "invalid mount target"),
-        ("FROM base\nADD http://x/y /", 2, "http://x/y"),
         ('FROM base\nENV A="${B:?say B}"', 2, "say B"),
         ("FROM --platform=a/b/c/d base", 1, "invalid platform"),
     ],
