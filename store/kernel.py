@@ -121,8 +121,8 @@ ENOENT = 2
 
 # Numbers that differ between architectures; from 424 on they are the same everywhere.
 _NUMBERS = {
-    "x86_64": {"clone": 56, "pivot_root": 155, "keyctl": 250, "seccomp": 317, "rt_sigaction": 13},
-    "aarch64": {"clone": 220, "pivot_root": 41, "keyctl": 219, "seccomp": 277, "rt_sigaction": 134},
+    "x86_64": {"clone": 56, "pivot_root": 155, "keyctl": 250, "seccomp": 317, "rt_sigaction": 13, "bpf": 321},
+    "aarch64": {"clone": 220, "pivot_root": 41, "keyctl": 219, "seccomp": 277, "rt_sigaction": 134, "bpf": 280},
 }.get(posix.uname().machine, {})
 _OPEN_TREE = 428
 _MOVE_MOUNT = 429
@@ -139,6 +139,8 @@ _SOL_SOCKET = 1
 _SCM_RIGHTS = 1
 _CAPABILITY_VERSION_3 = 0x20080522
 _HIGHEST_SIGNAL = 64
+_BPF_PROG_LOAD, _BPF_PROG_ATTACH = 5, 8
+_BPF_PROG_TYPE_CGROUP_DEVICE, _BPF_CGROUP_DEVICE, _BPF_F_ALLOW_MULTI = 15, 6, 2
 
 
 class SyscallError(OSError):
@@ -193,17 +195,24 @@ class _Function(_ctypes.CFuncPtr):
 
 
 class _PointerFunction(_ctypes.CFuncPtr):
-    """As _Function, for functions of libraries that return a pointer."""
+    """For functions of libraries that return a pointer; lets other threads run."""
 
-    _flags_ = 1 | 4 | 8
+    _flags_ = 1 | 8
     _restype_ = _Pointer
 
 
 class _TextFunction(_ctypes.CFuncPtr):
-    """As _Function, for functions of libraries that return a C string."""
+    """For functions of libraries that return a C string; lets other threads run."""
 
-    _flags_ = 1 | 4 | 8
+    _flags_ = 1 | 8
     _restype_ = _Bytes
+
+
+class _WorkFunction(_ctypes.CFuncPtr):
+    """For functions of libraries that take milliseconds; lets other threads run."""
+
+    _flags_ = 1 | 8
+    _restype_ = _Int
 
 
 class _IntFunction(_ctypes.CFuncPtr):
@@ -415,6 +424,27 @@ def reset_signals() -> None:
         raise _fail("sigprocmask")
 
 
+def attach_device_filter(group: int, program: bytes) -> None:
+    """Let an eBPF program decide on the devices of the cgroup v2 directory behind ``group``.
+
+    It stays until the group is removed. Needs CAP_SYS_ADMIN, or CAP_BPF and CAP_NET_ADMIN.
+    """
+    instructions, licence = _buffer(program), _buffer(b"Apache-2.0\0")
+    load = (
+        _u32(_BPF_PROG_TYPE_CGROUP_DEVICE) + _u32(len(program) // 8)
+        + _u64(_ctypes.addressof(instructions)) + _u64(_ctypes.addressof(licence)) + bytes(24)
+    )  # fmt: skip
+    fd: int = _syscall(_long(_number("bpf")), _long(_BPF_PROG_LOAD), load, _long(len(load)))
+    if fd < 0:
+        raise _fail("bpf")
+    try:
+        attach = _u32(group) + _u32(fd) + _u32(_BPF_CGROUP_DEVICE) + _u32(_BPF_F_ALLOW_MULTI)
+        if _syscall(_long(_number("bpf")), _long(_BPF_PROG_ATTACH), attach, _long(len(attach))) < 0:
+            raise _fail("bpf")
+    finally:
+        posix.close(fd)
+
+
 # --- descriptors ------------------------------------------------------------------------
 
 
@@ -514,7 +544,7 @@ def run_nftables(commands: bytes) -> str | None:
     new = _PointerFunction(_ctypes.dlsym(library, "nft_ctx_new"))
     new.argtypes = (_Int,)
     free, buffer_error, buffer_output, run = (
-        _IntFunction(_ctypes.dlsym(library, name))
+        _WorkFunction(_ctypes.dlsym(library, name))
         for name in ("nft_ctx_free", "nft_ctx_buffer_error", "nft_ctx_buffer_output", "nft_run_cmd_from_buffer")
     )
     free.argtypes = buffer_error.argtypes = buffer_output.argtypes = (_Pointer,)

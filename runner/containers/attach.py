@@ -66,15 +66,26 @@ def window(container: Attachable, user: UserStdio, relay: Relay, *, interactive:
 
 
 class Signals:
-    """Signals for us are for the container; those from before its start wait for it."""
+    """Signals for us are for the container; those from before its start wait for it.
+
+    ``fileno`` is readable after a signal: a loop that polls it cannot go to sleep between the
+    signal's arrival and its handler.
+    """
 
     def __init__(self) -> None:
         self._container: Attachable | None = None
         self._waiting: list[int] = []
         self._before: dict[int, object] = {}
         self._asked = 0
+        self._wake, self._waker = -1, -1
+        self._waker_before = -1
+
+    def fileno(self) -> int:
+        return self._wake
 
     def __enter__(self) -> Self:
+        self._wake, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._waker_before = signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         for number in _FORWARDED:
             before = signal.getsignal(number)
             if before is not signal.SIG_IGN:  # nohup: ignored on the container's behalf as well
@@ -85,6 +96,9 @@ class Signals:
     def __exit__(self, *_: object) -> None:
         for number, before in self._before.items():
             signal.signal(number, before if callable(before) or isinstance(before, int) else signal.SIG_DFL)
+        signal.set_wakeup_fd(self._waker_before)
+        os.close(self._wake)
+        os.close(self._waker)
 
     def forward_to(self, container: Attachable) -> None:
         """From now on, and those that have waited."""

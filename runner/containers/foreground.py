@@ -95,7 +95,7 @@ def run(
         signals.forward_to(container)
         if container.console is not None:
             held.enter_context(window(container, stdio, relay, interactive=options.interactive))
-        relay.run(container)
+        relay.run(container, signals)
         return container.wait()
 
 

@@ -15,8 +15,8 @@ from typing import Protocol
 _CHUNK = 1 << 16
 
 
-class Ended(Protocol):
-    """Something whose descriptor becomes readable when the container has ended."""
+class Pollable(Protocol):
+    """Something with a descriptor that becomes readable: a container when it has ended."""
 
     def fileno(self) -> int: ...
 
@@ -40,14 +40,19 @@ class Relay:
         os.set_blocking(target, False)
         self._source, self._target, self._close_target = source, target, close_at_end
 
-    def run(self, container: Ended) -> None:
-        """Until the container has ended and all that it wrote has been carried."""
+    def run(self, container: Pollable, signals: Pollable) -> None:
+        """Until the container has ended and all that it wrote has been carried.
+
+        ``signals`` becomes readable when a signal has arrived, whose handler then runs.
+        """
         ended = False
         while not ended or self._outputs:
             poller = select.poll()
-            for fd, mask in self._interests(container, ended=ended).items():
+            for fd, mask in self._interests(container, signals, ended=ended).items():
                 poller.register(fd, mask)
             events = dict(poller.poll(0 if ended and self._only_terminals() else None))
+            if signals.fileno() in events:
+                os.read(signals.fileno(), _CHUNK)
             if ended and not events:
                 break  # a terminal has no end of its own while somebody holds it
             for source in [fd for fd in self._outputs if fd in events]:
@@ -60,10 +65,10 @@ class Relay:
     def _only_terminals(self) -> bool:
         return all(source == self._target or os.isatty(source) for source in self._outputs)
 
-    def _interests(self, container: Ended, *, ended: bool) -> dict[int, int]:
+    def _interests(self, container: Pollable, signals: Pollable, *, ended: bool) -> dict[int, int]:
         masks = dict.fromkeys(self._outputs, select.POLLIN)
         if not ended:
-            masks[container.fileno()] = select.POLLIN
+            masks[container.fileno()] = masks[signals.fileno()] = select.POLLIN
             if self._pending:  # a terminal is both an output and the input's target
                 masks[self._target] = masks.get(self._target, 0) | select.POLLOUT
             elif self._source >= 0:

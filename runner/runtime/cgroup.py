@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from image.errors import InvalidInput, NotPermitted
 from runner.runtime.privileges import Cgroups
 from runner.runtime.spec import DeviceRule, Resources
+from store import kernel
 
 PARENT = "tierce"
 _ALWAYS_ALLOWED = (
@@ -150,6 +151,8 @@ def create(cgroups: Cgroups, container_id: str, resources: Resources, path: str 
     made: list[str] = []
     warnings: list[str] = []
     try:
+        if cgroups.layout == "v2" and resources.devices:
+            _filter_devices(cgroups.v2, place, resources.devices, made)
         for setting in settings(resources, cgroups):
             mount = cgroups.v1.get(setting.controller) if setting.controller else cgroups.v2
             group = f"{mount}/{place}"
@@ -170,6 +173,24 @@ def create(cgroups: Cgroups, container_id: str, resources: Resources, path: str 
         ControlGroups(tuple(made)).remove()
         raise
     return ControlGroups(tuple(made), tuple(warnings))
+
+
+def _filter_devices(mount: str, place: str, rules: tuple[DeviceRule, ...], made: list[str]) -> None:
+    """v2 has no file for the list. Without it a container that may make nodes could open the host's disks,
+    so here a failure is an error.
+    """
+    from runner.runtime.device_filter import compile_device_filter
+
+    _make(mount, place, "")
+    made.append(f"{mount}/{place}")
+    try:
+        fd = os.open(f"{mount}/{place}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            kernel.attach_device_filter(fd, compile_device_filter((*rules, *_ALWAYS_ALLOWED)))
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise NotPermitted(f"cannot limit the container's devices by {mount}/{place}: {error}") from error
 
 
 def _make(mount: str, place: str, controller: str) -> None:

@@ -164,7 +164,7 @@ def _run(arguments: Arguments) -> int:
         relay = Relay()
         if running.console is not None:
             held.enter_context(window(running, UserStdio(), relay, interactive=True))
-        relay.run(running)
+        relay.run(running, signals)
         return running.wait()
 
 

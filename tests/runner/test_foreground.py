@@ -53,8 +53,15 @@ def options(script: str, more: str = "") -> str:
 
 class TestPipes:
     def run(self, command: list[str], given: str, data: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
-        stdin = {"stdin": subprocess.DEVNULL} if data is None else {"input": data}
-        return subprocess.run([*command, given], capture_output=True, check=False, cwd=CHECKOUT, timeout=60, **stdin)  # type: ignore[call-overload, no-any-return]
+        with subprocess.Popen(
+            [*command, given],
+            stdin=subprocess.DEVNULL if data is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=CHECKOUT,
+        ) as process:
+            out, err = process.communicate(data, timeout=60)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def test_output_and_errors_stay_apart(self, command: list[str]) -> None:
         done = self.run(command, options("echo out; echo err >&2; exit 3"))

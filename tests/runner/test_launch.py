@@ -19,7 +19,7 @@ import pytest
 from image.errors import CommandNotStarted, InvalidInput, KernelError, NotPermitted, TierceError
 from runner.runtime import capabilities, state
 from runner.runtime.launch import Stdio
-from runner.runtime.privileges import Privileges
+from runner.runtime.privileges import Cgroups, Privileges
 from runner.runtime.spec import Capabilities, Mount, Resources, Rlimit, Spec, User
 from tests.support.boxes import Box
 
@@ -92,6 +92,15 @@ done
         out = box.sh("mknod /dev/kmsg2 c 1 11 && cat /dev/kmsg2; mknod /dev/null2 c 1 3 && echo fine > /dev/null2")
         assert out.code == 0
         assert out.err == "cat: can't open '/dev/kmsg2': Operation not permitted\n"
+
+    def test_device_list_of_cgroup_v2(self, box: Box) -> None:
+        if not box.privileges.cgroups.v2:
+            pytest.skip("needs a cgroup v2 tree")
+        only_v2 = replace(box.privileges, cgroups=Cgroups({}, box.privileges.cgroups.v2))
+        script = "mknod /dev/kmsg2 c 1 11 && cat /dev/kmsg2; mknod /dev/null2 c 1 3 && echo fine > /dev/null2; tty; cat /proc/1/cgroup | tail -1"
+        out = Box(box.rootfs, box.root, only_v2).sh(script)
+        assert out.err == "cat: can't open '/dev/kmsg2': Operation not permitted\n"
+        assert out.out == "not a tty\n0::/\n"
 
     def test_mount_options(self, box: Box) -> None:
         lines = {line.split()[1]: line.split() for line in box.sh("cat /proc/mounts").out.splitlines()}
