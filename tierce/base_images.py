@@ -77,18 +77,19 @@ class StoredImages:
         return ensure_unpacked(session, self._store.facts(image.manifest))
 
     def _look_up(self, reference: Reference, platform: Platform) -> BaseImage:
-        if self._pull:
-            self._download(reference, platform)
+        if not self._pull:
+            try:
+                return self._stored(reference, platform)
+            except ReferenceNotFound:
+                pass  # so a registry is asked
+        self._download(reference, platform)
         try:
             return self._stored(reference, platform)
         except ReferenceNotFound:
-            if self._pull:
-                raise
-        self._download(reference, platform)
-        return self._stored(reference, None)
+            return self._stored(reference, None)
 
     def _stored(self, reference: Reference, platform: Platform | None) -> BaseImage:
-        """Without a platform, what was just pulled: an image of a single platform is taken as it is, as by docker."""
+        """``platform`` None takes an image of a single, other platform as it is, as docker does."""
         found = find(self._store.metadata, str(reference))
         image = runnable(self._store.content, found.record.target, platform, name=reference.familiar)
         for blob in (image.target, *image.manifest.children):
