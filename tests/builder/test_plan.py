@@ -13,10 +13,10 @@ from builder.dockerfile.parse import parse
 from builder.dockerfile.stages import split_stages
 from builder.draw import draw
 from builder.graph import BaseImage, CopyFiles, FromImage, Graph, MakeDirectory, RunCommand, Step, inputs_first
-from builder.plan import Source, needed, plan
+from builder.plan import Planned, Source, needed, plan, unconsumed
 from builder.stage_plan import PlanOptions
 from image import media_types
-from image.config import DEFAULT_PATH, ContainerConfig, ImageConfig
+from image.config import DEFAULT_PATH, ContainerConfig, Healthcheck, ImageConfig
 from image.descriptor import Descriptor
 from image.errors import DockerfileError, ReferenceNotFound
 from image.platform import Platform
@@ -28,6 +28,9 @@ BASES: Mapping[str, ContainerConfig] = {
     "base": ContainerConfig(env=("PATH=/bin", "FROM_BASE=1"), cmd=("sh",), working_dir="/home", user="app"),
     "bare": ContainerConfig(),
     "trigger": ContainerConfig(on_build=("COPY . /src", "RUN make")),
+    "copies": ContainerConfig(on_build=("COPY --from=assets /a /a", "COPY --from=base /b /b")),
+    "asks": ContainerConfig(on_build=("ARG ASKED",)),
+    "healthy": ContainerConfig(healthcheck=Healthcheck(("CMD", "ask"), 5)),
 }
 
 
@@ -39,9 +42,17 @@ def resolve(reference: Reference, platform: Platform) -> BaseImage:
     return BaseImage(reference, manifest, config, ())
 
 
-def graph_of(text: str, options: PlanOptions = OPTIONS) -> Graph:
+def source_of(text: str) -> Source:
     document = parse(text.encode(), "Dockerfile")
-    return plan(Source(split_stages(instructions(document)), document.escape), options, resolve).graph
+    return Source(split_stages(instructions(document)), document.escape)
+
+
+def planned(text: str, options: PlanOptions = OPTIONS) -> Planned:
+    return plan(source_of(text), options, resolve)
+
+
+def graph_of(text: str, options: PlanOptions = OPTIONS) -> Graph:
+    return planned(text, options).graph
 
 
 def with_args(**build_args: str) -> PlanOptions:
@@ -279,3 +290,192 @@ def test_the_picture_is_whole_by_itself() -> None:
     assert len({x for x, _ in boxes}) == 3, "a column for each distance from the sources"
     titles = [title.text for title in root.iter("{http://www.w3.org/2000/svg}title")]
     assert "[a 2/2] RUN echo '<&>'" in titles
+
+
+def noticed(text: str, options: PlanOptions = OPTIONS) -> list[str]:
+    return [str(found.warning) for found in planned(text, options).noticed]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("FROM bare\nENV A=$NONE", ["UndefinedVar: Usage of undefined variable '$NONE' (line 2)"]),
+        ("FROM base\nENV A=$FROM_BASE B=$PATH", []),
+        ("FROM bare\nARG A\nENV B=$A", []),
+        ("FROM bare\nARG A=$NONE", ["UndefinedVar: Usage of undefined variable '$NONE' (line 2)"]),
+        ("FROM bare\nARG A=1 B=$A", []),
+        ("FROM bare\nENV A=1 B=$A", ["UndefinedVar: Usage of undefined variable '$A' (line 2)"]),
+        ("FROM bare\nENV NAME=1\nWORKDIR /$NAM", [
+            "UndefinedVar: Usage of undefined variable '$NAM' (did you mean $NAME?) (line 3)"]),
+        ("FROM bare\nENV A=${NONE:-x}", ["UndefinedVar: Usage of undefined variable '$NONE' (line 2)"]),
+        ("FROM bare\nRUN echo $NONE\nCMD $NONE", []),
+        ("FROM bare\nRUN --mount=type=cache,target=/a$NONE x", [
+            "UndefinedVar: Usage of undefined variable '$NONE' (line 2)"]),
+        ("FROM bare\nCOPY <<e /x\n$NONE\ne", ["UndefinedVar: Usage of undefined variable '$NONE' (line 2)"]),
+        ("FROM bare\nCOPY <<'e' /x\n$NONE\ne", []),
+        ("ARG G=1\nFROM bare\nUSER $G", ["UndefinedVar: Usage of undefined variable '$G' (line 3)"]),
+        ("FROM bare AS a\nENV A=1\nFROM a\nLABEL l=$A", []),
+        ("FROM bare AS a\nUSER $NONE\nFROM bare", []),
+        ("FROM bare\nUSER $TARGETARCH", ["UndefinedVar: Usage of undefined variable '$TARGETARCH' (line 2)"]),
+    ],
+)  # fmt: skip
+def test_undefined_variables_are_noticed(text: str, expected: list[str]) -> None:
+    assert noticed(text) == expected
+
+
+def test_a_base_of_another_platform_is_noticed() -> None:
+    def amd64_only(reference: Reference, _platform: Platform) -> BaseImage:
+        return resolve(reference, HERE)
+
+    options = replace(OPTIONS, platform=Platform("linux", "arm64"))
+    found = plan(source_of("FROM base"), options, amd64_only).noticed
+    expected = 'Base image base was pulled with platform "linux/amd64", expected "linux/arm64" for current build'
+    assert [note.warning.message for note in found] == [expected]
+    assert noticed("FROM --platform=linux/arm64 base") == []
+
+
+def test_every_stage_can_be_planned() -> None:
+    text = "FROM bare AS a\nUSER $NONE\nFROM bare"
+    found = plan(source_of(text), OPTIONS, resolve, every_stage=True)
+    assert found.stages == {0, 1}
+    assert len(found.noticed) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "build_args", "unused"),
+    [
+        ("FROM bare", {"A": "1", "B": "2"}, ("A", "B")),
+        ("ARG A\nFROM bare", {"A": "1"}, ()),
+        ("FROM bare AS x\nARG A\nFROM bare", {"A": "1"}, ()),
+        ("FROM bare\nENV A=1", {"A": "1"}, ("A",)),
+        ("FROM bare", {"http_proxy": "p", "SOURCE_DATE_EPOCH": "0", "BUILDKIT_X": "1", "TARGETARCH": "arm64"}, ()),
+        ("FROM asks", {"ASKED": "1"}, ()),
+    ],
+    ids=["not declared", "globally", "in an unused stage", "an ENV", "known ones", "by a trigger"],
+)
+def test_build_arguments_that_nobody_asked_for(text: str, build_args: dict[str, str], unused: tuple[str, ...]) -> None:
+    options = with_args(**build_args)
+    assert unconsumed(source_of(text), options, planned(text, options)) == unused
+
+
+def test_stages_whose_cache_is_not_used() -> None:
+    text = "FROM bare AS One\nRUN 1\nWORKDIR /w\nFROM bare AS two\nRUN 2\nFROM one\nRUN 3\nCOPY --from=two / /"
+    graph = graph_of(text, replace(OPTIONS, no_cache_stages=frozenset({"one"})))
+    fresh = [step.name for step in inputs_first(graph.target) if step.fresh]
+    assert fresh == ["[one 2/3] RUN 1"]
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "https_proxy", "FTP_PROXY", "no_proxy", "ALL_PROXY", "all_proxy"])
+def test_every_proxy_argument_in_both_spellings(variable: str) -> None:
+    [step] = steps(graph_of("FROM base\nRUN a", with_args(**{variable: "p"})), RunCommand)
+    assert isinstance(step.operation, RunCommand)
+    assert step.operation.unkeyed_env == (f"{variable}=p",)
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "expected"),
+    [
+        ("FROM bare AS x\nARG TARGETSTAGE\nRUN a", "", "default"),
+        ("FROM bare AS x\nARG TARGETSTAGE\nRUN a", "x", "x"),
+        ("FROM bare-$TARGETSTAGE", "", "bare-default"),
+    ],
+)
+def test_targetstage(text: str, target: str, expected: str) -> None:
+    options = replace(OPTIONS, target=target)
+    if "RUN" in text:
+        assert run_env(graph_of(text, options))["TARGETSTAGE"] == expected
+    else:
+        assert [image.familiar_repository for image, _ in needed(source_of(text), options).images] == [expected]
+
+
+def test_a_trigger_of_an_image_reads_from_a_stage_that_nothing_else_needs() -> None:
+    text = (
+        "FROM bare AS lowest\nRUN lowest\nFROM lowest AS assets\nRUN assets\nFROM bare AS unused\nRUN no\nFROM copies"
+    )
+    names = [step.name for step in inputs_first(graph_of(text).target)]
+    assert names == [
+        "[stage-3 1/3] FROM copies",
+        "[lowest 1/2] FROM bare",
+        "[lowest 2/2] RUN lowest",
+        "[assets 2/2] RUN assets",
+        "[stage-3 2/3] COPY --from=assets /a /a",
+        "FROM docker.io/library/base:latest",
+        "[stage-3 3/3] COPY --from=base /b /b",
+    ]
+
+
+def test_a_trigger_that_reads_from_nothing_there_is_is_an_error_at_its_from() -> None:
+    with pytest.raises(DockerfileError, match="image assets:latest not found") as caught:
+        graph_of("FROM bare\nRUN x\nFROM copies")
+    assert caught.value.span is not None
+    assert caught.value.span.start == 3
+
+
+def test_triggers_of_a_stage_run_in_its_children_once() -> None:
+    graph = graph_of("FROM bare AS a\nONBUILD RUN triggered\nONBUILD ENV T=1\nFROM a AS b\nRUN b\nFROM b\nRUN c")
+    names = [step.name.partition("] ")[2] for step in steps(graph, RunCommand)]
+    assert names == ["RUN triggered", "RUN b", "RUN c"]
+    assert graph.config.on_build == ()
+    assert graph.config.env_map()["T"] == "1"
+    assert "ONBUILD" not in " ".join(created_by(graph))
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "expected"),
+    [
+        ("FROM bare\nEXPOSE 80-82/UDP 90", "exposed_ports", ("80/udp", "81/udp", "82/udp", "90/tcp")),
+        ('FROM bare\nENV P="1 2/udp"\nEXPOSE $P', "exposed_ports", ("1/tcp", "2/udp")),
+        ("FROM bare\nEXPOSE 127.0.0.1:8080:80", "exposed_ports", ("80/tcp",)),
+        ("FROM base\nUSER a:b", "user", "a:b"),
+        ("FROM base\nENV U=7\nUSER $U:$U", "user", "7:7"),
+        ("FROM base", "user", "app"),
+        ('FROM bare\nSHELL ["s", "-x"]\nCMD a', "cmd", ("s", "-x", "a")),
+        ('FROM bare\nSHELL ["s", "-x"]\nENTRYPOINT a', "entrypoint", ("s", "-x", "a")),
+        ('FROM bare AS a\nSHELL ["s"]\nFROM a\nCMD a', "cmd", ("s", "a")),
+        ("FROM bare\nSTOPSIGNAL 9", "stop_signal", "9"),
+        ("FROM bare\nENV S=QUIT\nSTOPSIGNAL SIG$S", "stop_signal", "SIGQUIT"),
+        ('FROM bare\nVOLUME ["/a", "/b"]\nVOLUME /a /c', "volumes", ("/a", "/b", "/c")),
+        ("FROM healthy", "healthcheck", Healthcheck(("CMD", "ask"), 5)),
+        ("FROM healthy\nHEALTHCHECK NONE", "healthcheck", Healthcheck(("NONE",))),
+        ("FROM healthy\nHEALTHCHECK --retries=2 CMD x", "healthcheck", Healthcheck(("CMD-SHELL", "x"), retries=2)),
+        ('FROM healthy\nHEALTHCHECK CMD ["a", "b"]', "healthcheck", Healthcheck(("CMD", "a", "b"))),
+        ("FROM bare\nLABEL a b c", "labels", {"a": "b c"}),
+        ('FROM bare\nENV X=1\nLABEL "a.$X"=b \'c d\'="e $X"', "labels", {"a.1": "b", "c d": "e 1"}),
+        ("FROM scratch", "working_dir", "/"),
+        ("FROM scratch", "env", (f"PATH={DEFAULT_PATH}",)),
+    ],
+)  # fmt: skip
+def test_what_instructions_configure(text: str, field: str, expected: object) -> None:
+    assert getattr(graph_of(text).config, field) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("HEALTHCHECK --interval=1m30s CMD x",
+         "HEALTHCHECK {Test:[CMD-SHELL x] Interval:1m30s Timeout:0s StartPeriod:0s StartInterval:0s Retries:0}"),
+        ('SHELL ["/bin/sh", "-e"]', "SHELL [/bin/sh -e]"),
+        ("ENTRYPOINT []", "ENTRYPOINT []"),
+        ("ARG A=1 B=$A C", "ARG A=1 B=1 C"),
+        ("ARG GLOBAL", "ARG GLOBAL=g"),
+        ("WORKDIR /", "WORKDIR /"),
+        ("COPY <<one <<two /d/\n1\none\n2\ntwo", "COPY <<one <<two /d/ # buildkit"),
+        ("COPY --parents --chmod=1 --chown=2 a b /d/", "COPY --parents --chown=2 --chmod=1 a b /d/ # buildkit"),
+        ("COPY --from=base --link a /d", "COPY a /d # buildkit"),
+        ("ENV A='b  c' D=", "ENV A=b  c D="),
+        ("RUN <<e\none\ntwo\ne", "RUN /bin/sh -c one\ntwo\n # buildkit"),
+    ],
+)  # fmt: skip
+def test_history_of_one_instruction(text: str, expected: str) -> None:
+    assert created_by(graph_of(f"ARG GLOBAL=g\nFROM bare\n{text}"))[-1] == expected
+
+
+def test_history_has_the_latest_value_of_an_argument_once() -> None:
+    graph = graph_of("FROM bare\nARG A=1\nARG B\nARG A=2\nENV B=env\nRUN x")
+    assert created_by(graph)[-1] == "RUN |2 A=2 B=env /bin/sh -c x # buildkit"
+
+
+def test_quoted_arguments_of_one_line_are_imported() -> None:
+    text = 'ARG A="a b" B=\'c $A\' C="$A d"\nFROM bare\nARG A B C\nRUN x'
+    env = run_env(graph_of(text))
+    assert (env["A"], env["B"], env["C"]) == ("a b", "c $A", "a b d")
