@@ -23,6 +23,7 @@ from runner.runtime import capabilities, operations
 from runner.runtime.mount_options import MountOptions, parse_options
 from runner.runtime.operations import Operation
 from runner.runtime.privileges import Privileges
+from runner.runtime.seccomp_default import default_filter
 from runner.runtime.spec import Device, DockerSeccomp, Mount, NamedUser, Spec
 from store import kernel
 
@@ -320,12 +321,14 @@ def _process(spec: Spec, privileges: Privileges) -> Iterator[Operation]:
 def _seccomp(spec: Spec, privileges: Privileges) -> Iterator[Operation]:
     if spec.seccomp is None or (isinstance(spec.seccomp, DockerSeccomp) and not privileges.seccomp):
         return
-    from runner.runtime.seccomp import compile_filter, default_filter, docker_rules
-
     machine = os.uname().machine
     bounding = spec.process.capabilities.bounding
-    if isinstance(spec.seccomp, DockerSeccomp):
-        shipped = default_filter(machine) if set(bounding) == set(capabilities.DEFAULT) else None
-        yield operations.load_seccomp(shipped or compile_filter(docker_rules(bounding, machine), machine))
-    else:
-        yield operations.load_seccomp(compile_filter(spec.seccomp, machine))
+    if isinstance(spec.seccomp, DockerSeccomp) and set(bounding) == set(capabilities.DEFAULT):
+        shipped = default_filter(machine)
+        if shipped is not None:
+            yield operations.load_seccomp(shipped)
+            return
+    from runner.runtime.seccomp import compile_filter, docker_rules
+
+    rules = docker_rules(bounding, machine) if isinstance(spec.seccomp, DockerSeccomp) else spec.seccomp
+    yield operations.load_seccomp(compile_filter(rules, machine))

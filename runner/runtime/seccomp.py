@@ -2,8 +2,8 @@
 
 ``resolve_profile`` decides which rules of a profile hold for a machine and a set of
 capabilities; ``compile_filter`` turns rules into instructions. The program of docker's
-profile with docker's capabilities is kept compiled beside this module, because compiling
-takes longer than starting a container; ``default_filter`` returns it.
+profile with docker's capabilities is kept compiled: ``seccomp_default`` reads it without this
+module, because compiling takes longer than starting a container.
 
 The program asks for the architecture, then finds the system call by bisection: about ten
 comparisons for each call of the container, where a list takes hundreds.
@@ -16,7 +16,7 @@ import posix
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from struct import pack
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from image.errors import InvalidSpec
 from runner.runtime.config_json import seccomp_rule
 from runner.runtime.spec import Seccomp, SeccompArgument, SeccompRule
 
+_HERE: Final = Path(__file__).parent
 _ALLOW: Final = 0x7FFF0000
 _ERRNO: Final = 0x00050000
 _KILL_PROCESS: Final = 0x80000000
@@ -72,15 +73,9 @@ _FARTHEST = 255
 Instruction = tuple[int, int, int, int]
 
 
-def default_filter(machine: str | None = None) -> bytes | None:
-    """Docker's profile for docker's capabilities, compiled; None for a machine without one."""
-    shipped = resources.files(__package__) / f"seccomp_default.{machine or posix.uname().machine}.bpf"
-    return shipped.read_bytes() if shipped.is_file() else None
-
-
 def docker_profile() -> dict[str, Any]:
     """Docker's default profile, as docker writes it."""
-    profile: dict[str, Any] = json.loads((resources.files(__package__) / "seccomp_default.json").read_bytes())
+    profile: dict[str, Any] = json.loads((_HERE / "seccomp_default.json").read_bytes())
     return profile
 
 
@@ -183,7 +178,7 @@ class _Range:
 
 @cache
 def _numbers() -> dict[str, dict[str, int]]:
-    tables: dict[str, dict[str, int]] = json.loads((resources.files(__package__) / "syscalls.json").read_bytes())
+    tables: dict[str, dict[str, int]] = json.loads((_HERE / "syscalls.json").read_bytes())
     return tables
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -222,6 +224,34 @@ class TestBridge:
     def test_ports_are_discarded_without_a_bridge(self, box: Box) -> None:
         with box.started(box.spec("true"), stdio=Stdio(), ports=(Port(80),)) as container:
             assert container.warnings == ("published ports are discarded when using none network mode",)
+
+
+_BESIDE_DOCKER = """
+import subprocess, sys
+from pathlib import Path
+from tests.support.boxes import Box
+from runner.network.modes import NetworkMode
+from runner.network.ports import Port
+from runner.runtime.privileges import probe
+subprocess.run(["iptables", "-P", "FORWARD", "DROP"], check=True)
+box = Box(Path(sys.argv[1]), Path(sys.argv[2]), probe())
+server = box.spec("nc", "-ll", "-p", "8000", "-e", "echo", "hello")
+with box.started(server, network=NetworkMode.BRIDGE, ports=(Port(8000),)) as container:
+    gateway = ".".join((*container.address.split(".")[:3], "1"))
+    script = f"for i in 1 2 3 4 5; do nc -w 5 {gateway} {container.ports[0].host_port} && exit; sleep 0.1; done"
+    print(box.sh(script, network=NetworkMode.BRIDGE).out, end="")
+print(subprocess.run(["iptables", "-S", "FORWARD"], capture_output=True, text=True, check=True).stdout, end="")
+"""
+
+
+@pytest.mark.root
+def test_beside_dockers_forward_policy(box: Box) -> None:
+    """In a network namespace of its own: through a FORWARD chain that drops, and then out of it."""
+    if shutil.which("iptables") is None:
+        pytest.skip("needs iptables")
+    command = ["unshare", "--net", sys.executable, "-c", _BESIDE_DOCKER, str(box.rootfs), str(box.root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    assert (done.stdout, done.stderr) == ("hello\n-P FORWARD DROP\n", "")
 
 
 def test_mac_follows_from_the_address() -> None:

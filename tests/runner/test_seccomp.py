@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from image.errors import InvalidSpec
 from runner.runtime import capabilities, seccomp
+from runner.runtime.seccomp_default import default_filter
 from runner.runtime.spec import Seccomp, SeccompArgument, SeccompRule
 from store import kernel
 
@@ -54,11 +55,11 @@ def verdict(program: bytes, number: int, args: tuple[int, ...] = (), arch: int =
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_shipped_filter_is_what_the_compiler_makes(machine: str) -> None:
     rules = seccomp.docker_rules(capabilities.DEFAULT, machine)
-    assert seccomp.default_filter(machine) == seccomp.compile_filter(rules, machine)
+    assert default_filter(machine) == seccomp.compile_filter(rules, machine)
 
 
 def test_filter_fits_the_kernel() -> None:
-    program = seccomp.default_filter("x86_64")
+    program = default_filter("x86_64")
     assert program is not None
     assert len(program) // 8 < 4096
 
@@ -109,12 +110,12 @@ def test_exactly_the_named_calls_are_allowed(numbers: set[str]) -> None:
 
 
 def test_unknown_architecture_kills() -> None:
-    program = seccomp.default_filter("x86_64") or b""
+    program = default_filter("x86_64") or b""
     assert verdict(program, 0, arch=0x1234) == 0x80000000
 
 
 def test_calls_newer_than_the_profile_are_absent_rather_than_forbidden() -> None:
-    program = seccomp.default_filter("x86_64") or b""
+    program = default_filter("x86_64") or b""
     assert verdict(program, 600) == _ERRNO | errno.ENOSYS
 
 
@@ -166,9 +167,9 @@ _CALLS = (
 _PROBE = """
 import ctypes, sys
 from store import kernel
-from runner.runtime.seccomp import default_filter
+from runner.runtime.seccomp_default import default_filter
 libc = ctypes.CDLL(None, use_errno=True)
-kernel.load_seccomp(default_filter())
+kernel.load_seccomp(default_filter("x86_64"))
 for line in sys.argv[1:]:
     ctypes.set_errno(0)
     libc.syscall(*(ctypes.c_long(int(word)) for word in line.split()))
