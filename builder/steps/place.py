@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, Self
 
 from builder.dockerfile.ignore import IgnoreRules
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _BLOCK: Final = 1 << 20
+_SMALL: Final = 1 << 18
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NODES: Final = {
     EntryKind.FIFO: stat.S_IFIFO,
@@ -127,13 +128,8 @@ class Placing:
         """The file's bytes to ``out``; its extended attributes are for the caller to set, after the owner."""
         source = self._read.open(entry.path)
         try:
-            left = entry.size
-            while left:
-                block = os.read(source, min(left, _BLOCK))
-                if not block:
-                    raise InvalidInput(f"/{entry.path} became shorter while it was copied")
-                left -= len(block)
-                write_all(out, block)
+            if not copy_content(source, out, entry.size):
+                raise InvalidInput(f"/{entry.path} became shorter while it was copied")
             return kept_xattrs(source)
         finally:
             os.close(source)
@@ -153,6 +149,51 @@ class Placing:
         if self._mode is None:
             return entry.mode
         return self._mode.apply(entry.mode, is_directory=entry.kind is EntryKind.DIRECTORY)
+
+
+def copy_content(source: int, out: int, size: int) -> bool:
+    """Copy ``size`` bytes to the empty file ``out``; False when there are fewer. Holes stay holes."""
+    if size <= _SMALL:
+        data = os.read(source, size) if size else b""
+        write_all(out, data)
+        return len(data) == size
+    if os.fstat(source).st_blocks * 512 >= size:
+        return _copy_range(source, out, 0, size)
+    os.ftruncate(out, size)
+    return all(_copy_range(source, out, start, end) for start, end in _extents(source, size))
+
+
+def _extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
+    """The parts of a sparse file that hold data."""
+    position = 0
+    while position < size:
+        try:
+            start = os.lseek(fd, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # a hole to the end
+                return
+            raise
+        position = min(os.lseek(fd, start, os.SEEK_HOLE), size)
+        yield start, position
+
+
+def _copy_range(source: int, out: int, start: int, end: int) -> bool:
+    """In the kernel, which may share blocks; by hand where it can't (older kernels, two file systems)."""
+    try:
+        while start < end:
+            copied = os.copy_file_range(source, out, end - start, start, start)
+            if copied == 0:
+                return False
+            start += copied
+    except OSError as error:
+        if error.errno not in {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}:
+            raise
+    while start < end:
+        data = os.pread(source, min(end - start, _BLOCK), start)
+        if not data:
+            return False
+        start += os.pwrite(out, data, start)
+    return True
 
 
 def write_file(root: int, path: str, data: bytes, mode: int, owner: Owner, mtime_s: int | None) -> None:
