@@ -13,7 +13,7 @@ Two runtime directories have two bridges and two tables, so that they don't dist
 from __future__ import annotations
 
 import errno
-import secrets
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -92,7 +92,9 @@ class Endpoint:
 
         It goes away with that namespace: removing it by hand would take thirty milliseconds.
         """
-        number = secrets.randbelow(1 << 30) + (1 << 20)  # far from the indexes that the kernel gives out
+        number = (int.from_bytes(os.urandom(4), "big") >> 2) + (
+            1 << 20
+        )  # far from the indexes that the kernel gives out
         link.request(
             rtnetlink.new_veth(
                 (f"tc{number:x}", number),

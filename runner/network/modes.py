@@ -12,7 +12,7 @@ from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from image.errors import InvalidInput
 from runner.network import files
@@ -20,6 +20,9 @@ from runner.network.ports import Port
 from runner.runtime import rtnetlink
 from runner.runtime.spec import Mount
 from runner.runtime.state import Lease
+
+if TYPE_CHECKING:
+    from runner.network.bridge import Endpoint
 
 
 class NetworkMode(Enum):
@@ -48,10 +51,12 @@ class Connection:
 
         Raises PortInUse, Conflict or KernelError, leaving nothing behind.
         """
-        from runner.network.bridge import Endpoint
-
         self.mode = mode
-        self._endpoint = Endpoint(root, lease, ports) if mode is NetworkMode.BRIDGE else None
+        self._endpoint: Endpoint | None = None
+        if mode is NetworkMode.BRIDGE:
+            from runner.network.bridge import Endpoint  # netlink and firewall: only for those that use them
+
+            self._endpoint = Endpoint(root, lease, ports)
         self.address = ""
         self.warnings: list[str] = list(self._endpoint.warnings) if self._endpoint else []
         if self._endpoint is not None:
