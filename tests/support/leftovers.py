@@ -22,6 +22,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _PEER_PROGRAMS = ("containerd-shim", "conmon", "containerd", "dockerd", "catatonit")
 _OWN_PLACES = ("/run/tierce", "/var/lib/tierce", "/tmp/tierce", "/dev/shm/tierce")
 _PEER_FILES = ("/tmp/tierce-peers-", "/tmp/tierce-fixtures-")
+_IPTABLES = ("filter", "nat", "mangle", "raw", "security")  # iptables makes them for docker, podman and anyone
 _GRACE_S = 5.0
 
 
@@ -89,7 +90,7 @@ def _nft_tables() -> list[str]:
         listed = subprocess.run(["nft", "list", "tables"], check=False, capture_output=True, text=True)
     except FileNotFoundError:
         return []
-    return listed.stdout.splitlines()
+    return [line for line in listed.stdout.splitlines() if line.split()[-1] not in _IPTABLES]
 
 
 def _cgroups() -> Iterable[str]:
