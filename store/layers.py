@@ -144,6 +144,13 @@ class LayerStore:
             (path / "work").mkdir(exist_ok=True)
         return Workspace(directory, path)
 
+    def make_scratch(self, directory: str) -> Path:
+        """An empty directory that is no layer. The caller (a session) has leased ``directory``."""
+        path = self.base / directory
+        with storage_errors(f"make a directory in {self.base}"):
+            path.mkdir(mode=0o700)
+        return path
+
     def commit(
         self, workspace: Workspace, parent: ChainID | None, diff_id: DiffID, *, size: int, entries: int
     ) -> LayerRecord:

@@ -259,6 +259,12 @@ class Session:
         self.store.metadata.lease(self._path.name, "directory", directory)
         return self.store.layers.make_workspace(directory, above)
 
+    def scratch(self) -> Path:
+        """An empty directory beside the layers, for files that are needed for a while; gone with the session."""
+        directory = new_directory_name()
+        self.store.metadata.lease(self._path.name, "directory", directory)
+        return self.store.layers.make_scratch(directory)
+
     def commit_layer(
         self, workspace: Workspace, parent: ChainID | None, diff_id: DiffID, *, size: int, entries: int
     ) -> LayerRecord:

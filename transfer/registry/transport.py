@@ -75,7 +75,10 @@ class Body:
 
 
 class Transport:
-    """Sends requests. ``verify`` False accepts any certificate (``--tls-verify=false``)."""
+    """Sends requests. ``verify`` False accepts any certificate (``--tls-verify=false``).
+
+    ``peer`` is what messages call those at the other end.
+    """
 
     def __init__(
         self,
@@ -85,8 +88,10 @@ class Transport:
         certificates: tuple[Path, ...] = (),
         timeouts: Timeouts = Timeouts(),
         clock: Callable[[], float] = time.monotonic,
+        peer: str = "registry",
     ) -> None:
         self.verify = verify
+        self.peer = peer
         self.timeouts = timeouts
         self.clock = clock
         self._environ = environ
@@ -165,7 +170,7 @@ class Transport:
                     raise Cancelled("the transfer was stopped") from error
                 if reused and body is None and not isinstance(error, TimeoutError):
                     continue  # the peer closed an idle connection: that says nothing about this request
-                raise failure(request, error) from error
+                raise failure(request, error, self.peer) from error
             except BaseException:
                 self._drop(connection)
                 raise
@@ -261,7 +266,7 @@ class Reply:
     def _failure(self, error: BaseException) -> Exception:
         if self._transport._aborted.is_set():
             return Cancelled("the transfer was stopped")
-        return failure(self._request, error)
+        return failure(self._request, error, self._transport.peer)
 
     def close(self) -> None:
         """Give the connection back when the body was read to its end, else close it."""
@@ -445,25 +450,25 @@ def _is_local(peer: str) -> bool:
 # Failures
 
 
-def failure(request: Request, error: BaseException) -> RegistryError:
+def failure(request: Request, error: BaseException, peer: str) -> RegistryError:
     """What a broken exchange means to the user, and whether trying again can help."""
     where = origin(request.url)
-    reason, again = _reason(where, error)
+    reason, again = _reason(where, error, peer)
     return RegistryError(
-        f"reach registry {where.netloc}: {reason}", method=request.method, url=redact(request.url), temporary=again
+        f"reach {peer} {where.netloc}: {reason}", method=request.method, url=redact(request.url), temporary=again
     )
 
 
-def _reason(where: Origin, error: BaseException) -> tuple[str, bool]:
+def _reason(where: Origin, error: BaseException, peer: str) -> tuple[str, bool]:
     if isinstance(error, socket.gaierror):
-        return "the host name is unknown: check the image's name and the network", False
+        return "the host name is unknown: check the name and the network", False
     if isinstance(error, ConnectionRefusedError):
-        return "connection refused: is the registry running, and is the port right?", False
+        return f"connection refused: is the {peer} running, and is the port right?", False
     if isinstance(error, ssl.SSLCertVerificationError):
         advice = f"put its authority in /etc/docker/certs.d/{where.netloc}/ca.crt, or use --tls-verify=false"
         return f"its certificate is not trusted ({error.verify_message}): {advice}", False
     if isinstance(error, ssl.SSLError) and error.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST"}:
-        return "it does not speak https: use --tls-verify=false for a registry without TLS", False
+        return f"it does not speak https: use --tls-verify=false for a {peer} without TLS", False
     if isinstance(error, TimeoutError):
         return "it did not answer in time", True
     if isinstance(error, OSError) and error.strerror:
