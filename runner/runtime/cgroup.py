@@ -52,11 +52,26 @@ class ControlGroups:
 
     paths: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    device_path: str = ""
+
+    def attach_watcher(self, pid: int) -> None:
+        """Move the process that will clone the container into the v1 device group. Raises NotPermitted.
+
+        The container is born there, and the move, which can take ten milliseconds, costs nothing
+        while the interpreter starts. In groups that count or limit, the watcher has no business.
+        """
+        for path in self._device_paths:
+            _write(f"{path}/cgroup.procs", str(pid))
 
     def attach(self, pid: int) -> None:
-        """Move a process into every group. Raises NotPermitted."""
+        """Move the container's process into every other group. Raises NotPermitted."""
         for path in self.paths:
-            _write(f"{path}/cgroup.procs", str(pid))
+            if path not in self._device_paths:
+                _write(f"{path}/cgroup.procs", str(pid))
+
+    @property
+    def _device_paths(self) -> tuple[str, ...]:
+        return tuple(path for path in self.paths if path == self.device_path)
 
     def remove(self) -> None:
         """Kill what is left in the groups and remove them. Idempotent."""
@@ -172,7 +187,8 @@ def create(cgroups: Cgroups, container_id: str, resources: Resources, path: str 
     except NotPermitted:
         ControlGroups(tuple(made)).remove()
         raise
-    return ControlGroups(tuple(made), tuple(warnings))
+    alone = list(cgroups.v1.values()).count(cgroups.v1.get("devices", "")) == 1
+    return ControlGroups(tuple(made), tuple(warnings), f"{cgroups.v1['devices']}/{place}" if alone else "")
 
 
 def _filter_devices(mount: str, place: str, rules: tuple[DeviceRule, ...], made: list[str]) -> None:

@@ -228,11 +228,12 @@ def launch(
     control, watcher = _spawn(stdio, lease)
     groups = cgroup.ControlGroups(())
     try:
+        groups = cgroup.create(privileges.cgroups, lease.container_id, spec.resources, spec.cgroups_path)
+        groups.attach_watcher(watcher)
         requests = tuple(network.requests) if network else _loopback(spec)
         operations = plan(spec, rootfs, privileges, container_id=lease.container_id, network=requests)
         for operation in operations if trace else ():
             trace(operation)  # type: ignore[misc]  # the loop is empty without it
-        groups = cgroup.create(privileges.cgroups, lease.container_id, spec.resources, spec.cgroups_path)
         running = Running(control, watcher, groups)
     except BaseException:
         Running(control, watcher, groups).close()
