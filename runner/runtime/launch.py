@@ -66,13 +66,13 @@ class Network(Protocol):
 class Running:
     """A started container. Close it, or leave its ``with`` block: then nothing of it is left."""
 
-    def __init__(self, control: _socket.socket, watcher: int, groups: cgroup.ControlGroups) -> None:
+    def __init__(self, control: _socket.socket, watcher: int) -> None:
         self.pid = 0
         self.console: int | None = None
-        self.warnings: list[str] = list(groups.warnings)
+        self.warnings: list[str] = []
         self._control = control
         self._watcher = watcher
-        self._groups = groups
+        self._groups = cgroup.ControlGroups(())
         self._pidfd = -1
         self._code: int | None = None
 
@@ -132,6 +132,12 @@ class Running:
             self._groups.remove()
 
     # --- the start --------------------------------------------------------------------------
+
+    def _hold(self, groups: cgroup.ControlGroups) -> None:
+        """From here on these groups end with the container."""
+        self._groups = groups
+        self.warnings += groups.warnings
+        groups.attach_watcher(self._watcher)
 
     def _begin(self, operations: Sequence[Operation], network: Network | None) -> None:
         """Send the orders and see the container through its start. Raises TierceError."""
@@ -225,20 +231,15 @@ def launch(
     if spec.uid_mappings or spec.gid_mappings or spec.namespace("user"):
         raise InvalidSpec("linux.uidMappings", "user namespaces are not supported yet")
     # the interpreter needs longer to start than everything up to sending the orders
-    control, watcher = _spawn(stdio, lease)
-    groups = cgroup.ControlGroups(())
+    running = Running(*_spawn(stdio, lease))
     try:
         groups = cgroup.create(privileges.cgroups, lease.container_id, spec.resources, spec.cgroups_path)
-        groups.attach_watcher(watcher)
+        running._hold(groups)
         requests = tuple(network.requests) if network else _loopback(spec)
         operations = plan(spec, rootfs, privileges, container_id=lease.container_id, network=requests)
-        for operation in operations if trace else ():
-            trace(operation)  # type: ignore[misc]  # the loop is empty without it
-        running = Running(control, watcher, groups)
-    except BaseException:
-        Running(control, watcher, groups).close()
-        raise
-    try:
+        if trace is not None:
+            for operation in operations:
+                trace(operation)
         running._begin(operations, network)
     except BaseException:
         running.close()
