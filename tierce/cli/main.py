@@ -81,6 +81,7 @@ COMMANDS: Final = LazyGroup(
             "info": _SYSTEM["info"],
             "inspect": _IMAGE["inspect"],
             "load": _IMAGE["load"],
+            "pin": Entry("tierce.cli.pin", "pin", "Write digests to the image names of Dockerfiles"),
             "rmi": _IMAGE["rm"],
             "save": _IMAGE["save"],
             "tag": _IMAGE["tag"],
