@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from image.errors import CommandNotStarted, InvalidInput, InvalidSpec, KernelError, NotPermitted, TierceError
 from runner.runtime import cgroup
-from runner.runtime.child import CONTROL, LEASE
+from runner.runtime.child import LEASE
+from runner.runtime.child_root import CONTROL
 from runner.runtime.operations import Operation
 from runner.runtime.plan import plan
 from runner.runtime.privileges import Privileges

@@ -143,3 +143,17 @@ def test_cgroup_layouts() -> None:
     assert [parse_cgroups(text).layout for text in ("", named, v1 + named, v2, v1 + v2)] == [
         "none", "none", "v1", "v2", "hybrid",
     ]  # fmt: skip
+
+
+def test_the_child_loads_almost_nothing() -> None:
+    import os
+    import subprocess
+    import sys
+
+    program = "import sys; sys.path.append(sys.argv[1]); before = set(sys.modules)\nimport runner.runtime.child\nprint(*sorted(set(sys.modules) - before))"
+    command = [os.path.realpath(sys.executable), "-I", "-S", "-c", program, str(Path(child.__file__).parents[2])]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert set(loaded) == {
+        "__future__", "_ctypes", "runner", "runner.runtime", "runner.runtime.accounts", "runner.runtime.child",
+        "runner.runtime.child_root", "store", "store.kernel",
+    }  # fmt: skip

@@ -1,0 +1,314 @@
+"""The root of a container while it is made: paths in it, and operations on it. Part of ``child``.
+
+Every path of the container is resolved inside its root by openat2(RESOLVE_IN_ROOT) and used
+by descriptor: a root filesystem full of links to the host reaches nothing of the host.
+"""
+
+from __future__ import annotations
+
+import marshal
+import posix
+import sys
+
+from store import kernel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+CONTROL = 3
+"""The socket to the launcher."""
+
+_ENOENT, _ENOTDIR = 2, 20
+_S_IFMT, _S_IFDIR, _S_IFCHR = 0o170000, 0o040000, 0o020000
+_IN_ROOT = kernel.RESOLVE_IN_ROOT
+_NO_LINKS = kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_SYMLINKS
+
+
+class Refused(Exception):  # a fact told to the launcher, not an error of ours
+    """The container cannot start for a reason that is no system call: ``kind`` is user, command or internal."""
+
+    def __init__(self, kind: str, text: str, status: int = 0) -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.text = text
+        self.status = status
+
+
+class Sandbox:
+    """What the operations have found out so far."""
+
+    __slots__ = ("console", "gid", "groups", "home", "report", "root", "sources", "uid", "warnings")
+
+    def __init__(self, report: int) -> None:
+        self.report = report
+        self.root = -1
+        self.sources: dict[int, int] = {}
+        self.console = -1
+        self.uid = 0
+        self.gid = 0
+        self.groups: tuple[int, ...] = ()
+        self.home = b"/"
+        self.warnings: list[str] = []
+
+
+def frame(*event: Any) -> bytes:
+    """One event as it stands on the socket."""
+    body = marshal.dumps(event)
+    return len(body).to_bytes(4, "little") + body
+
+
+# --- paths inside the root ------------------------------------------------------------------
+
+
+def kind_of(fd: int) -> int:
+    return posix.fstat(fd).st_mode & _S_IFMT
+
+
+def directory(root: int, path: bytes, resolve: int = _IN_ROOT) -> int:
+    """An O_PATH descriptor of a directory of the root, made with its parents if absent."""
+    flags = kernel.O_PATH | posix.O_DIRECTORY
+    try:
+        return kernel.openat2(root, path, flags, 0, resolve)
+    except OSError as error:
+        if error.errno != _ENOENT:
+            raise
+    above, _, name = path.rstrip(b"/").rpartition(b"/")
+    parent = directory(root, above or b"/", resolve)
+    try:
+        posix.mkdir(name, 0o755, dir_fd=parent)
+    except FileExistsError:
+        pass  # a dangling link, which the second try reports, or somebody else's mkdir
+    finally:
+        posix.close(parent)
+    return kernel.openat2(root, path, flags, 0, resolve)
+
+
+def _parent(root: int, path: bytes) -> tuple[int, bytes]:
+    """The directory that holds ``path``, made if absent, and the last name."""
+    above, _, name = path.rstrip(b"/").rpartition(b"/")
+    if name in (b"", b".", b".."):
+        raise Refused("internal", f"{path!r} does not name a file")
+    return directory(root, above or b"/"), name
+
+
+def _file(root: int, path: bytes) -> int:
+    """An O_PATH descriptor of something at ``path``, an empty file if there was nothing."""
+    try:
+        return kernel.openat2(root, path, kernel.O_PATH, 0, _IN_ROOT)
+    except OSError as error:
+        if error.errno != _ENOENT:
+            raise
+    parent, name = _parent(root, path)
+    try:
+        posix.close(kernel.openat2(parent, name, posix.O_CREAT | posix.O_WRONLY | posix.O_NOFOLLOW, 0o644))
+        return kernel.openat2(parent, name, kernel.O_PATH | posix.O_NOFOLLOW)
+    finally:
+        posix.close(parent)
+
+
+def _existing(root: int, path: bytes) -> int | None:
+    """An O_PATH descriptor, or None where this system has no such path."""
+    try:
+        return kernel.openat2(root, path, kernel.O_PATH, 0, _IN_ROOT)
+    except OSError as error:
+        if error.errno in (_ENOENT, _ENOTDIR):
+            return None
+        raise
+
+
+# --- operations: namespaces and root --------------------------------------------------------
+
+
+def join_keyring(_: Sandbox, name: bytes) -> None:
+    try:  # noqa: SIM105  # contextlib costs more than the whole operation
+        kernel.join_session_keyring(name)
+    except OSError:
+        pass  # no keyrings in this kernel, a quota, or an outer filter: the caller's keys stay out of reach by uid
+
+
+def join_namespace(_: Sandbox, path: bytes, flag: int) -> None:
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        kernel.setns(fd, flag)
+    finally:
+        posix.close(fd)
+
+
+def isolate_mounts(_: Sandbox, propagation: int) -> None:
+    kernel.mount(None, b"/", None, kernel.MS_REC | propagation)
+
+
+def mount_overlay(sandbox: Sandbox, base: bytes, options: bytes, target: bytes) -> None:
+    posix.chdir(base)
+    kernel.mount(b"overlay", target, b"overlay", 0, options)
+    sandbox.root = kernel.openat2(kernel.AT_FDCWD, target, kernel.O_PATH | posix.O_DIRECTORY)
+
+
+def bind_root(sandbox: Sandbox, path: bytes) -> None:
+    place = kernel.openat2(kernel.AT_FDCWD, path, kernel.O_PATH | posix.O_DIRECTORY)
+    flags = kernel.OPEN_TREE_CLONE | kernel.AT_RECURSIVE | kernel.AT_EMPTY_PATH
+    tree = kernel.open_tree(place, b"", flags)
+    kernel.move_mount(tree, place)
+    posix.close(place)
+    sandbox.root = tree
+
+
+def open_source(sandbox: Sandbox, slot: int, source: bytes, recursive: int) -> None:
+    flags = kernel.OPEN_TREE_CLONE | (kernel.AT_RECURSIVE if recursive else 0)
+    sandbox.sources[slot] = kernel.open_tree(kernel.AT_FDCWD, source, flags)
+
+
+def attach_source(
+    sandbox: Sandbox, slot: int, target: bytes, attributes: int, recursive: int, propagation: int
+) -> None:
+    tree = sandbox.sources.pop(slot)
+    place = (directory if kind_of(tree) == _S_IFDIR else _file)(sandbox.root, target)
+    if attributes or propagation:
+        clear = kernel.MOUNT_ATTR_ATIME_MASK if attributes & kernel.MOUNT_ATTR_ATIME_MASK else 0
+        kernel.mount_setattr(tree, set_=attributes, clear=clear, propagation=propagation, recursive=bool(recursive))
+    kernel.move_mount(tree, place)
+    posix.close(place)
+    posix.close(tree)
+
+
+def mount_filesystem(
+    sandbox: Sandbox, fstype: bytes, source: bytes, target: bytes, flags: int, data: bytes, follow: int
+) -> None:
+    place = directory(sandbox.root, target, _IN_ROOT if follow else _NO_LINKS)
+    try:
+        posix.fchdir(place)  # "." is the one name of the place that cannot be a link
+        kernel.mount(source, b".", fstype, flags, data or None)
+    except OSError as error:
+        error.filename = target
+        raise
+    finally:
+        posix.close(place)
+
+
+def make_device(
+    sandbox: Sandbox, path: bytes, kind: int, major: int, minor: int, mode: int, uid: int, gid: int
+) -> None:
+    parent, name = _parent(sandbox.root, path)
+    device = posix.makedev(major, minor)
+    try:
+        posix.mknod(name, kind | mode, device, dir_fd=parent)
+        if uid or gid:
+            posix.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
+    except FileExistsError:
+        found = posix.stat(name, dir_fd=parent, follow_symlinks=False)
+        if found.st_mode & _S_IFMT != kind or found.st_rdev != device:
+            raise
+    finally:
+        posix.close(parent)
+
+
+def bind_device(sandbox: Sandbox, path: bytes) -> None:
+    tree = kernel.open_tree(kernel.AT_FDCWD, path, kernel.OPEN_TREE_CLONE)
+    place = _file(sandbox.root, path)
+    kernel.move_mount(tree, place)
+    posix.close(place)
+    posix.close(tree)
+
+
+def make_link(sandbox: Sandbox, target: bytes, path: bytes) -> None:
+    parent, name = _parent(sandbox.root, path)
+    try:
+        posix.symlink(target, name, dir_fd=parent)
+    except FileExistsError:
+        pass  # the image or a mount has brought its own
+    finally:
+        posix.close(parent)
+
+
+def make_console(sandbox: Sandbox, rows: int, columns: int) -> None:
+    access = posix.O_RDWR | posix.O_NOCTTY
+    master = kernel.openat2(sandbox.root, b"dev/pts/ptmx", access, 0, _IN_ROOT)
+    kernel.ioctl_buffer(master, kernel.TIOCSPTLCK, bytes(4))
+    number = int.from_bytes(kernel.ioctl_buffer(master, kernel.TIOCGPTN, bytes(4)), sys.byteorder)
+    sandbox.console = kernel.ioctl(master, kernel.TIOCGPTPEER, access | posix.O_CLOEXEC)
+    if rows and columns:
+        size = rows.to_bytes(2, sys.byteorder) + columns.to_bytes(2, sys.byteorder) + bytes(4)
+        kernel.ioctl_buffer(master, kernel.TIOCSWINSZ, size)
+    pts = kernel.openat2(sandbox.root, b"dev/pts/%d" % number, kernel.O_PATH, 0, _NO_LINKS)
+    tree = kernel.open_tree(pts, b"", kernel.OPEN_TREE_CLONE | kernel.AT_EMPTY_PATH)
+    place = _file(sandbox.root, b"/dev/console")
+    kernel.move_mount(tree, place)
+    kernel.send_descriptor(CONTROL, frame("console"), master)
+    for fd in (pts, tree, place, master):
+        posix.close(fd)
+
+
+def set_hostname(_: Sandbox, name: bytes) -> None:
+    kernel.sethostname(name)
+
+
+def set_domainname(_: Sandbox, name: bytes) -> None:
+    kernel.setdomainname(name)
+
+
+def write_sysctl(sandbox: Sandbox, path: bytes, value: bytes, required: int) -> None:
+    try:
+        fd = kernel.openat2(sandbox.root, path, posix.O_WRONLY, 0, _NO_LINKS)
+    except OSError:
+        if required:
+            raise
+        return
+    try:
+        posix.write(fd, value)
+    except OSError as error:
+        error.filename = path
+        raise
+    finally:
+        posix.close(fd)
+
+
+def make_readonly(sandbox: Sandbox, path: bytes) -> None:
+    place = _existing(sandbox.root, path)
+    if place is None:
+        return
+    tree = kernel.open_tree(place, b"", kernel.OPEN_TREE_CLONE | kernel.AT_RECURSIVE | kernel.AT_EMPTY_PATH)
+    kernel.mount_setattr(tree, set_=kernel.MOUNT_ATTR_RDONLY, recursive=True)
+    kernel.move_mount(tree, place)
+    posix.close(tree)
+    posix.close(place)
+
+
+def remount_readonly(sandbox: Sandbox, path: bytes) -> None:
+    place = directory(sandbox.root, path)
+    kernel.mount_setattr(place, set_=kernel.MOUNT_ATTR_RDONLY, recursive=True)
+    posix.close(place)
+
+
+def mask_path(sandbox: Sandbox, path: bytes) -> None:
+    place = _existing(sandbox.root, path)
+    if place is None:
+        return
+    if kind_of(place) == _S_IFDIR:
+        posix.fchdir(place)
+        kernel.mount(b"tmpfs", b".", b"tmpfs", kernel.MS_RDONLY, b"nr_blocks=1,nr_inodes=1")
+    else:
+        tree = kernel.open_tree(_null_device(sandbox.root), b"", kernel.OPEN_TREE_CLONE | kernel.AT_EMPTY_PATH)
+        kernel.move_mount(tree, place)
+        posix.close(tree)
+    posix.close(place)
+
+
+def _null_device(root: int) -> int:
+    """The container's /dev/null, and nothing that an image has put in its place."""
+    fd = kernel.openat2(root, b"dev/null", kernel.O_PATH | posix.O_NOFOLLOW, 0, _IN_ROOT)
+    found = posix.fstat(fd)
+    if found.st_mode & _S_IFMT != _S_IFCHR or found.st_rdev != posix.makedev(1, 3):
+        raise Refused("internal", "/dev/null of the container is not the null device: cannot mask paths with it")
+    return fd
+
+
+def readonly_root(sandbox: Sandbox) -> None:
+    kernel.mount_setattr(sandbox.root, set_=kernel.MOUNT_ATTR_RDONLY)
+
+
+def pivot_root(sandbox: Sandbox) -> None:
+    posix.fchdir(sandbox.root)
+    kernel.pivot_root(b".", b".")  # the old root is stacked on the new one, and taken off again
+    kernel.umount2(b".", kernel.MNT_DETACH)
+    posix.chdir("/")
