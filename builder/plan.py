@@ -17,7 +17,8 @@ from builder.dockerfile.checks import PREDEFINED_ARGS, base_image_platform
 from builder.dockerfile.expand import Environment, expanded
 from builder.dockerfile.instructions import Arg, From
 from builder.dockerfile.stages import SCRATCH, Stage, StageReference, Stages
-from builder.graph import BaseImage, FromImage, FromScratch, Graph, Step
+from builder.graph import BaseImage, CopyFiles, FromContext, FromImage, FromScratch, Graph, HistoryPlan, Step
+from builder.named import NamedContext, NamedFiles, NamedImage, find_context
 from builder.stage_plan import (
     PROXY_ARGS,
     Declared,
@@ -94,19 +95,29 @@ def _closure(source: Source, options: PlanOptions, env: Environment, start_from:
         if stage.index in wanted:
             continue
         wanted.add(stage.index)
+        if given := find_context(options.contexts, stage.name):
+            images += _named_image(given, options.platform)
+            continue
         start = _start(stage, env)
         base = source.stages.base(stage, start.image)
-        if base is not None:
+        if given := find_context(options.contexts, start.image):
+            images += _named_image(given, _platform(start, options))
+        elif base is not None:
             pending.append(base)
         elif start.image != SCRATCH:
             images.append((_image_name(start.image, start), _platform(start, options)))
         for reference in stage.references():
-            other = source.stages.source(stage, reference)
-            if other is not None:
+            if given := find_context(options.contexts, reference.name):
+                images += _named_image(given, options.platform)
+            elif (other := source.stages.source(stage, reference)) is not None:
                 pending.append(other)
             else:
                 images.append((_image_name(reference.name, reference), options.platform))
     return Needed(tuple(sorted(wanted)), tuple(dict.fromkeys(images)))
+
+
+def _named_image(given: tuple[str, NamedContext], platform: Platform) -> list[tuple[Reference, Platform]]:
+    return [(given[1].reference, platform)] if isinstance(given[1], NamedImage) else []
 
 
 def plan(source: Source, options: PlanOptions, resolve: Resolve, *, every_stage: bool = False) -> Planned:
@@ -148,6 +159,9 @@ class _Planner:
         self.declared: list[Declared] = []
 
     def plan_stage(self, stage: Stage) -> None:
+        if given := find_context(self._options.contexts, stage.name):
+            self.states[stage.index] = self._replaced(*given, stage.origin, self._options.platform)
+            return
         start = _start(stage, Environment(self._globals, self._source.escape))
         state = self._origin(stage, start)
         body = (*state.take_triggers(start.span), *stage.commands)
@@ -164,6 +178,8 @@ class _Planner:
 
     def _origin(self, stage: Stage, start: From) -> StageState:
         """What the stage starts from. A source step is named by who knows the stage's length."""
+        if given := find_context(self._options.contexts, start.image):
+            return self._replaced(*given, start, _platform(start, self._options))
         base = self._source.stages.base(stage, start.image)
         if base is not None:
             return self.states[base.index].child()
@@ -175,11 +191,34 @@ class _Planner:
         step = Step.make(FromImage(image, image.manifest.digest), name="", span=start.span)
         return StageState.from_image(step, image)
 
+    def _replaced(self, name: str, given: NamedContext, at: From, platform: Platform) -> StageState:
+        """What a named context stands for as a stage: an image, or files on an empty root filesystem."""
+        match given:
+            case NamedImage(reference=reference):
+                image = self._image(reference, platform, at)
+                title = f"[context {name}] {reference.familiar}"
+                step = Step.make(FromImage(image, image.manifest.digest), name=title, span=at.span)
+                return StageState.from_image(step, image)
+            case NamedFiles():
+                empty = Step.make(FromScratch(), name=f"[context {name}]", span=at.span)
+                files = (_files_step(name, at.span),)
+                step = Step.make(
+                    CopyFiles(("/",), "/"), empty, files, name=f"[context {name}] copy all files", span=at.span
+                )
+                state = StageState.scratch(step)
+                state.history.append(HistoryPlan(f"COPY / / # from context {name}", step))
+                return state
+
     def _reader(self, stage: Stage) -> Callable[[str, Span], Step]:
         """How an instruction of ``stage`` finds the root filesystem that ``--from`` names."""
 
         def read(name: str, span: Span) -> Step:
             reference = StageReference(name, span)
+            if given := find_context(self._options.contexts, name):
+                if isinstance(given[1], NamedFiles):
+                    return _files_step(given[0], span)
+                image = self._image(given[1].reference, self._options.platform, reference)
+                return Step.make(FromImage(image, image.manifest.digest), name=f"[context {given[0]}]", span=span)
             other = self._source.stages.source(stage, reference)
             if other is not None:
                 self._plan_with_needs(other)
@@ -205,6 +244,10 @@ class _Planner:
             raise
         except TierceError as error:
             raise DockerfileError(str(error), span=at.span) from error
+
+
+def _files_step(name: str, span: Span) -> Step:
+    return Step.make(FromContext(name), name=f"[context {name}] load files", span=span)
 
 
 def global_arguments(source: Source, options: PlanOptions) -> dict[str, str]:

@@ -49,6 +49,7 @@ from builder.graph import (
     Step,
     StepMount,
 )
+from builder.named import NamedContext
 from image.config import DEFAULT_PATH, ContainerConfig
 from image.errors import DockerfileError
 from image.platform import Platform
@@ -79,6 +80,8 @@ class PlanOptions:
     no_cache: bool = False
     no_cache_stages: frozenset[str] = frozenset()
     """Names, in lower case, of stages that the build cache must not serve."""
+    contexts: Mapping[str, NamedContext] = field(default_factory=lambda: MappingProxyType({}))
+    """What ``--build-context`` gives, by ``named.context_name``."""
 
 
 @dataclass(frozen=True, slots=True)
