@@ -158,6 +158,16 @@ class Step:
     def inputs(self) -> tuple[Step, ...]:
         return (self.base, *self.others) if self.base else self.others
 
+    @property
+    def platform(self) -> Platform | None:
+        """The platform of the image at the bottom of its base; None above an empty root filesystem."""
+        step: Step | None = self
+        while step is not None:
+            if isinstance(step.operation, FromImage):
+                return step.operation.image.config.platform
+            step = step.base
+        return None
+
     @classmethod
     def make(
         cls,

@@ -61,6 +61,7 @@ from image.descriptor import Descriptor
 from image.digest import chain_ids
 from image.errors import Cancelled, DockerfileError, ProcessFailed, TierceError
 from image.media_types import Compression
+from image.platform import Platform
 from store.cache_mounts import CacheMounts
 from store.claims import Claim, claim
 from store.failed_steps import FailedStep, FailedSteps, new_id
@@ -92,6 +93,8 @@ class Ports:
     agents: Mapping[str, Path] = field(default_factory=dict)
     authorities: Path | None = None
     remotes: Sequence[RemoteCache] = ()
+    why_not: Callable[[Platform], str | None] = lambda _: None
+    """What keeps a program of a platform from running here; None when nothing does."""
     downloads: Downloads | None = None
     repositories: Repositories | None = None
 
@@ -152,6 +155,7 @@ class Solver:
         results = self._results
         self._probe_all(graph, results)
         needed = _needed(graph.target, results)
+        self._refuse_foreign(graph, needed)
         self._report_cached(graph, results, needed)
         self._elsewhere = {name: found for name in needed if isinstance(found := results.pop(name, None), Rootfs)}
         try:
@@ -166,6 +170,14 @@ class Solver:
             raise
         self._cached.remember_use()
         return stack
+
+    def _refuse_foreign(self, graph: Graph, needed: Mapping[str, Step]) -> None:
+        """Fail before anything is done, if a process would have to run that can't run here."""
+        for step in needed.values():
+            if isinstance(step.operation, RunCommand):
+                reason = self._ports.why_not(step.platform or graph.platform)
+                if reason is not None:
+                    raise DockerfileError(reason, span=step.span)
 
     def solved(self, graph: Graph) -> tuple[SolvedStep, ...]:
         """What a solved graph's steps came to, inputs first. Steps that did not have to be looked at are left out."""

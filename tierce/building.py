@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,13 +26,16 @@ from builder.draw import Form, draw
 from builder.graph import Graph
 from builder.outputs import BuiltImage, write_image
 from builder.plan import Source, needed, plan, unconsumed
-from builder.ports import BaseImages, Sandbox
+from builder.ports import BaseImages, RemoteCache, Sandbox
 from builder.progress import Progress, Warned
+from builder.results import Stack
 from builder.solve import Ports, SolveOptions, Solver
 from builder.stage_plan import PROXY_ARGS, PlanOptions
 from image.errors import DockerfileError, InvalidInput, NotFound
+from image.platform import Platform
 from image.reference import Reference
 from store.store import Session, Store
+from tierce.platforms import why_not
 
 DOCKERFILE_NAMES = ("Dockerfile", "Containerfile", "dockerfile")
 
@@ -49,13 +52,18 @@ class BuildRequest:
     solve: SolveOptions
     tags: tuple[Reference, ...] = ()
 
+    def for_platform(self, platform: Platform) -> BuildRequest:
+        """The same build for another platform."""
+        return replace(self, plan=replace(self.plan, platform=platform))
+
 
 @dataclass(frozen=True, slots=True)
 class Connections:
     """The world of a build: where images come from, what runs processes, who watches, what it may use.
 
     ``secrets`` gives values by id, only when a step asks; ``agents`` are SSH agents' sockets;
-    ``authorities`` is a bundle of certificates that every step is to trust.
+    ``authorities`` is a bundle of certificates that every step is to trust. ``remotes`` are caches
+    that other builds left, asked in order.
     """
 
     images: BaseImages
@@ -65,6 +73,20 @@ class Connections:
     secrets: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
     agents: Mapping[str, Path] = field(default_factory=dict)
     authorities: Path | None = None
+    remotes: Sequence[RemoteCache] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SolvedBuild:
+    """A build whose files are made, held by its session; nothing of it is visible yet."""
+
+    graph: Graph
+    stack: Stack
+    solver: Solver
+
+    def directories(self, store: Store) -> tuple[str, ...]:
+        """Its root filesystem's layer directories, top first."""
+        return store.layers.directories_of(self.stack[-1].chain_id) if self.stack else ()
 
 
 class Build:
@@ -78,12 +100,16 @@ class Build:
     def run(self) -> BuiltImage:
         """Build, and give the image its tags. Nothing is visible before all of it is done."""
         request, clock = self._request, self._connections.clock
-        graph, solver = self._prepare(warn=True)
-        with with_source_lines(request):
-            stack = solver.solve(graph)
-        built = write_image(self._session, graph, stack, now_s=clock(), epoch_s=request.solve.epoch_s)
+        solved = self.solve()
+        built = write_image(self._session, solved.graph, solved.stack, now_s=clock(), epoch_s=request.solve.epoch_s)
         self._session.store.add_image(built.manifest, request.tags)
         return built
+
+    def solve(self) -> SolvedBuild:
+        """Do every step, and name nothing."""
+        graph, solver = self._prepare(warn=True)
+        with with_source_lines(self._request):
+            return SolvedBuild(graph, solver.solve(graph), solver)
 
     def draw(self, form: Form) -> str:
         """The graph as text, with what the cache holds, without building."""
@@ -108,6 +134,7 @@ class Build:
         ports = Ports(
             connections.images, connections.sandbox, {"": context}, connections.progress, connections.clock,
             connections.secrets, connections.agents, connections.authorities,
+            connections.remotes, why_not=why_not(request.plan.build_platform),
         )  # fmt: skip
         return planned.graph, Solver(self._session, ports, request.solve)
 

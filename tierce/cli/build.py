@@ -14,8 +14,8 @@ from tierce.cli.command import Settings, command
 
 if TYPE_CHECKING:
     from builder.stage_plan import PlanOptions
-    from image.platform import Platform
     from tierce.building import BuildRequest
+    from tierce.cli.build_outputs import Wanted
 
 _MAX_STDIN: Final = 10 << 20
 
@@ -43,14 +43,17 @@ def build(settings: Settings, /, **values: Any) -> None:
     The image id is printed at the end; a failing instruction is shown with its lines.
     """
     from tierce.base_images import StoredImages
+    from tierce.build_outputs import perform
     from tierce.building import Build, Connections, host_authorities, parse_agents, parse_secrets
     from tierce.cli.build_call import answer, parse_call
+    from tierce.cli.build_outputs import report, surroundings, wanted
     from tierce.cli.build_progress import make_view
     from tierce.sandbox import RunnerSandbox
 
     flags = BuildFlags(**values)
     call = parse_call("check" if flags.check else flags.call)
-    request = _request(settings, flags)
+    goal = wanted(flags)
+    request = _request(settings, flags, goal)
     if call[0] != "build":
         click.get_current_context().exit(answer(settings, flags, request, call))
     given = (
@@ -65,55 +68,48 @@ def build(settings: Settings, /, **values: Any) -> None:
         RunnerSandbox(settings.environ) as sandbox,
     ):
         images = StoredImages(store, session, settings.environ, pull=flags.pull, tls_verify=flags.tls_verify)
-        work = Build(session, request, Connections(images, sandbox, view, settings.clock, *given))
+        world = Connections(images, sandbox, view, settings.clock, *given)
         if flags.graph is not None:
-            click.echo(work.draw(flags.graph))
+            click.echo(Build(session, request, world).draw(flags.graph))
             return
-        built = work.run()
-    _report(flags, request, str(built.id.digest))
+        solved = [Build(session, request.for_platform(one), world).solve() for one in goal.platforms]
+        with surroundings(settings, flags, session, request) as around:
+            outcome = perform(goal.outputs, solved, around)
+    report(flags, goal.outputs, outcome)
 
 
 def _view_mode(flags: BuildFlags) -> str:
     return "quiet" if flags.quiet or flags.graph else flags.progress
 
 
-def _report(flags: BuildFlags, request: BuildRequest, image_id: str) -> None:
-    if flags.iidfile is not None:
-        flags.iidfile.write_text(image_id)
-    if flags.quiet:
-        click.echo(image_id)
-    elif flags.progress not in {"rawjson", "none"}:
-        names = "".join(f"Successfully tagged {tag.familiar}\n" for tag in request.tags)
-        click.echo(f"Successfully built {image_id.partition(':')[2][:12]}\n{names}", nl=False)
-
-
-def _request(settings: Settings, flags: BuildFlags) -> BuildRequest:
+def _request(settings: Settings, flags: BuildFlags, goal: Wanted) -> BuildRequest:
     from builder.solve import SolveOptions
     from image.reference import Reference
     from tierce.building import BuildRequest, source_date_epoch
+    from tierce.cli.build_outputs import epoch_of
 
-    plan = _plan_options(settings, flags)
+    plan = _plan_options(settings, flags, goal)
     directory, dockerfile, name, path = _inputs(settings, flags)
-    epoch_s = source_date_epoch(plan.build_args, settings.environ)
+    epoch_s = epoch_of(flags, source_date_epoch(plan.build_args, settings.environ))
     return BuildRequest(
         context=directory,
         dockerfile=dockerfile,
         name=name,
         path=path,
         plan=plan,
-        solve=SolveOptions(jobs=flags.workers, epoch_s=epoch_s),
+        solve=SolveOptions(jobs=flags.workers, epoch_s=epoch_s, compression=goal.compression),
         tags=tuple(Reference.parse(tag).with_default_tag() for tag in flags.tag),
     )
 
 
-def _plan_options(settings: Settings, flags: BuildFlags) -> PlanOptions:
+def _plan_options(settings: Settings, flags: BuildFlags, goal: Wanted) -> PlanOptions:
     from builder.stage_plan import PlanOptions
     from tierce.building import build_arguments
     from tierce.images import host_platform
 
     here = host_platform()
     return PlanOptions(
-        platform=_platform(flags.platform, here),
+        platform=goal.platforms[0],
         build_platform=here,
         target=flags.target,
         build_args=build_arguments(_build_args(flags), settings.environ),
@@ -132,17 +128,6 @@ def _build_args(flags: BuildFlags) -> dict[str, str | None]:
     for path in flags.build_arg_file:
         found |= flags.pairs(argument_file(path))
     return found | flags.pairs(flags.build_arg)
-
-
-def _platform(text: str | None, here: Platform) -> Platform:
-    from image.platform import Platform, best_match
-
-    if text is None:
-        return here
-    wanted = Platform.parse(text, here)
-    if best_match(here, [wanted]) is None:
-        raise InvalidInput(f"cannot build for {wanted}: this machine is {here} and emulation is not supported")
-    return wanted
 
 
 def _inputs(settings: Settings, flags: BuildFlags) -> tuple[Path, bytes, str, Path | None]:

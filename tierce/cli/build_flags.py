@@ -28,7 +28,7 @@ class BuildFlags:
     build_arg: tuple[str, ...]
     build_arg_file: tuple[Path, ...]
     target: str
-    platform: str | None
+    platform: tuple[str, ...]
     label: tuple[str, ...]
     pull: bool
     tls_verify: bool
@@ -40,8 +40,22 @@ class BuildFlags:
     jobs: int | None
     no_cache: bool
     no_cache_filter: tuple[str, ...]
+    cache_from: tuple[str, ...]
+    cache_to: tuple[str, ...]
     # what comes out
     tag: tuple[str, ...]
+    output: tuple[str, ...]
+    push: bool
+    load: bool
+    format: str
+    annotation: tuple[str, ...]
+    squash: bool
+    omit_history: bool
+    timestamp: int | None
+    source_date_epoch: int | None
+    rewrite_timestamp: bool
+    verify_reproducible: bool
+    metadata_file: Path | None
     iidfile: Path | None
     progress: str
     quiet: bool
@@ -76,7 +90,7 @@ _OPTIONS = (
     click.option("--call", default="build", metavar="METHOD", help="build, check, outline or targets[,format=json]"),
     click.option("--target", default="", metavar="STAGE", help="Stage to build  [the last]"),
     click.option("--label", multiple=True, metavar="NAME=VALUE", help="Add a label"),
-    click.option("--platform", metavar="OS/ARCH", help="Platform to build for  [this machine's]"),
+    click.option("--platform", multiple=True, metavar="OS/ARCH,...", help="Platforms to build for  [this machine's]"),
     click.option("--pull", is_flag=True, help="Look for newer base images"),
     click.option("--tls-verify/--no-tls-verify", default=True, help="Verify registries' certificates"),
     click.option("--network", type=click.Choice(["default", "none", "host"]), default="default", help="Network of RUN"),
@@ -85,8 +99,24 @@ _OPTIONS = (
     click.option("--host-ca", is_flag=True, help="Let RUN trust the certificates that this host trusts"),
     click.option("--no-cache", is_flag=True, help="Do not use the build cache"),
     click.option("--no-cache-filter", multiple=True, metavar="STAGE,...", help="Do not use the cache for these stages"),
+    click.option("--cache-from", multiple=True, metavar="type=T,...", help="Use the cache of builds elsewhere"),
+    click.option("--cache-to", multiple=True, metavar="type=T,...", help="Leave the cache for builds elsewhere"),
     click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="Steps at once  [processors + 2]"),
     click.option("--progress", default="auto", metavar="MODE", help="auto, plain, tty, quiet, rawjson, none"),
+    click.option("-o", "--output", multiple=True, metavar="type=T,...", help="Where the result goes  [type=image]"),
+    click.option("--push", is_flag=True, help="Push the image: -o type=registry"),
+    click.option("--load", is_flag=True, help="Keep the image in the store: -o type=image"),
+    click.option("--format", type=click.Choice(["oci", "docker", "v2s2"]), default="oci", help="Kind of image"),
+    click.option("--annotation", multiple=True, metavar="[TYPE:]KEY=VALUE", help="Annotate the manifest, or the index"),
+    click.option("--squash", is_flag=True, help="Put all new layers into one"),
+    click.option("--omit-history", is_flag=True, help="Leave the history out of the image"),
+    click.option(
+        "--timestamp", type=click.IntRange(0), metavar="SECONDS", help="Latest time of files, time of history"
+    ),
+    click.option("--source-date-epoch", type=click.IntRange(0), metavar="SECONDS", help="The same as --timestamp"),
+    click.option("--rewrite-timestamp", is_flag=True, help="Accepted: file times always are what --timestamp says"),
+    click.option("--verify-reproducible", is_flag=True, help="Build twice and show what differs"),
+    click.option("--metadata-file", type=click.Path(path_type=Path), metavar="FILE", help="Write digests to a file"),
     click.option("-q", "--quiet", is_flag=True, help="Print the image id alone"),
     click.option("--iidfile", type=click.Path(path_type=Path), metavar="FILE", help="Write the image id to a file"),
     click.option("--graph", type=click.Choice(["dot", "mermaid", "svg"]), help="Print the graph and build nothing"),

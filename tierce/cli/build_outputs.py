@@ -1,0 +1,109 @@
+"""The flags of ``tierce build`` that say what comes out, and what is printed at the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+import click
+
+from image.errors import InvalidInput
+from tierce.cli.command import Settings
+
+if TYPE_CHECKING:
+    from builder.output_words import Output
+    from image.media_types import Compression
+    from image.platform import Platform
+    from store.store import Session
+    from tierce.build_outputs import Outcome, Surroundings
+    from tierce.building import BuildRequest
+    from tierce.cli.build_flags import BuildFlags
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What comes out, for which platforms."""
+
+    outputs: tuple[Output, ...]
+    platforms: tuple[Platform, ...]
+
+    @property
+    def compression(self) -> Compression:
+        """What new layers are packed as at once: what all images want, if they agree."""
+        from builder.output_words import ArchiveOutput, ImageOutput
+
+        forms = [one.form for one in self.outputs if isinstance(one, ImageOutput | ArchiveOutput)]
+        found = {form.compression for form in forms if form.level is None and not form.force}
+        return found.pop() if len(found) == 1 and all(form.level is None for form in forms) else "gzip"
+
+
+def wanted(flags: BuildFlags) -> Wanted:
+    """Raises InvalidInput for what contradicts itself, before anything is built."""
+    from builder.output_words import OutputFlags, parse_outputs
+    from tierce.images import host_platform
+    from tierce.platforms import parse_platforms
+
+    platforms = parse_platforms(flags.platform, host_platform())
+    outputs = parse_outputs(
+        OutputFlags(
+            outputs=flags.output,
+            push=flags.push,
+            load=flags.load,
+            docker=flags.format in {"docker", "v2s2"},
+            annotations=flags.annotation,
+            squash=flags.squash,
+            omit_history=flags.omit_history,
+            platforms=len(platforms),
+        )
+    )
+    return Wanted(outputs, platforms)
+
+
+def epoch_of(flags: BuildFlags, given: int | None) -> int | None:
+    """The time that files and documents get: of a flag, else ``given``. Raises InvalidInput."""
+    if flags.timestamp is not None and flags.source_date_epoch is not None:
+        raise InvalidInput("--timestamp and --source-date-epoch mean the same: give one of them")
+    flag = flags.timestamp if flags.timestamp is not None else flags.source_date_epoch
+    return given if flag is None else flag
+
+
+@contextmanager
+def surroundings(
+    settings: Settings, flags: BuildFlags, session: Session, request: BuildRequest
+) -> Iterator[Surroundings]:
+    """What outputs are done with; connections are opened when one is needed, and closed at the end."""
+    from tierce.build_outputs import Surroundings
+    from tierce.cli.transfer import open_registries
+    from transfer.progress import silent
+
+    with ExitStack() as stack:
+        yield Surroundings(
+            session,
+            request.tags,
+            settings.clock(),
+            request.solve.epoch_s,
+            request.plan.build_platform,
+            cache(lambda: stack.enter_context(open_registries(settings, tls_verify=flags.tls_verify))),
+            silent,
+        )
+
+
+def report(flags: BuildFlags, outputs: Sequence[Output], outcome: Outcome) -> None:
+    """Write the files that were asked for, and say what was built: never where an output goes."""
+    from builder.output_words import writes_to_stdout
+
+    image_id = outcome.written.id if outcome.written else ""
+    if flags.iidfile is not None and image_id:
+        flags.iidfile.write_text(image_id)
+    if flags.metadata_file is not None:
+        flags.metadata_file.write_text(json.dumps(outcome.metadata(), indent=2))
+    to_stderr = writes_to_stdout(outputs)
+    if flags.quiet:
+        click.echo(image_id, err=to_stderr, nl=bool(image_id))
+    elif flags.progress not in {"rawjson", "none"} and image_id:
+        names = "".join(f"Successfully tagged {name.familiar}\n" for name in outcome.names)
+        click.echo(f"Successfully built {image_id.partition(':')[2][:12]}\n{names}", nl=False, err=to_stderr)
