@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from builder.dockerfile.ignore import MAX_SIZE, NOTHING, IgnoreRules, ignore_file_names
 from builder.tree import Tree
 from image.errors import InvalidInput
+from image.value import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, assert_never
-from xml.sax.saxutils import escape
 
 from builder.graph import FromContext, FromImage, FromScratch, Graph, Step, inputs_first
+from image.value import dataclass
 
 Form = Literal["dot", "mermaid", "svg"]
 
@@ -90,6 +89,10 @@ def _svg(drawing: _Drawing) -> str:
     return "\n".join([*lines, "</svg>"])
 
 
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
 def _svg_box(step: Step, place: tuple[int, int], drawing: _Drawing) -> str:
     x, y = place
     fill = "#dfd" if step.id in drawing.cached else "#fff"
@@ -97,10 +100,10 @@ def _svg_box(step: Step, place: tuple[int, int], drawing: _Drawing) -> str:
     name = what if len(what) <= _LABEL_LENGTH else what[: _LABEL_LENGTH - 1] + "…"
     radius = _BOX_HEIGHT // 2 if _is_source(step) else 5
     return (
-        f'<g><title>{escape(step.name)}</title><rect x="{x}" y="{y}" width="{_BOX_WIDTH}" height="{_BOX_HEIGHT}"'
+        f'<g><title>{_escaped(step.name)}</title><rect x="{x}" y="{y}" width="{_BOX_WIDTH}" height="{_BOX_HEIGHT}"'
         f' rx="{radius}" fill="{fill}" stroke="#444"/>'
-        f'<text x="{x + 14}" y="{y + 17}" fill="#777">{escape(where.lstrip("["))}{_time(step, drawing)}</text>'
-        f'<text x="{x + 14}" y="{y + 34}">{escape(name)}</text></g>'
+        f'<text x="{x + 14}" y="{y + 17}" fill="#777">{_escaped(where.lstrip("["))}{_time(step, drawing)}</text>'
+        f'<text x="{x + 14}" y="{y + 34}">{_escaped(name)}</text></g>'
     )
 
 

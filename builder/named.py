@@ -8,10 +8,10 @@ Spec: dockerfile.md 1.3 (FROM), 5 (``--build-context``).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from image.errors import InvalidReference
 from image.reference import Reference
+from image.value import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 
 from builder.dockerfile.expand import Environment
 from builder.dockerfile.instructions import Instruction
@@ -18,6 +17,7 @@ from builder.plan import Planned, Source, global_arguments, plan, stand_in
 from builder.stage_plan import Declared, PlanOptions
 from image.errors import DockerfileError
 from image.span import Span
+from image.value import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from image import media_types
 from image.errors import InvalidInput
 from image.media_types import Compression
 from image.platform import Platform
+from image.value import dataclass
 
 AnnotationPlace = Literal["manifest", "manifest-descriptor", "index", "index-descriptor"]
 

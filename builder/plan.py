@@ -10,7 +10,7 @@ Spec: dockerfile.md 1.2 (scopes), 1.3 (instructions), 7 (configuration and histo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from builder.dockerfile.checks import PREDEFINED_ARGS, base_image_platform
@@ -38,6 +38,7 @@ from image.errors import DockerfileError, TierceError
 from image.platform import Platform
 from image.reference import Reference
 from image.span import Span
+from image.value import dataclass
 
 Resolve = Callable[[Reference, Platform], BaseImage]
 

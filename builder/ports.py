@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Literal, Protocol
@@ -14,6 +13,7 @@ from image.descriptor import Descriptor
 from image.digest import ChainID, Digest
 from image.platform import Platform
 from image.reference import Reference
+from image.value import dataclass
 from store.layers import OverlayMount
 from store.metadata import CacheRecord
 from store.store import Session

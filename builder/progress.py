@@ -6,11 +6,11 @@ Times are seconds of the solver's clock.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 from image.errors import TierceError
 from image.span import Span
+from image.value import dataclass
 
 
 @dataclass(frozen=True, slots=True)

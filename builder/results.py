@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from builder.context import Context
 from builder.dockerfile.remotes import GitSource
 from builder.ports import Downloaded
 from image.descriptor import Descriptor
 from image.digest import ChainID, DiffID
+from image.value import dataclass
 from store.layers import LayerStore, mounted
 
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import assert_never
 
@@ -62,6 +62,7 @@ from image.digest import chain_ids
 from image.errors import Cancelled, DockerfileError, ProcessFailed, TierceError
 from image.media_types import Compression
 from image.platform import Platform
+from image.value import dataclass
 from store.cache_mounts import CacheMounts
 from store.claims import Claim, claim
 from store.failed_steps import FailedStep, FailedSteps, new_id

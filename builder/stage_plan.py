@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -54,6 +54,7 @@ from image.config import DEFAULT_PATH, ContainerConfig
 from image.errors import DockerfileError
 from image.platform import Platform
 from image.span import Span
+from image.value import dataclass
 
 DEFAULT_SHELL: Final = ("/bin/sh", "-c")
 PROXY_ARGS: Final = frozenset(

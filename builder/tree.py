@@ -13,7 +13,6 @@ import os
 import stat
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +21,7 @@ from typing import NamedTuple, NoReturn, Self
 from builder.dockerfile.glob import clean, has_wildcard, segment, unescaped
 from builder.dockerfile.ignore import NOTHING, IgnoreRules
 from image.errors import InvalidInput, SourceNotFound
+from image.value import dataclass
 
 _MAX_LINKS = 255
 _MAX_DEPTH = 400

@@ -6,14 +6,15 @@ Spec: image-spec "OCI Content Descriptors".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import Any
 
-from image.document import Node
 from image.digest import Digest
+from image.document import Node
 from image.errors import InvalidDigest
 from image.platform import Platform, decode_platform
+from image.value import dataclass
 
 NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
 

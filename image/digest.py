@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from image.errors import InvalidDigest
+from image.value import dataclass
 
 if TYPE_CHECKING:
     from hashlib import _Hash

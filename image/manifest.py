@@ -9,15 +9,16 @@ Spec: image-spec "Image Manifest", "Image Index"; Docker "Image Manifest Version
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any
 
 from image import media_types
-from image.document import Node, decode, encode
 from image.descriptor import NO_ANNOTATIONS, Descriptor, decode_descriptor, no_annotations
 from image.digest import Digest
+from image.document import Node, decode, encode
 from image.errors import InvalidManifest
+from image.value import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from image.document import Node
 from image.errors import InvalidPlatform
+from image.value import dataclass
 
 _WORD = re.compile(r"[A-Za-z0-9_.-]+\Z")
 _ARCHITECTURES = {

@@ -9,10 +9,11 @@ Spec: distribution ``reference`` grammar.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from image.digest import Digest
 from image.errors import InvalidDigest, InvalidReference
+from image.value import dataclass
 
 DEFAULT_DOMAIN = "docker.io"
 _DOMAIN = re.compile(

@@ -19,11 +19,11 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from image.errors import Cancelled
+from image.value import dataclass
 from store.content import replace_file, storage_errors
 
 Sharing = Literal["shared", "private", "locked"]

@@ -16,11 +16,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from image.errors import InvalidInput, StorageError
+from image.value import dataclass
 from store.directories import OPEN_DIRECTORY, PATH_LIMIT, Descent
 from store.tar import END_OF_ARCHIVE, PADDING, Kind, header
 from store.unpack import OPAQUE_MARKER, OVERLAY_XATTRS, WHITEOUT_PREFIX

@@ -12,12 +12,13 @@ import json
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from image.digest import ChainID
 from image.errors import NotFound
+from image.value import dataclass
 from store.content import replace_file
 
 if TYPE_CHECKING:

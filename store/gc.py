@@ -7,9 +7,9 @@ can come into use between the decision and the removal.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from image.digest import ChainID, Digest
+from image.value import dataclass
 from store.metadata import LayerRecord
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from image import media_types
@@ -11,6 +11,7 @@ from image.descriptor import Descriptor
 from image.digest import chain_ids
 from image.errors import BlobNotFound, InvalidManifest
 from image.manifest import Index, Manifest, decode_manifest
+from image.value import dataclass
 from store.content import ContentStore
 from store.metadata import ImageLayer
 

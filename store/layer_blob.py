@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
 from threading import Event, Thread
@@ -23,6 +22,7 @@ from image.descriptor import Descriptor
 from image.digest import DiffID, Digest
 from image.errors import DigestMismatch, InvalidArchive, SizeMismatch, StorageError, VerificationError
 from image.media_types import Compression
+from image.value import dataclass
 from store.compression import compressor, decompressor
 from store.diff import Packed, pack
 from store.unpack import Unpacked, Whiteouts, unpack

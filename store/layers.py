@@ -25,13 +25,13 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final, TypeVar
 
 from image.digest import ChainID, DiffID
 from image.errors import KernelError, LayerNotFound
+from image.value import dataclass
 from store import kernel
 from store.content import storage_errors
 from store.metadata import LayerRecord, Metadata

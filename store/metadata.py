@@ -14,13 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from image.descriptor import Descriptor
 from image.digest import ChainID, DiffID, Digest
 from image.errors import StorageError
+from image.value import dataclass
 
 _VERSION: Final = 1
 _BUSY_TIMEOUT_S: Final = 60.0

@@ -10,10 +10,11 @@ import os
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
+from image.value import dataclass
 from store.content import storage_errors
 from store.unpack import OVERLAY_XATTRS
 

@@ -23,7 +23,6 @@ import os
 import secrets
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -31,6 +30,7 @@ from image import media_types
 from image.descriptor import Descriptor
 from image.digest import ChainID, DiffID, Digest
 from image.reference import Reference
+from image.value import dataclass
 from store.content import BlobWriter, ContentStore, replace_file, storage_errors
 from store.gc import garbage
 from store.images import ImageFacts, image_facts

@@ -21,11 +21,11 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, assert_never
 
 from image.errors import InvalidArchive, StorageError
+from image.value import dataclass
 from store.directories import OPEN_DIRECTORY, PATH_LIMIT, Directories, Directory, remove_tree
 from store.tar import Entry, Kind
 from store.tar_reader import Reader, shown

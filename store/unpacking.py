@@ -14,12 +14,12 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self, cast
 
 from image.descriptor import Descriptor
 from image.digest import ChainID, DiffID
 from image.errors import DigestMismatch, InvalidManifest
+from image.value import dataclass
 from store.compression import PREFIX_SIZE, detect
 from store.images import ImageFacts
 from store.layer_blob import unpack_blob

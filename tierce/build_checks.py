@@ -7,7 +7,7 @@ defines, and then its configuration alone is fetched.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from builder.check import check, check_options, without_unknown
 from builder.context import Context
@@ -20,6 +20,7 @@ from builder.plan import Planned, Resolve, Source, plan, stand_in
 from image.errors import NotFound, RegistryError
 from image.platform import Platform
 from image.reference import Reference
+from image.value import dataclass
 from tierce.building import BuildRequest, with_source_lines
 
 

@@ -12,7 +12,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, assert_never
 
@@ -23,6 +23,7 @@ from image.descriptor import Descriptor
 from image.errors import InvalidInput, StorageError
 from image.platform import Platform
 from image.reference import Reference
+from image.value import dataclass
 from store.content import storage_errors
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from builder.check import check, check_options, refuse
 from builder.context import Context
@@ -22,7 +23,6 @@ from builder.dockerfile.excerpt import excerpt
 from builder.dockerfile.interpret import instructions
 from builder.dockerfile.parse import parse, source_lines
 from builder.dockerfile.stages import split_stages
-from builder.draw import Form, draw
 from builder.graph import Graph
 from builder.outputs import BuiltImage, write_image
 from builder.plan import Source, needed, plan, unconsumed
@@ -34,7 +34,11 @@ from builder.stage_plan import PROXY_ARGS, PlanOptions
 from image.errors import DockerfileError, InvalidInput, NotFound
 from image.platform import Platform
 from image.reference import Reference
+from image.value import dataclass
 from store.store import Session, Store
+
+if TYPE_CHECKING:
+    from builder.draw import Form
 from tierce.platforms import why_not
 
 DOCKERFILE_NAMES = ("Dockerfile", "Containerfile", "dockerfile")
@@ -113,6 +117,8 @@ class Build:
 
     def draw(self, form: Form) -> str:
         """The graph as text, with what the cache holds, without building."""
+        from builder.draw import draw
+
         graph, solver = self._prepare(warn=False)
         with with_source_lines(self._request):
             return draw(graph, solver.cached(graph), form)

@@ -15,12 +15,12 @@ import posixpath
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from image.digest import ChainID, Digest
 from image.errors import BlobNotFound, InvalidArchive, InvalidDigest, TierceError
+from image.value import dataclass
 from store.failed_steps import FailedSteps
 from store.metadata import LayerRecord
 from store.store import Reclaimed, Store

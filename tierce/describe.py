@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +11,7 @@ from image.config import ContainerConfig, Healthcheck
 from image.digest import chain_ids
 from image.platform import Platform
 from image.reference import Reference
+from image.value import dataclass
 from store.store import Store
 from tierce.documents import NIL_LIST, NIL_MAP, Record
 from tierce.images import Found, RunnableImage, repository_digests, runnable

@@ -13,7 +13,6 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
@@ -22,6 +21,7 @@ from builder.ports import Downloaded
 from image.descriptor import Descriptor
 from image.digest import Digest
 from image.errors import DigestMismatch, RegistryError
+from image.value import dataclass
 from store.metadata import CacheRecord
 from store.store import Session
 

@@ -16,13 +16,13 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from builder.dockerfile.remotes import shown
 from image.errors import Cancelled, NotFound, RegistryError
+from image.value import dataclass
 
 _MAX_OUTPUT: Final = 16 << 20
 _LAST_WORDS: Final = 4096

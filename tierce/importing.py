@@ -10,7 +10,6 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -28,6 +27,7 @@ from image.manifest import Manifest
 from image.platform import Platform
 from image.reference import Reference
 from image.span import Span
+from image.value import dataclass
 from store.compression import PREFIX_SIZE, compressor, decompressor, detect
 from store.store import Session, Store
 from store.tar_reader import Reader

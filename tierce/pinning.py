@@ -11,7 +11,7 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,7 @@ from image.digest import Digest
 from image.errors import DockerfileError, InvalidReference, NotFound, ReferenceNotFound, StorageError
 from image.reference import Reference
 from image.span import Span
+from image.value import dataclass
 
 _AT_DIGEST: Final = re.compile(r"@[a-z0-9]+:[0-9a-f]{32,}\Z")
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
+from image.value import dataclass
 from store.metadata import CacheRecord, ImageRecord
 from store.store import Reclaimed, Store
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from image.errors import InvalidInput, ReferenceNotFound
 from image.platform import Platform
 from image.reference import Reference
+from image.value import dataclass
 from runner.containers.options import RunOptions
 from runner.runtime.privileges import probe
 from runner.runtime.state import check_id, runtime_directory

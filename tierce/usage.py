@@ -7,9 +7,9 @@ image comes before the cache. So the parts add up to the whole.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from image.errors import TierceError
+from image.value import dataclass
 from store.metadata import CacheRecord, ImageRecord
 from store.store import Store
 

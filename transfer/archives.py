@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 from image.errors import InvalidInput, ReferenceNotFound
 from image.reference import Reference
+from image.value import dataclass
 from store.store import Store
 from transfer.copy import CopyOptions, copy
 from transfer.ports import Source

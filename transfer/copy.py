@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final, TypeVar
 
 from image import media_types
@@ -25,6 +25,7 @@ from image.digest import DiffID, Digest
 from image.errors import BlobNotFound, Cancelled, InvalidManifest, ReferenceNotFound
 from image.manifest import Index, Manifest
 from image.platform import Platform, best_match
+from image.value import dataclass
 from store.compression import compressor
 from transfer.ports import Block, Blocks, Sink, Source
 from transfer.progress import (

@@ -19,12 +19,12 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from image.errors import InvalidInput, StorageError
 from image.reference import DEFAULT_DOMAIN
+from image.value import dataclass
 from transfer.registry.credential import Credential
 
 _HUB_KEY: Final = "https://index.docker.io/v1/"

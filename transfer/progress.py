@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 from image.descriptor import Descriptor
 from image.platform import Platform
+from image.value import dataclass
 
 How = Literal["copied", "skipped", "mounted"]
 """``skipped``: the destination had it; ``mounted``: it was linked there from another repository."""

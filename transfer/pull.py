@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from image.descriptor import Descriptor
 from image.reference import Reference
+from image.value import dataclass
 from store.store import Store
 from transfer.copy import CopyOptions, copy
 from transfer.ports import Source

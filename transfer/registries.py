@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from image.reference import Reference
+from image.value import dataclass
 from transfer.credentials import Credentials
 from transfer.registry.challenge import ANONYMOUS, Authorizer, Credential
 from transfer.registry.client import Repository

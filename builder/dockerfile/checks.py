@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 
 from builder.dockerfile.arguments import did_you_mean, parse_bool
 from builder.dockerfile.glob import clean
@@ -65,6 +64,7 @@ from image.errors import DockerfileError, InvalidInput, InvalidPlatform, Invalid
 from image.platform import Platform
 from image.reference import Reference
 from image.span import Span
+from image.value import dataclass
 
 PREDEFINED_ARGS = frozenset(
     {f"{side}{what}" for side in ("BUILD", "TARGET") for what in ("PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT")}

@@ -8,10 +8,10 @@ Spec: dockerfile.md 1.3, last paragraph.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from builder.dockerfile.arguments import did_you_mean
+from image.value import dataclass
 
 
 class FlagKind(Enum):

@@ -8,11 +8,10 @@ Spec: the Dockerfile reference; dockerfile.md 1.3 to 1.6.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from builder.dockerfile.parse import Heredoc, heredoc_operator
 from image.config import Healthcheck as HealthcheckConfig
 from image.span import Span
+from image.value import dataclass
 
 SCRIPT_DIRECTORY = "/dev/pipes"
 """Where a RUN heredoc that starts with ``#!`` is mounted, under its delimiter's name."""

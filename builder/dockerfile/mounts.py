@@ -11,11 +11,12 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from builder.dockerfile.arguments import did_you_mean, parse_bool
 from builder.dockerfile.words import quoted
 from image.errors import DockerfileError
+from image.value import dataclass
 
 Expander = Callable[[str], str]
 

@@ -10,13 +10,13 @@ Spec: dockerfile.md 2 and 1.4; the Dockerfile reference, "Parser directives" and
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import NoReturn
 
 from builder.dockerfile.arguments import json_strings, split_keyword
 from builder.dockerfile.words import SPACE, SPACES, shell_words
 from image.errors import DockerfileError
 from image.span import Span
+from image.value import dataclass
 
 MAX_LINE = 65535
 """Bytes in one line, its line end included."""

@@ -11,12 +11,12 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
 from builder.dockerfile.arguments import did_you_mean, parse_bool
 from image.errors import InvalidInput
+from image.value import dataclass
 
 _SCP: Final = re.compile(
     r"([A-Za-z0-9_.][A-Za-z0-9_.-]*@[A-Za-z0-9.][A-Za-z0-9.-]*):(?!//)([^?#]*)(?:\?([^#]*))?(?:#(.*))?\Z"

@@ -6,7 +6,8 @@ Spec: dockerfile.md 3.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from image.value import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ Spec: dockerfile.md 1.2 and 1.3 "FROM", 1.5 "--from", 2 "Messages".
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from builder.dockerfile.arguments import did_you_mean
 from builder.dockerfile.instructions import Arg, Copy, From, Instruction, Run
 from builder.dockerfile.words import quoted
 from image.errors import DockerfileError
 from image.span import Span
+from image.value import dataclass
 
 SCRATCH = "scratch"
 """The base without layers."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from image.errors import InvalidInput
+from image.value import dataclass
 
 _CLAUSE: Final = re.compile(r"([ugoa]*)((?:[-+=](?:[ugo]|[rwxXst]*))+)\Z")
 _ACTION: Final = re.compile(r"([-+=])([ugo]|[rwxXst]*)")

@@ -13,7 +13,6 @@ import shutil
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self, assert_never
 
@@ -32,6 +31,7 @@ from builder.results import Files, Result, Rootfs
 from builder.steps.place import Placing
 from builder.tree import EntryKind, Tree
 from image.errors import InvalidInput, NotFound
+from image.value import dataclass
 from store import kernel
 from store.cache_mounts import CacheMounts, Sharing, mount_key
 from store.layers import LayerStore, mounted

@@ -11,8 +11,9 @@ import errno
 import os
 import posixpath
 import stat
-from dataclasses import dataclass
 from typing import Final
+
+from image.value import dataclass
 
 _MAX_LINKS: Final = 255
 

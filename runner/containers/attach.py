@@ -6,10 +6,10 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from types import FrameType
 from typing import Final, Protocol, Self
 
+from image.value import dataclass
 from runner.containers import terminal
 from runner.containers.relay import Relay
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from image.config import ContainerConfig
 from image.errors import InvalidInput
+from image.value import dataclass
 from runner.network.modes import NetworkMode, parse_mode
 from runner.network.ports import Port, parse_publish
 from runner.runtime import capabilities, defaults

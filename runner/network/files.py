@@ -7,8 +7,9 @@ none remains Google's are used. systemd-resolved's stub is replaced by its upstr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from image.value import dataclass
 
 RESOLV_CONF: Final = "/etc/resolv.conf"
 RESOLVED_UPSTREAM: Final = "/run/systemd/resolve/resolv.conf"

@@ -17,9 +17,9 @@ daemon started after the bridge shuts it until the next container of ours starts
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from image.errors import TierceError
+from image.value import dataclass
 from runner.network.addresses import Subnet, dotted
 from runner.network.ports import Port
 from store import kernel

@@ -11,9 +11,10 @@ import _socket
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from image.errors import InvalidInput, PortInUse
+from image.value import dataclass
 
 PROTOCOLS = ("tcp", "udp")
 _ANY = "0.0.0.0"  # noqa: S104  # docker publishes on every address unless told otherwise

@@ -16,9 +16,9 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 
 from image.errors import InvalidInput, NotPermitted
+from image.value import dataclass
 from runner.runtime.privileges import Cgroups
 from runner.runtime.spec import DeviceRule, Resources
 from store import kernel

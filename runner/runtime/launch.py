@@ -16,13 +16,13 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from struct import pack
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from image.errors import CommandNotStarted, InvalidInput, InvalidSpec, KernelError, NotPermitted, TierceError
+from image.value import dataclass
 from runner.runtime import cgroup
 from runner.runtime.child import LEASE
 from runner.runtime.child_root import CONTROL

@@ -11,11 +11,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from image.errors import InvalidInput, TierceError
+from image.value import dataclass
 
 if TYPE_CHECKING:
     from runner.runtime.spec import Spec

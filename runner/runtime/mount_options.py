@@ -6,10 +6,10 @@ Spec: runtime-spec 1.2, "Linux mount options".
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from image.errors import InvalidSpec
+from image.value import dataclass
 from store import kernel
 
 _FLAGS: Final = {

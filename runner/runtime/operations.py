@@ -8,9 +8,9 @@ class costs every ``run`` a third of a millisecond before it has done anything.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TypeAlias
 
+from image.value import dataclass
 from runner.runtime.spec import Device
 
 Plain: TypeAlias = "bytes | int | tuple[Plain, ...]"

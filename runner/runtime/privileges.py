@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from image.errors import NotPermitted
+from image.value import dataclass
 from runner.runtime import capabilities
 from store import kernel
 

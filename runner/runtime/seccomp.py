@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import posix
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from struct import pack
@@ -22,6 +21,7 @@ from typing import Any, Final
 
 from image.document import Node
 from image.errors import InvalidSpec
+from image.value import dataclass
 from runner.runtime.config_json import seccomp_rule
 from runner.runtime.spec import Seccomp, SeccompArgument, SeccompRule
 

@@ -9,10 +9,11 @@ Spec: runtime-spec 1.2, "Configuration" and "Linux Container Configuration".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 from image.descriptor import no_annotations
+from image.value import dataclass
 
 OCI_VERSION = "1.2.0"
 NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup")

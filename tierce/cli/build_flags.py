@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from image.errors import InvalidInput
+from image.value import dataclass
 
 if TYPE_CHECKING:
     from builder.draw import Form

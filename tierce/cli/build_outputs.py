@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 import click
 
 from image.errors import InvalidInput
+from image.value import dataclass
 from tierce.cli.command import Settings
 
 if TYPE_CHECKING:

@@ -13,11 +13,12 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 from image.errors import InvalidInput, RegistryError
+from image.value import dataclass
 from transfer.registry.credential import ANONYMOUS, Credential
 from transfer.registry.transport import Reply, Transport
 from transfer.registry.wire import (

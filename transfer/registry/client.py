@@ -13,7 +13,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from image.descriptor import Descriptor
@@ -29,6 +28,7 @@ from image.errors import (
     SizeMismatch,
 )
 from image.manifest import Index, Manifest, decode_manifest
+from image.value import dataclass
 from transfer.registry import wire
 from transfer.registry.challenge import Authorizer, unexpected
 from transfer.registry.retry import Retry

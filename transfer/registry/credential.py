@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
+
+from image.value import dataclass
 
 
 @dataclass(frozen=True, slots=True)

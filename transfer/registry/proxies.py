@@ -6,10 +6,10 @@ import base64
 import ipaddress
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from image.errors import InvalidInput
+from image.value import dataclass
 from transfer.registry.wire import Origin, is_loopback, redact
 
 

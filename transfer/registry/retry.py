@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import random
 from typing import TypeVar
 
 from image.errors import RegistryError
+from image.value import dataclass
 
 _T = TypeVar("_T")
 

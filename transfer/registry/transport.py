@@ -20,11 +20,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from image.errors import Cancelled, RegistryError
+from image.value import dataclass
 from transfer.registry.proxies import Proxy, proxy_for
 from transfer.registry.tls import tls_context
 from transfer.registry.wire import (

@@ -12,7 +12,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import quote, urlencode, urljoin, urlsplit, urlunsplit
@@ -21,6 +21,7 @@ from image import media_types
 from image.digest import Digest
 from image.errors import InvalidInput, RegistryError
 from image.reference import DEFAULT_DOMAIN
+from image.value import dataclass
 
 MANIFEST_ACCEPT: Final = ", ".join(
     (media_types.OCI_MANIFEST, media_types.OCI_INDEX, media_types.DOCKER_MANIFEST, media_types.DOCKER_LIST)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, assert_never
 
 from image.errors import InvalidInput
 from image.reference import Reference
+from image.value import dataclass
 from store.store import Store
 from transfer.ports import Sink, Source
 from transfer.progress import Progress, silent

@@ -15,7 +15,6 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from image import media_types
@@ -26,6 +25,7 @@ from image.document import MAX_DOCUMENT_SIZE
 from image.errors import BlobNotFound, DigestMismatch, InvalidArchive, InvalidInput, InvalidManifest, ReferenceNotFound
 from image.manifest import Index, Manifest
 from image.reference import Reference
+from image.value import dataclass
 from store.compression import PREFIX_SIZE, decompressor, detect
 from transfer.ports import Adopted, Block, Blocks
 from transfer.streams import HashThread

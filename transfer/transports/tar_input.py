@@ -12,10 +12,10 @@ import posixpath
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 from image.errors import InvalidArchive, ReferenceNotFound, StorageError
+from image.value import dataclass
 from store.compression import PREFIX_SIZE, decompressor, detect
 from store.content import storage_errors
 from store.tar import BLOCK, Kind

@@ -1,0 +1,107 @@
+"""The cheap dataclass against the standard library's."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+from typing import Any
+
+import pytest
+
+from image.value import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    a: int
+    b: str = "x"
+    c: tuple[int, ...] = dataclasses.field(default=(), compare=False, repr=False)
+    d: dict[str, int] = dataclasses.field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if self.a < 0:
+            raise ValueError(self.a)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Theirs:
+    a: int
+    b: str = "x"
+    c: tuple[int, ...] = dataclasses.field(default=(), compare=False, repr=False)
+    d: dict[str, int] = dataclasses.field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    span: int
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Child(Base):
+    word: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Identity:
+    a: int
+
+
+ARGUMENTS: list[tuple[Any, ...]] = [(1,), (1, "y"), (1, "x", (2,)), (1, "x", (), {"k": 1}), (2,)]
+
+
+@pytest.mark.parametrize("left", ARGUMENTS)
+@pytest.mark.parametrize("right", ARGUMENTS)
+def test_equality_and_hash_are_the_standard_librarys(left: tuple[Any, ...], right: tuple[Any, ...]) -> None:
+    assert (Ours(*left) == Ours(*right)) == (Theirs(*left) == Theirs(*right))
+    assert (hash(Ours(*left)) == hash(Ours(*right))) == (hash(Theirs(*left)) == hash(Theirs(*right)))
+    assert Ours(*left) != Theirs(*left)  # type: ignore[comparison-overlap]
+
+
+def test_the_text_is_the_standard_librarys() -> None:
+    assert repr(Ours(1, "y", (3,))) == repr(Theirs(1, "y", (3,))).replace("Theirs", "Ours")
+
+
+def test_nothing_can_be_changed() -> None:
+    value = Ours(1)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        value.a = 2  # type: ignore[misc]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        del value.b
+    with pytest.raises(AttributeError):
+        value.e = 1  # type: ignore[attr-defined]
+    assert value == Ours(1)
+
+
+def test_construction_still_validates() -> None:
+    with pytest.raises(ValueError, match="-1"):
+        Ours(-1)
+    with pytest.raises(TypeError):
+        Ours()  # type: ignore[call-arg]
+
+
+def test_what_works_on_dataclasses_works() -> None:
+    value = Ours(1, d={"k": 1})
+    assert dataclasses.replace(value, a=2) == Ours(2, d={"k": 1})
+    assert dataclasses.asdict(value) == {"a": 1, "b": "x", "c": (), "d": {"k": 1}}
+    assert copy.deepcopy(value) == pickle.loads(pickle.dumps(value)) == value
+    match value:
+        case Ours(a, "x"):
+            assert a == 1
+        case _:
+            pytest.fail("no match")
+
+
+def test_inheritance() -> None:
+    child = Child("w", span=1)
+    assert (child.word, child.span, child.note) == ("w", 1, "")
+    assert child == Child("w", span=1) != Child("w", span=2)
+    assert dataclasses.replace(child, note="n").note == "n"
+
+
+def test_identity_where_equality_is_off() -> None:
+    value = Identity(1)
+    assert value == value
+    assert value != Identity(1)
+    assert len({value, Identity(1)}) == 2
