@@ -35,6 +35,7 @@ def main() -> None:
         return
     if os.geteuid() != 0:
         sys.exit("benchmarks start private daemons and containers: run them as root")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # as installed programs run; a container image may set it
     facts = machine.facts()
     print("\n".join(f"{name:<10} {value}" for name, value in facts.items()))
     results: dict[str, list[Outcome]] = {}

@@ -75,7 +75,7 @@ class CachedResults:
 
         stack = found.stack.result()
         for layer in stack:
-            self.fetch_blob(layer)
+            self._fetch_blob(layer)
         wanted = [(ImageLayer(layer.chain_id, layer.diff_id, layer.blob.digest), layer.blob) for layer in stack]
         with Unpacking(self._session, wanted) as unpacking:
             unpacking.finish()
@@ -86,7 +86,7 @@ class CachedResults:
         )
         return Rootfs(found.key, self._layers.directories_of(top.chain_id), found.stack)
 
-    def fetch_blob(self, layer: BuiltLayer) -> None:
+    def _fetch_blob(self, layer: BuiltLayer) -> None:
         """Have one layer's blob in the store. Raises BlobNotFound."""
         blob = layer.blob
         if self._session.reuse(blob.digest):

@@ -75,10 +75,8 @@ def _svg(drawing: _Drawing) -> str:
     places = _places(drawing)
     width = max(x for x, _ in places.values()) + _BOX_WIDTH + _MARGIN
     height = max(y for _, y in places.values()) + _BOX_HEIGHT + _MARGIN
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
-        ' font-family="sans-serif" font-size="12">'
-    ]
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">']
     for source, step, is_base in drawing.edges:
         (x1, y1), (x2, y2) = places[source.id], places[step.id]
         x1, y1, y2 = x1 + _BOX_WIDTH, y1 + _BOX_HEIGHT // 2, y2 + _BOX_HEIGHT // 2

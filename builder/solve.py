@@ -175,7 +175,7 @@ class Solver:
     def _refuse_foreign(self, graph: Graph, needed: Mapping[str, Step]) -> None:
         """Fail before anything is done, if a process would have to run that can't run here."""
         for step in needed.values():
-            if isinstance(step.operation, RunCommand):
+            if isinstance(step.operation, RunCommand) and step.id not in self._results:
                 reason = self._ports.why_not(step.platform or graph.platform)
                 if reason is not None:
                     raise DockerfileError(reason, span=step.span)
@@ -191,11 +191,6 @@ class Solver:
                 key = self._key_before_effects(step, base, self._results) if _is_linked(step) else result.key
                 found.append(SolvedStep(step, key or result.key, definition, result.stack.result()))
         return tuple(found)
-
-    def fetch_blobs(self, stack: Stack) -> None:
-        """Have the blobs of layers in the store, which a build from a cache elsewhere did not need."""
-        for layer in stack:
-            self._cached.fetch_blob(layer)
 
     def cached(self, graph: Graph) -> dict[str, float]:
         """The ids of steps that would take no work, with the seconds that each once took."""

@@ -9,7 +9,7 @@ two formats that only ``ADD`` meets, bzip2 and xz.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Literal, Protocol, assert_never
 
 from image.errors import InvalidArchive, InvalidInput
@@ -97,6 +97,34 @@ def decompressor(codec: Codec) -> Decompressor:
             return _Members(codec, limited, lzma.LZMAError)
         case _:
             assert_never(codec)
+
+
+def inflated(blocks: Iterable[bytes]) -> Callable[[int], bytes]:
+    """``read(n)`` of what a stream holds, whatever it is packed with; at most n bytes a call, b"" at its end.
+
+    The first block has ``PREFIX_SIZE`` bytes, unless the stream is shorter. Memory stays flat
+    however much a block inflates to. Raises InvalidArchive for a damaged or truncated stream.
+    """
+    pieces = _inflated(iter(blocks))
+    rest = memoryview(b"")
+
+    def read(size: int) -> bytes:
+        nonlocal rest
+        if not rest:
+            rest = memoryview(next(pieces, b""))
+        piece, rest = rest[:size], rest[size:]
+        return bytes(piece)
+
+    return read
+
+
+def _inflated(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    first = next(blocks, b"")
+    codec = decompressor(detect(first[:PREFIX_SIZE]))
+    yield from codec.decompress(first)
+    for block in blocks:
+        yield from codec.decompress(block)
+    codec.close()
 
 
 def compressor(compression: Compression, level: int | None = None) -> Compressor:

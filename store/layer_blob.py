@@ -86,17 +86,18 @@ def pack_blob(
     *,
     level: int | None = None,
     clamp_s: int | None = None,
+    whiteouts: bool = True,
 ) -> PackedBlob:
     """Pack the upper directory ``directory`` and ``write`` the compressed blob, piece by piece.
 
     ``write`` is called in another thread. The same tree, compression, level and clamp give the
-    same digest. See ``pack`` for ``clamp_s`` and errors, ``compressor`` for ``level``; what ``write``
+    same digest. See ``pack`` for ``clamp_s``, ``whiteouts`` and errors, ``compressor`` for ``level``; what ``write``
     raises is raised here.
     """
     outflow = _Outflow(write, compression, level)
     outflow.start()
     try:
-        packed = pack(directory, outflow.put, clamp_s=clamp_s)
+        packed = pack(directory, outflow.put, clamp_s=clamp_s, whiteouts=whiteouts)
     except BaseException:
         outflow.abandon()  # which tells a failed write from a failed read
         raise

@@ -17,7 +17,7 @@ from builder.steps.place import Placing
 from builder.steps.tree import Owner
 from builder.tree import Source, Tree
 from image.errors import InvalidArchive
-from store.compression import PREFIX_SIZE, decompressor, detect
+from store.compression import inflated
 from store.tar_reader import Reader
 from store.unpack import unpack
 
@@ -58,25 +58,6 @@ def _uncompressed(tree: Tree, source: Source) -> Iterator[Callable[[int], bytes]
     with tree.descent() as descent:
         fd = descent.open(source.path)
     try:
-        codec = detect(os.pread(fd, PREFIX_SIZE, 0))
-        yield _reader(_pieces(fd, decompressor(codec).decompress))
+        yield inflated(iter(lambda: os.read(fd, _BLOCK), b""))
     finally:
         os.close(fd)
-
-
-def _pieces(fd: int, decompress: Callable[[bytes], Iterator[bytes]]) -> Iterator[bytes]:
-    while block := os.read(fd, _BLOCK):
-        yield from decompress(block)
-
-
-def _reader(pieces: Iterator[bytes]) -> Callable[[int], bytes]:
-    rest = b""
-
-    def read(size: int) -> bytes:
-        nonlocal rest
-        if not rest:
-            rest = next(pieces, b"")
-        piece, rest = rest[:size], rest[size:]
-        return piece
-
-    return read

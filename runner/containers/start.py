@@ -76,7 +76,7 @@ def start(
     privileges: Privileges,
     network: NetworkMode = NetworkMode.NONE,
     ports: Sequence[Port] = (),
-    stdio: Stdio = Stdio(),  # noqa: B008  # a frozen value
+    stdio: Stdio = Stdio(),  # a frozen value
     trace: Callable[[Operation], None] | None = None,
 ) -> Container:
     """Start ``spec`` with a network of this mode, after sweeping up what killed processes left.

@@ -264,4 +264,65 @@ CASES = (
         WORKDIR /nowhere/yet
         """,
     ),
+    Case(
+        "configuration",
+        """\
+        FROM busybox AS base
+        HEALTHCHECK --interval=5m --timeout=3s --start-period=1s --retries=2 CMD test -e /ok
+        STOPSIGNAL 15
+        VOLUME /data ["/json
+        SHELL ["/bin/sh", "-e", "-c"]
+        MAINTAINER nobody in particular
+        ONBUILD RUN echo triggered > /triggered
+        ONBUILD WORKDIR /from/trigger
+        FROM base
+        RUN mkdir /data && echo kept > /data/file
+        RUN echo "$0 $-" > /shell
+        VOLUME ["/a b", "/data"]
+        STOPSIGNAL sigquit
+        CMD run --this "$HOME"
+        EXPOSE 1000-1002/udp 8080
+        EXPOSE $UNSET_PORT 9
+        ONBUILD CMD ["later"]
+        """,
+    ),
+    Case(
+        "health-off",
+        """\
+        FROM busybox AS base
+        HEALTHCHECK CMD ["a", "b"]
+        ENTRYPOINT ["one"]
+        CMD ["two"]
+        FROM base
+        HEALTHCHECK NONE
+        ENTRYPOINT []
+        LABEL legacy form of a label
+        LABEL "a"='b' c="d \\
+          e" f
+        """.replace(" f\n", "\n"),
+    ),
+    Case(
+        "arguments",
+        """\
+        ARG ONE=1
+        ARG TWO=${ONE}2 THREE="a b"
+        ARG GIVEN=default
+        FROM busybox AS base
+        ARG ONE=own
+        ARG TWO THREE GIVEN
+        ARG EMPTY=
+        ARG NOWHERE
+        RUN env | grep -E '^(ONE|TWO|THREE|GIVEN|EMPTY|NOWHERE)=' | sort > /first
+        ENV GIVEN=env EMPTY=filled
+        ARG GIVEN
+        ARG LATER=${EMPTY:+yes}${NOWHERE:-none}
+        RUN env | grep -E '^(GIVEN|EMPTY|LATER|TARGETARCH)=' | sort > /second
+        ARG TARGETARCH
+        FROM base
+        RUN env | grep -E '^(ONE|TWO|GIVEN|LATER|TARGETARCH)=' | sort > /third
+        LABEL one=$ONE two=${TWO#1} unset=${NOWHERE-x}
+        USER ${TARGETARCH}
+        """,
+        options=("--build-arg", "GIVEN=command", "--build-arg", "UNKNOWN=x", "--build-arg", "ONE"),
+    ),
 )
