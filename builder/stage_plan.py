@@ -139,11 +139,11 @@ class StageState:
         return cls(top, image, config, image.config.author, variables=config.env_map())
 
     def child(self) -> StageState:
-        """A copy for a stage that starts from this one."""
+        """A copy for a stage that starts from this one: there an ENV beats the ARGs that came after it."""
         return replace(
             self,
             history=list(self.history),
-            variables=dict(self.variables),
+            variables=self.variables | self.config.env_map(),
             arguments=dict(self.arguments),
             has_cmd=False,
         )

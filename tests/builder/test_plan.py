@@ -91,6 +91,7 @@ def created_by(graph: Graph) -> list[str]:
         ("FROM bare\nARG X=arg\nENV X=env\nRUN a", {}, "env"),
         ("FROM bare AS a\nARG X=1\nFROM a\nRUN a", {}, "1"),
         ("FROM bare AS a\nARG X=1\nFROM bare\nRUN a", {}, None),
+        ("FROM bare AS a\nENV X=env\nARG X=arg\nFROM a\nRUN a", {}, "env"),
         ("FROM bare\nARG TARGETARCH\nENV X=$TARGETARCH\nRUN a", {}, "amd64"),
         ("FROM bare\nENV X=$TARGETARCH\nRUN a", {}, ""),
         ("FROM bare\nENV Y=1\nENV Y=2 X=$Y\nRUN a", {}, "1"),
