@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from builder.check import check, check_options, without_unknown
-from builder.context import Context
 from builder.dockerfile.checks import CheckWarning
 from builder.dockerfile.interpret import instructions
 from builder.dockerfile.parse import parse
@@ -21,7 +20,7 @@ from image.errors import NotFound, RegistryError
 from image.platform import Platform
 from image.reference import Reference
 from image.value import dataclass
-from tierce.building import BuildRequest, with_source_lines
+from tierce.building import BuildRequest, main_context, with_source_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ def check_build(request: BuildRequest, at_hand: Resolve, remote: Resolve) -> Che
         statements = instructions(document)
         source = Source(split_stages(statements), document.escape)
         options = check_options(document, request.plan.build_args)
-        rules = Context.load(request.context, request.path).rules
+        rules = main_context(request).rules
         planned = _planned(source, request, at_hand, remote)
         found = check(document, statements, source.stages, planned, options=options, ignore=rules)
     return Checked(found, document.lines, options.error)

@@ -26,7 +26,7 @@ from builder.dockerfile.stages import split_stages
 from builder.graph import Graph
 from builder.outputs import BuiltImage, write_image
 from builder.plan import Source, needed, plan, unconsumed
-from builder.ports import BaseImages, RemoteCache, Sandbox
+from builder.ports import BaseImages, Downloads, RemoteCache, Repositories, Sandbox
 from builder.progress import Progress, Warned
 from builder.results import Stack
 from builder.solve import Ports, SolveOptions, Solver
@@ -41,12 +41,14 @@ if TYPE_CHECKING:
     from builder.draw import Form
 from tierce.platforms import why_not
 
-DOCKERFILE_NAMES = ("Dockerfile", "Containerfile", "dockerfile")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
-    """``dockerfile`` is the text and the name that messages show; ``path`` where it lies, if it does."""
+    """``dockerfile`` is the text and the name that messages show; ``path`` where it lies, if it does.
+
+    ``contexts`` has the files of named contexts. ``has_ignore_file`` is false for a context that
+    was made for this build: from git, from a URL, from a tar.
+    """
 
     context: Path
     dockerfile: bytes
@@ -55,6 +57,8 @@ class BuildRequest:
     plan: PlanOptions
     solve: SolveOptions
     tags: tuple[Reference, ...] = ()
+    contexts: Mapping[str, Context] = field(default_factory=dict)
+    has_ignore_file: bool = True
 
     def for_platform(self, platform: Platform) -> BuildRequest:
         """The same build for another platform."""
@@ -67,7 +71,8 @@ class Connections:
 
     ``secrets`` gives values by id, only when a step asks; ``agents`` are SSH agents' sockets;
     ``authorities`` is a bundle of certificates that every step is to trust. ``remotes`` are caches
-    that other builds left, asked in order.
+    that other builds left, asked in order. Without ``downloads`` and ``repositories``, ADD takes
+    local files only.
     """
 
     images: BaseImages
@@ -78,6 +83,8 @@ class Connections:
     agents: Mapping[str, Path] = field(default_factory=dict)
     authorities: Path | None = None
     remotes: Sequence[RemoteCache] = ()
+    downloads: Downloads | None = None
+    repositories: Repositories | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +134,7 @@ class Build:
         request, connections = self._request, self._connections
         with with_source_lines(request):
             document = parse(request.dockerfile, request.name)
-            context = Context.load(request.context, request.path)
+            context = main_context(request)
             statements = instructions(document)
             source = Source(split_stages(statements), document.escape)
             self._look_images_up(source)
@@ -138,9 +145,10 @@ class Build:
                 self._tell(found, document.lines, unconsumed(source, request.plan, planned))
                 refuse(found, options)
         ports = Ports(
-            connections.images, connections.sandbox, {"": context}, connections.progress, connections.clock,
+            connections.images, connections.sandbox, {**request.contexts, "": context}, connections.progress, connections.clock,
             connections.secrets, connections.agents, connections.authorities,
-            connections.remotes, why_not=why_not(request.plan.build_platform),
+            connections.remotes, why_not(request.plan.build_platform),
+            connections.downloads, connections.repositories,
         )  # fmt: skip
         return planned.graph, Solver(self._session, ports, request.solve)
 
@@ -172,29 +180,15 @@ def with_source_lines(request: BuildRequest) -> Iterator[None]:
         raise
 
 
+def main_context(request: BuildRequest) -> Context:
+    """The main context as the steps see it. Raises InvalidInput."""
+    return Context.load(request.context, request.path) if request.has_ignore_file else Context(request.context)
+
+
 def build(store: Store, request: BuildRequest, connections: Connections) -> BuiltImage:
     """Build an image in a session of its own."""
     with store.session() as session:
         return Build(session, request, connections).run()
-
-
-def find_dockerfile(context: Path, given: str | None) -> Path:
-    """The Dockerfile's path: ``given`` from the working directory, else by the usual names in the context.
-
-    Raises NotFound, InvalidInput when it is not a file.
-    """
-    if given is not None:
-        candidates = [Path(given)]
-        if not candidates[0].is_absolute():
-            candidates.append(context / given)
-    else:
-        candidates = [context / name for name in DOCKERFILE_NAMES]
-    for path in candidates:
-        if path.is_file():
-            return path
-        if path.exists():
-            raise InvalidInput(f"{path} is not a regular file: name the Dockerfile with -f")
-    raise NotFound(f"failed to read dockerfile: {candidates[0]}: no such file")
 
 
 def build_arguments(words: Mapping[str, str | None], environ: Mapping[str, str]) -> dict[str, str]:

@@ -27,6 +27,7 @@ class BuildFlags:
     file: str | None
     build_arg: tuple[str, ...]
     build_arg_file: tuple[Path, ...]
+    build_context: tuple[str, ...]
     target: str
     platform: tuple[str, ...]
     label: tuple[str, ...]
@@ -81,11 +82,14 @@ class BuildFlags:
 
 _OPTIONS = (
     click.option("-t", "--tag", multiple=True, metavar="NAME[:TAG]", help="Name the image; may be repeated"),
-    click.option("-f", "--file", metavar="PATH", help="Dockerfile, or - for standard input  [PATH/Dockerfile]"),
+    click.option(
+        "-f", "--file", metavar="PATH", help="Dockerfile, its URL, or - for standard input  [PATH/Dockerfile]"
+    ),
     click.option("--build-arg", multiple=True, metavar="NAME[=VALUE]", help="Set an ARG"),
     click.option(
         "--build-arg-file", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="Set ARGs, a line each"
     ),
+    click.option("--build-context", multiple=True, metavar="NAME=VALUE", help="A directory, URL or image under a name"),
     click.option("--check", is_flag=True, help="Check the Dockerfile and build nothing"),
     click.option("--call", default="build", metavar="METHOD", help="build, check, outline or targets[,format=json]"),
     click.option("--target", default="", metavar="STAGE", help="Stage to build  [the last]"),
