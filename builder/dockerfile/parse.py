@@ -180,7 +180,8 @@ class _Parser:
         """The directives, which stand before any comment, blank line or instruction."""
         seen: dict[str, Directive] = {}
         for number, line in enumerate(self.lines[: self.end], 1):
-            found = re.match(_DIRECTIVE, line.strip(SPACES))
+            text = line.strip(SPACES)
+            found = re.match(_DIRECTIVE, text) if text.startswith("#") else None  # compiled only for a comment
             name = found.group(1).lower() if found else ""
             if found is None or name not in _DIRECTIVES:
                 break
