@@ -85,6 +85,7 @@ class RunCommand:
 
     ``unkeyed_env`` is seen too, but does not make another step (proxy settings).
     ``script`` is a heredoc that is the program itself, mounted while the process runs.
+    ``hostname`` is "" for the sandbox's own.
     """
 
     args: tuple[str, ...]
@@ -94,6 +95,7 @@ class RunCommand:
     network: Network = "default"
     script: Script | None = None
     mounts: tuple[StepMount, ...] = ()
+    hostname: str = ""
     unkeyed_env: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
 

@@ -266,8 +266,9 @@ def unconsumed(source: Source, options: PlanOptions, planned: Planned) -> tuple[
     if not options.build_args:
         return ()
     declared = {declared.name for declared in planned.declared}
-    known = PROXY_ARGS | PREDEFINED_ARGS | declared | {"SOURCE_DATE_EPOCH"} | set(_declared(source))
-    return tuple(sorted(name for name in options.build_args.keys() - known if not name.startswith("BUILDKIT_")))
+    known = PREDEFINED_ARGS | declared | {"SOURCE_DATE_EPOCH"} | set(_declared(source))
+    names = (name for name in options.build_args.keys() - known if name.upper() not in PROXY_ARGS)
+    return tuple(sorted(name for name in names if not name.startswith("BUILDKIT_")))
 
 
 def _declared(source: Source) -> Iterator[str]:

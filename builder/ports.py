@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from builder.dockerfile.remotes import GitSource
 from builder.graph import BaseImage, Network
@@ -48,6 +48,9 @@ class MemoryMount:
     size: int | None
 
 
+DEFAULT_HOSTNAME: Final = "tierce-build"
+
+
 @dataclass(frozen=True, slots=True)
 class SandboxRequest:
     """One process of a build in a fresh sandbox. ``user`` as in a Dockerfile."""
@@ -59,7 +62,7 @@ class SandboxRequest:
     user: str
     network: Network
     mounts: tuple[HostMount | MemoryMount, ...] = ()
-    hostname: str = "tierce-build"
+    hostname: str = DEFAULT_HOSTNAME
 
 
 class Sandbox(Protocol):

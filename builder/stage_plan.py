@@ -57,11 +57,8 @@ from image.span import Span
 from image.value import dataclass
 
 DEFAULT_SHELL: Final = ("/bin/sh", "-c")
-PROXY_ARGS: Final = frozenset(
-    spelling
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
-    for spelling in (name, name.lower())
-)
+_PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+PROXY_ARGS: Final = frozenset(spelling for name in _PROXIES for spelling in (name, name.lower()))
 """Build arguments that RUN sees undeclared, and that make no other step."""
 
 _COMMENT: Final = " # buildkit"
@@ -298,11 +295,6 @@ class StagePlan:
         argv, script = run.process(state.config.shell or DEFAULT_SHELL)
         env = {"PATH": DEFAULT_PATH, **state.variables}
         mounts, others = self._mounts(run)
-        undeclared = {
-            name: value
-            for name, value in self._options.build_args.items()
-            if name in PROXY_ARGS and name not in state.variables
-        }
         operation = RunCommand(
             argv,
             tuple(f"{name}={value}" for name, value in env.items()),
@@ -311,7 +303,8 @@ class StagePlan:
             _network(run, self._options.network),
             script,
             mounts,
-            tuple(f"{name}={value}" for name, value in undeclared.items()),
+            self._options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME", ""),
+            _proxies(self._options.build_args, state.variables),
         )
         arguments = [f"{name}={state.variables.get(name, value)}" for name, value in state.arguments.items()]
         words = [f"|{len(arguments)}", *arguments] if arguments else []
@@ -460,6 +453,13 @@ def _refuse(instruction: Run, flags: list[tuple[str, object]]) -> None:
     for flag, value in flags:
         if value:
             raise DockerfileError(f"{instruction.keyword.upper()} {flag} is not supported", span=instruction.span)
+
+
+def _proxies(build_args: Mapping[str, str], declared: Mapping[str, str]) -> tuple[str, ...]:
+    """The proxy settings that RUN sees undeclared: however they are spelt, programs find them in both spellings."""
+    given = {name.upper(): value for name, value in build_args.items() if name.upper() in _PROXIES}
+    pairs = ((spelling, value) for name, value in given.items() for spelling in (name, name.lower()))
+    return tuple(f"{name}={value}" for name, value in pairs if name not in declared)
 
 
 def _network(run: Run, default: Network) -> Network:

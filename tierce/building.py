@@ -192,10 +192,13 @@ def build(store: Store, request: BuildRequest, connections: Connections) -> Buil
 
 
 def build_arguments(words: Mapping[str, str | None], environ: Mapping[str, str]) -> dict[str, str]:
-    """``--build-arg`` values; a bare name takes the environment's, and is dropped where it has none."""
+    """``--build-arg`` values; a bare name takes the environment's, and is dropped where it has none.
+
+    Proxies and SOURCE_DATE_EPOCH are passed on from the environment, as docker's client does.
+    """
     given = {name: environ.get(name) if value is None else value for name, value in words.items()}
-    proxies = {name: environ[name] for name in PROXY_ARGS & environ.keys()}
-    return proxies | {name: value for name, value in given.items() if value is not None}
+    forwarded = {name: environ[name] for name in (PROXY_ARGS | {"SOURCE_DATE_EPOCH"}) & environ.keys()}
+    return forwarded | {name: value for name, value in given.items() if value is not None}
 
 
 def argument_file(path: Path) -> tuple[str, ...]:

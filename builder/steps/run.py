@@ -15,7 +15,7 @@ from threading import Event
 from typing import Final
 
 from builder.graph import RunCommand
-from builder.ports import HostMount, Sandbox, SandboxRequest, Stream
+from builder.ports import DEFAULT_HOSTNAME, HostMount, Sandbox, SandboxRequest, Stream
 from builder.results import Result, Rootfs, readable
 from builder.steps.mounts import MountPreparation, MountSources, Prepared
 from builder.steps.tree import lstat
@@ -79,6 +79,7 @@ class RunEffect:
                 operation.user,
                 operation.network,
                 mounts,
+                operation.hostname or DEFAULT_HOSTNAME,
             )
             status = self._sandbox.run(request, output, self._cancelled)
             if self._cancelled.is_set():

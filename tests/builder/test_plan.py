@@ -196,7 +196,7 @@ def test_proxies_reach_run_and_make_no_other_step() -> None:
     proxied = graph_of("FROM base\nRUN a", with_args(http_proxy="http://p"))
     [step] = steps(proxied, RunCommand)
     assert isinstance(step.operation, RunCommand)
-    assert step.operation.unkeyed_env == ("http_proxy=http://p",)
+    assert step.operation.unkeyed_env == ("HTTP_PROXY=http://p", "http_proxy=http://p")
     assert step.id == steps(plain, RunCommand)[0].id
     assert "http_proxy" not in " ".join(created_by(proxied))
     declared = graph_of("FROM base\nARG http_proxy\nRUN a", with_args(http_proxy="http://p"))
@@ -366,11 +366,29 @@ def test_stages_whose_cache_is_not_used() -> None:
     assert fresh == ["[one 2/3] RUN 1"]
 
 
-@pytest.mark.parametrize("variable", ["HTTP_PROXY", "https_proxy", "FTP_PROXY", "no_proxy", "ALL_PROXY", "all_proxy"])
+@pytest.mark.parametrize(
+    "variable", ["HTTP_PROXY", "https_proxy", "FTP_PROXY", "no_proxy", "ALL_PROXY", "all_proxy", "Http_Proxy"]
+)
 def test_every_proxy_argument_in_both_spellings(variable: str) -> None:
-    [step] = steps(graph_of("FROM base\nRUN a", with_args(**{variable: "p"})), RunCommand)
-    assert isinstance(step.operation, RunCommand)
-    assert step.operation.unkeyed_env == (f"{variable}=p",)
+    operation = steps(graph_of("FROM base\nRUN a", with_args(**{variable: "p"})), RunCommand)[0].operation
+    assert isinstance(operation, RunCommand)
+    assert operation.unkeyed_env == (f"{variable.upper()}=p", f"{variable.lower()}=p")
+
+
+def test_a_declared_proxy_is_part_of_the_step() -> None:
+    graph = graph_of("FROM base\nARG http_proxy\nRUN a", with_args(http_proxy="p"))
+    operation = steps(graph, RunCommand)[-1].operation
+    assert isinstance(operation, RunCommand)
+    assert run_env(graph)["http_proxy"] == "p"
+    assert operation.unkeyed_env == ("HTTP_PROXY=p",)
+    assert "RUN |1 http_proxy=p /bin/sh -c a # buildkit" in created_by(graph)
+
+
+def test_the_hostname_of_the_sandbox_is_an_argument() -> None:
+    named = steps(graph_of("FROM base\nRUN a", with_args(BUILDKIT_SANDBOX_HOSTNAME="h")), RunCommand)[0]
+    assert isinstance(named.operation, RunCommand)
+    assert named.operation.hostname == "h"
+    assert named.id != steps(graph_of("FROM base\nRUN a"), RunCommand)[0].id
 
 
 @pytest.mark.parametrize(
