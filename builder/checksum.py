@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from builder.tree import Descent, Entry, EntryKind, FileKey, Tree, kept_xattrs
+from builder.tree import Change, Descent, Entry, EntryKind, FileKey, Tree, kept_xattrs
 from image.digest import Digest
 
 _BLOCK = 1024 * 1024
@@ -33,6 +33,18 @@ class ChecksumCache(Protocol):
 
     def put_many(self, digests: Mapping[FileKey, bytes]) -> None:
         """Remember these."""
+
+
+def fingerprint(changes: Iterable[Change]) -> str:
+    """One word for the state of a tree, from metadata alone; the same whatever the order of ``changes``."""
+    import marshal
+
+    return hashlib.sha256(marshal.dumps(sorted(changes), 2)).hexdigest()
+
+
+def settled(changes: Iterable[Change], now_ns: int) -> bool:
+    """Whether any later change of these files is bound to show in their fingerprint."""
+    return all(_settled(FileKey(*change[1:]), now_ns) for change in changes)
 
 
 def content_checksum(

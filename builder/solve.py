@@ -49,13 +49,13 @@ from builder.progress import (
     StepOutput,
     StepStarted,
 )
+from builder.remembered import StoredChecksums
 from builder.remotes import RemoteSources
 from builder.results import BuiltLayer, Checkout, Download, Files, Result, Rootfs, Stack, known
 from builder.steps.copy import CopyEffect
 from builder.steps.mounts import MountSources
 from builder.steps.run import RunEffect
 from builder.steps.workdir import make_directory
-from builder.tree import FileKey
 from image import media_types
 from image.descriptor import Descriptor
 from image.digest import chain_ids
@@ -67,7 +67,7 @@ from store.cache_mounts import CacheMounts
 from store.claims import Claim, claim
 from store.failed_steps import FailedStep, FailedSteps, new_id
 from store.layers import Workspace
-from store.metadata import CacheRecord, Metadata
+from store.metadata import CacheRecord
 from store.store import Session
 
 
@@ -399,7 +399,7 @@ class Solver:
 
     def _fetch(self, step: Step, found: Rootfs) -> Rootfs:
         """A result of a cache elsewhere, brought here."""
-        fetched = self._cached.fetch(found, step.name)
+        fetched = self._cached.fetch(found)
         self._ports.progress(StepCached(step.id, step.name, self._ports.clock()))
         return fetched
 
@@ -537,26 +537,6 @@ def located(step: Step) -> Iterator[None]:
     except OSError as error:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         raise DockerfileError(f"{where}{(error.strerror or str(error)).lower()}", span=step.span) from error
-
-
-class StoredChecksums:
-    """The checksums of context files that the store remembers between builds."""
-
-    def __init__(self, metadata: Metadata) -> None:
-        self._metadata = metadata
-
-    def get_many(self, keys: Sequence[FileKey]) -> Mapping[FileKey, bytes]:
-        found: dict[FileKey, bytes] = {}
-        for device in {key.dev for key in keys}:
-            here = {key.ino: key for key in keys if key.dev == device}
-            for inode, (*changes, sha256) in self._metadata.checksums(device, list(here)).items():
-                key = here[inode]
-                if changes == [key.size, key.mtime_ns, key.ctime_ns]:
-                    found[key] = sha256
-        return found
-
-    def put_many(self, digests: Mapping[FileKey, bytes]) -> None:
-        self._metadata.add_checksums((*key, sha256) for key, sha256 in digests.items())
 
 
 def _as_oci(blob: Descriptor) -> Descriptor:

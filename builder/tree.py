@@ -59,6 +59,10 @@ class FileKey(NamedTuple):
     ctime_ns: int
 
 
+Change = tuple[str, int, int, int, int, int]
+"""A path and its ``FileKey``: owner, mode, links and attributes can't change without the ctime."""
+
+
 class Entry(NamedTuple):
     """One file of a tree, as a walk sees it: without opening it, so without extended attributes.
 
@@ -255,20 +259,13 @@ class Tree:
         """The children of a directory that matter, sorted, each with whether it is excluded."""
         fd = descent.directory(directory)
         prefix = f"{directory}/" if directory else ""
-        rules = self.rules
         children: list[tuple[Entry, bool]] = []
         with os.scandir(fd) as scan:
             for item in scan:
                 path = prefix + item.name
-                excluded = False
-                if rules and rules.excludes(path):
-                    if not (item.is_dir(follow_symlinks=False) and rules.may_include_below(path)):
-                        continue
-                    excluded = True
-                if excludes and excludes.excludes(path[relative:]):
-                    if not (item.is_dir(follow_symlinks=False) and excludes.may_include_below(path[relative:])):
-                        continue
-                    excluded = True
+                excluded = self._exclusion(item, path, excludes, relative)
+                if excluded is None:
+                    continue
                 try:
                     entry = self._make_entry(fd, path, item.name, item.stat(follow_symlinks=False))
                 except FileNotFoundError:
@@ -276,6 +273,44 @@ class Tree:
                 children.append((entry, excluded))
         children.sort(key=_path_of)
         return children
+
+    def _exclusion(self, item: os.DirEntry[str], path: str, excludes: IgnoreRules, relative: int) -> bool | None:
+        """Whether a child is excluded; None if nothing of it matters, as nothing below is re-included."""
+        excluded = False
+        for rules, name in ((self.rules, path), (excludes, path[relative:])):
+            if rules and rules.excludes(name):
+                if not (item.is_dir(follow_symlinks=False) and rules.may_include_below(name)):
+                    return None
+                excluded = True
+        return excluded
+
+    def changes(self, path: str, excludes: IgnoreRules = NOTHING) -> list[Change]:
+        """What would be different if a file that ``walk`` gives changed, in no order.
+
+        Half the price of a walk, as no entries are made. Raises SourceNotFound.
+        """
+        top = self.entry(path)
+        if top is None:
+            raise SourceNotFound(f"/{path}")
+        found: list[Change] = [(path, *top.key)]
+        pending = [path] if top.kind is EntryKind.DIRECTORY else []
+        relative = len(path) + 1 if path else 0
+        with self.descent() as descent:
+            while pending:
+                directory = pending.pop()
+                prefix = f"{directory}/" if directory else ""
+                with os.scandir(descent.directory(directory)) as scan:
+                    for item in scan:
+                        name = prefix + item.name
+                        if self._exclusion(item, name, excludes, relative) is None:
+                            continue
+                        status = item.stat(follow_symlinks=False)
+                        found.append(
+                            (name, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+                        )
+                        if item.is_dir(follow_symlinks=False):
+                            pending.append(name)
+        return found
 
     def _entry_by(self, descent: Descent, path: str) -> Entry | None:
         parent, _, name = path.rpartition("/")

@@ -56,6 +56,7 @@ CREATE TABLE checksums (
     device INTEGER, inode INTEGER, size INTEGER, mtime INTEGER, ctime INTEGER, sha256 BLOB NOT NULL,
     PRIMARY KEY (device, inode)
 ) WITHOUT ROWID;
+CREATE TABLE selections (key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, checksum TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE leases (
     lease TEXT NOT NULL, kind TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (lease, kind, value)
 ) WITHOUT ROWID;
@@ -396,6 +397,14 @@ class Metadata:
         """``(device, inode, size, mtime_ns, ctime_ns, sha256)``, replacing what was known."""
         with self.transaction():
             self._db.executemany("INSERT OR REPLACE INTO checksums VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def selection(self, key: str) -> tuple[str, str] | None:
+        """``(fingerprint, checksum)`` of a selection of files when it was last looked at."""
+        rows = self._rows("SELECT fingerprint, checksum FROM selections WHERE key = ?", key)
+        return (rows[0][0], rows[0][1]) if rows else None
+
+    def set_selection(self, key: str, fingerprint: str, checksum: str) -> None:
+        self._change("INSERT OR REPLACE INTO selections VALUES (?, ?, ?)", key, fingerprint, checksum)
 
     # Leases: what running processes use and nothing else names yet
 

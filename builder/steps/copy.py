@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import repeat
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
-from builder.checksum import ChecksumCache, content_checksum, file_digests
+from builder.checksum import ChecksumCache, content_checksum, file_digests, fingerprint, settled
 from builder.dockerfile.ignore import NOTHING, IgnoreRules
 from builder.dockerfile.instructions import InlineFile
 from builder.graph import CopyFiles
@@ -25,7 +25,7 @@ from builder.steps.mode import Mode
 from builder.steps.owners import chown_owner
 from builder.steps.place import Placing, write_file
 from builder.steps.tree import ROOT, Owner, lstat, make_directories, resolve
-from builder.tree import EntryKind, Source, Tree
+from builder.tree import Change, EntryKind, Source, Tree
 from image.errors import InvalidInput
 from store.content import storage_errors
 from store.layers import LayerStore, Workspace, mounted
@@ -34,11 +34,39 @@ _INLINE_MODE: Final = 0o644
 OpenRemote = Callable[[Download | Checkout], AbstractContextManager[Tree]]
 
 
+class SelectionCache(ChecksumCache, Protocol):
+    """Remembers, besides single files, what a whole selection of a context came to."""
+
+    def selection(self, key: str) -> tuple[str, str] | None:
+        """The fingerprint and the checksum that a selection had."""
+
+    def remember_selection(self, key: str, fingerprint: str, checksum: str) -> None: ...
+
+
+class _Selection:
+    """What one input of a copy gives."""
+
+    def __init__(self, operation: CopyFiles, position: int, tree: Tree) -> None:
+        self.operation = operation
+        self.tree = tree
+        self.patterns = operation.patterns(position)
+        self.excludes = _excludes(operation)
+        self.sources = list(_selected(operation, self.patterns, tree))
+
+    def key(self, place: str) -> str:
+        """What was selected from where; the state of the files is another matter."""
+        words = (place, self.patterns, self.operation.excludes, self.operation.parents)
+        return hashlib.sha256(repr(words).encode("utf-8", "surrogateescape")).hexdigest()
+
+    def changes(self) -> list[Change]:
+        return [change for source in self.sources for change in self.tree.changes(source.path, self.excludes)]
+
+
 class CopyEffect:
     """Copies files into layers, and tells what a copy's content is without copying."""
 
     def __init__(
-        self, layers: LayerStore, checksums: ChecksumCache, open_remote: OpenRemote, clock_ns: Callable[[], int]
+        self, layers: LayerStore, checksums: SelectionCache, open_remote: OpenRemote, clock_ns: Callable[[], int]
     ) -> None:
         self._layers = layers
         self._checksums = checksums
@@ -59,16 +87,33 @@ class CopyEffect:
             known = self._known.get(key)
         if known is None:
             with self._tree(source) as tree:
-                known = self._selection_checksum(operation, position, tree)
+                selection = _Selection(operation, position, tree)
+                if isinstance(source, Files):
+                    known = self._context_checksum(selection, source)
+                else:
+                    known = self._content_checksum(selection)
             with self._lock:
                 self._known[key] = known
         return known
 
-    def _selection_checksum(self, operation: CopyFiles, position: int, tree: Tree) -> str:
+    def _context_checksum(self, selection: _Selection, source: Files) -> str:
+        """Like ``_content_checksum``, but where no file changed since the last build, no file is looked at."""
+        key = selection.key(str(source.context.root))
+        changes = selection.changes()
+        state = fingerprint(changes)
+        remembered = self._checksums.selection(key)
+        if remembered is not None and remembered[0] == state:
+            return remembered[1]
+        checksum = self._content_checksum(selection)
+        if settled(changes, self._clock_ns()):
+            self._checksums.remember_selection(key, state, checksum)
+        return checksum
+
+    def _content_checksum(self, selection: _Selection) -> str:
         total = hashlib.sha256()
-        excludes = _excludes(operation)
-        for source in _selected(operation, operation.patterns(position), tree):
-            entries = list(tree.walk(source.path, excludes))
+        operation, tree = selection.operation, selection.tree
+        for source in selection.sources:
+            entries = list(tree.walk(source.path, selection.excludes))
             digests = file_digests(tree, entries, self._checksums, now_ns=self._clock_ns())
             merged = source.kind is EntryKind.DIRECTORY and not operation.parents
             content = content_checksum(entries, digests, source.path, with_top=not merged)
