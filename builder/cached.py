@@ -8,6 +8,7 @@ remote cache moves the layers of its result and none of the stages in between.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from builder.cache_key import stacked_key
 from builder.ports import RemoteCache
@@ -27,6 +28,7 @@ class CachedResults:
         self._layers = session.store.layers
         self._remotes = remotes
         self._origins: dict[str, RemoteCache] = {}
+        self._elsewhere: list[CacheRecord] = []
         self._used: set[str] = set()
 
     def leads_to(self, definition: str) -> str | None:
@@ -34,8 +36,12 @@ class CachedResults:
         record = self._metadata.cached(definition)
         if record is not None:
             return record.label
-        found = (remote.find(definition) for remote in self._remotes)
-        return next((record.label for record in found if record is not None and record.chain_id is None), None)
+        for remote in self._remotes:
+            record = remote.find(definition)
+            if record is not None and record.chain_id is None:
+                self._elsewhere.append(record)
+                return record.label
+        return None
 
     def find(self, key: str, base: Rootfs, *, linked: bool = False) -> Rootfs | None:
         """A recorded result on exactly this base; what of it is in the store is held by the session.
@@ -51,7 +57,8 @@ class CachedResults:
         for remote in self._remotes:
             record = remote.find(key)
             layer = _layer_on(record, base, linked=linked) if record is not None else None
-            if layer is not None:
+            if record is not None and layer is not None:
+                self._elsewhere.append(replace(record, chain_id=layer.chain_id))
                 self._origins[str(layer.blob.digest)] = remote
                 return Rootfs(above, (), known((*base.stack.result(), layer)), here=False)
         return None
@@ -66,7 +73,7 @@ class CachedResults:
             return Rootfs(key, self._layers.directories_of(built.chain_id), stack)
         return Rootfs(key, (self._layers.get(built.chain_id).directory, *base.directories), stack)
 
-    def fetch(self, found: Rootfs, label: str) -> Rootfs:
+    def fetch(self, found: Rootfs) -> Rootfs:
         """Have the layers of a result here, unpacked and held by the session, and remembered for next time.
 
         Raises BlobNotFound when no cache has a blob any more; what a remote raises; DigestMismatch.
@@ -79,12 +86,17 @@ class CachedResults:
         wanted = [(ImageLayer(layer.chain_id, layer.diff_id, layer.blob.digest), layer.blob) for layer in stack]
         with Unpacking(self._session, wanted) as unpacking:
             unpacking.finish()
-        top = stack[-1]
-        size = self._layers.get(top.chain_id).size
-        self._metadata.add_cached(
-            CacheRecord(found.key, top.chain_id, top.diff_id, top.blob, size, label, top.created_s)
-        )
-        return Rootfs(found.key, self._layers.directories_of(top.chain_id), found.stack)
+        self._remember({layer.chain_id for layer in stack})
+        return Rootfs(found.key, self._layers.directories_of(stack[-1].chain_id), found.stack)
+
+    def _remember(self, chains: set[ChainID]) -> None:
+        """Make records from elsewhere the store's own, now that their layers are here."""
+        seen = tuple(self._elsewhere)
+        kept = {record.key: record for record in seen if record.chain_id in chains}
+        links = [record for record in seen if record.chain_id is None and record.label in kept]
+        for record in (*kept.values(), *links):
+            size = self._layers.get(record.chain_id).size if record.chain_id else 0
+            self._metadata.add_cached(replace(record, size=size))
 
     def _fetch_blob(self, layer: BuiltLayer) -> None:
         """Have one layer's blob in the store. Raises BlobNotFound."""

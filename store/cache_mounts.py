@@ -89,8 +89,8 @@ class CacheMounts:
         finally:
             os.close(fd)
 
-    def directories(self) -> list[CacheDirectory]:
-        """What there is, with sizes."""
+    def directories(self, *, sizes: bool = True) -> list[CacheDirectory]:
+        """What there is. Without ``sizes`` these are 0 and no file is looked at."""
         found: list[CacheDirectory] = []
         with suppress(FileNotFoundError):
             for place in sorted(self._root.iterdir()):
@@ -98,7 +98,9 @@ class CacheMounts:
                 for lock in place.glob("*.lock"):
                     path = lock.with_suffix("")
                     if path.is_dir():
-                        found.append(CacheDirectory(place.name, name, path, _size(path), lock.stat().st_mtime))
+                        found.append(
+                            CacheDirectory(place.name, name, path, _size(path) if sizes else 0, lock.stat().st_mtime)
+                        )
         return found
 
     def remove(self, directory: CacheDirectory) -> bool:

@@ -48,6 +48,7 @@ def build(settings: Settings, /, **values: Any) -> None:
     from tierce.base_images import StoredImages
     from tierce.build_outputs import perform
     from tierce.building import Build, Connections, host_authorities, parse_agents, parse_secrets
+    from tierce.cli.build_cache import cache_exports, inline_records, open_caches, open_connections, write_caches
     from tierce.cli.build_call import answer, parse_call
     from tierce.cli.build_outputs import report, surroundings, wanted
     from tierce.cli.build_progress import make_view
@@ -76,16 +77,21 @@ def build(settings: Settings, /, **values: Any) -> None:
         view = stack.enter_context(make_view(_view_mode(flags), sys.stderr, settings.environ, settings.clock))
         sandbox = stack.enter_context(RunnerSandbox(settings.environ))
         stored = StoredImages(session.store, session, settings.environ, pull=flags.pull, tls_verify=flags.tls_verify)
+        registries = stack.enter_context(open_connections(settings, flags))
+        caches = stack.enter_context(open_caches(flags, session, registries, view))
+        exports = cache_exports(flags, request.plan.build_args)
         world = Connections(
             LayoutImages(stored, session, named.layouts) if named.layouts else stored,
-            sandbox, view, settings.clock, secrets, agents, authorities, downloads=network, repositories=network,
+            sandbox, view, settings.clock, secrets, agents, authorities, caches,
+            downloads=network, repositories=network,
         )  # fmt: skip
         if flags.graph is not None:
             click.echo(Build(session, request, world).draw(flags.graph))
             return
         solved = [Build(session, request.for_platform(one), world).solve() for one in goal.platforms]
-        with surroundings(settings, flags, session, request) as around:
-            outcome = perform(goal.outputs, solved, around)
+        around = surroundings(settings, session, request, registries, inline_records(exports))
+        outcome = perform(goal.outputs, solved, around)
+        write_caches(exports, solved, caches, around, view)
     report(flags, goal.outputs, outcome)
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import cache
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -20,8 +18,9 @@ if TYPE_CHECKING:
     from image.platform import Platform
     from store.store import Session
     from tierce.build_outputs import Outcome, Surroundings
-    from tierce.building import BuildRequest
+    from tierce.building import BuildRequest, SolvedBuild
     from tierce.cli.build_flags import BuildFlags
+    from transfer.registries import Registries
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +70,27 @@ def epoch_of(flags: BuildFlags, given: int | None) -> int | None:
     return given if flag is None else flag
 
 
-@contextmanager
 def surroundings(
-    settings: Settings, flags: BuildFlags, session: Session, request: BuildRequest
-) -> Iterator[Surroundings]:
-    """What outputs are done with; connections are opened when one is needed, and closed at the end."""
+    settings: Settings,
+    session: Session,
+    request: BuildRequest,
+    registries: Callable[[], Registries],
+    members: Callable[[SolvedBuild], dict[str, object] | None],
+) -> Surroundings:
+    """What outputs are done with."""
     from tierce.build_outputs import Surroundings
-    from tierce.cli.transfer import open_registries
     from transfer.progress import silent
 
-    with ExitStack() as stack:
-        yield Surroundings(
-            session,
-            request.tags,
-            settings.clock(),
-            request.solve.epoch_s,
-            request.plan.build_platform,
-            cache(lambda: stack.enter_context(open_registries(settings, tls_verify=flags.tls_verify))),
-            silent,
-        )
+    return Surroundings(
+        session,
+        request.tags,
+        settings.clock(),
+        request.solve.epoch_s,
+        request.plan.build_platform,
+        registries,
+        silent,
+        members,
+    )
 
 
 def report(flags: BuildFlags, outputs: Sequence[Output], outcome: Outcome) -> None:
