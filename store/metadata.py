@@ -200,7 +200,8 @@ class Metadata:
                         prepare()
                     self._db.execute("COMMIT")
                 except BaseException:
-                    self._db.execute("ROLLBACK")
+                    if self._db.in_transaction:  # SQLite itself rolls back when the disk is full
+                        self._db.execute("ROLLBACK")
                     raise
             except sqlite3.Error as error:
                 raise StorageError(f"write {self.path}: {error}") from error

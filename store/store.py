@@ -21,6 +21,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -197,6 +198,7 @@ class Session:
         self.content = store.content
         self._fd = -1
         self._path = Path()
+        self._scratch: list[Path] = []
 
     def __enter__(self) -> Self:
         self.store.sweep_dead_sessions()
@@ -218,6 +220,8 @@ class Session:
         os.close(fd)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        for path in self._scratch:  # first, as a full disk may leave no room for what the end writes
+            shutil.rmtree(path, ignore_errors=True)
         try:
             self.store._end_session(self._path)
         finally:
@@ -263,7 +267,9 @@ class Session:
         """An empty directory beside the layers, for files that are needed for a while; gone with the session."""
         directory = new_directory_name()
         self.store.metadata.lease(self._path.name, "directory", directory)
-        return self.store.layers.make_scratch(directory)
+        path = self.store.layers.make_scratch(directory)
+        self._scratch.append(path)
+        return path
 
     def commit_layer(
         self, workspace: Workspace, parent: ChainID | None, diff_id: DiffID, *, size: int, entries: int

@@ -256,9 +256,10 @@ def _read_inside(directory: Path, name: str, where: str) -> bytes | None:
 def _read_regular(tree: Tree, path: str, shown_as: str) -> bytes:
     with tree.descent() as descent:
         fd = descent.open(path)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise InvalidInput(f"{shown_as} is not a regular file: name the Dockerfile with -f")
     with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise InvalidInput(f"{shown_as} is not a regular file: name the Dockerfile with -f")
         return _limited(file, shown_as)
 
 
