@@ -25,7 +25,7 @@ from builder.dockerfile.parse import parse, source_lines
 from builder.dockerfile.stages import split_stages
 from builder.graph import Graph
 from builder.outputs import BuiltImage, write_image
-from builder.plan import Source, needed, plan, unconsumed
+from builder.plan import Source, global_arguments, needed, plan, unconsumed
 from builder.ports import BaseImages, Downloads, RemoteCache, Repositories, Sandbox
 from builder.progress import Progress, Warned
 from builder.results import Stack
@@ -281,14 +281,27 @@ def host_authorities(environ: Mapping[str, str]) -> Path:
     raise NotFound(f"--host-ca: no bundle of certificates at {', '.join(candidates)}: set SSL_CERT_FILE")
 
 
-def source_date_epoch(arguments: Mapping[str, str], environ: Mapping[str, str]) -> int | None:
-    """Seconds of SOURCE_DATE_EPOCH: the build argument wins, and an empty one resets it.
+def source_date_epoch(plan: PlanOptions, environ: Mapping[str, str], dockerfile: bytes = b"") -> int | None:
+    """Seconds of SOURCE_DATE_EPOCH: the build argument's, else the environment's, else a global ARG's default.
 
-    Raises InvalidInput.
+    The first that is there counts, even if it is empty: then there is none. Raises InvalidInput.
     """
-    text = arguments.get("SOURCE_DATE_EPOCH", environ.get("SOURCE_DATE_EPOCH", ""))
+    text = plan.build_args.get("SOURCE_DATE_EPOCH", environ.get("SOURCE_DATE_EPOCH"))
+    if text is None:
+        text = _declared_epoch(plan, dockerfile)
     if not text:
         return None
     if not text.isdigit() or len(text) > 11:
         raise InvalidInput(f"invalid SOURCE_DATE_EPOCH: {text}: want seconds since 1970")
     return int(text)
+
+
+def _declared_epoch(plan: PlanOptions, dockerfile: bytes) -> str:
+    if b"SOURCE_DATE_EPOCH" not in dockerfile:
+        return ""
+    try:
+        document = parse(dockerfile, "Dockerfile")
+        source = Source(split_stages(instructions(document)), document.escape)
+        return global_arguments(source, plan).get("SOURCE_DATE_EPOCH", "")
+    except DockerfileError:
+        return ""  # the build itself says what is wrong, and where

@@ -54,3 +54,34 @@ def test_the_time_of_the_environment_is_an_argument_if_it_is_declared(
     (context / "Dockerfile").write_text(SHOW.replace("\n", "\nARG SOURCE_DATE_EPOCH\n", 1))
     assert shown(tierce, context, "/env") == "SOURCE_DATE_EPOCH=1700000000\n"
     assert "not consumed" not in tierce("build", "--network=none", context).stderr
+
+
+@pytest.mark.parametrize(
+    ("global_arg", "options", "created"),
+    [
+        ("ARG SOURCE_DATE_EPOCH=1000000000", (), "2001-09-09T01:46:40Z"),
+        ("ARG SECONDS=1000000000\nARG SOURCE_DATE_EPOCH=$SECONDS", (), "2001-09-09T01:46:40Z"),
+        ("ARG SOURCE_DATE_EPOCH=1", ("--build-arg", "SOURCE_DATE_EPOCH=1000000000"), "2001-09-09T01:46:40Z"),
+        ("ARG SOURCE_DATE_EPOCH=1", ("--build-arg", "SECONDS=3"), "1970-01-01T00:00:01Z"),
+    ],
+    ids=["a default", "computed", "the argument wins", "another argument"],
+)
+def test_the_file_itself_may_set_the_time(
+    tierce: Tierce, context: Path, global_arg: str, options: tuple[str, ...], created: str
+) -> None:
+    (context / "Dockerfile").write_text(f"{global_arg}\nFROM scratch\nENV A=1\n")
+    tierce("build", "-t", "x", *options, context)
+    assert tierce("inspect", "--format", "{{.Created}}", "x").stdout == f"{created}\n"
+
+
+def test_an_empty_argument_takes_the_time_away(tierce: Tierce, context: Path) -> None:
+    (context / "Dockerfile").write_text("ARG SOURCE_DATE_EPOCH=1\nFROM scratch\nENV A=1\n")
+    tierce("build", "-t", "x", "--build-arg", "SOURCE_DATE_EPOCH=", context)
+    assert not tierce("inspect", "--format", "{{.Created}}", "x").stdout.startswith("1970")
+
+
+def test_a_time_that_is_none(tierce: Tierce, context: Path) -> None:
+    (context / "Dockerfile").write_text("ARG SOURCE_DATE_EPOCH=noon\nFROM scratch\nENV A=1\n")
+    failed = tierce.attempt("build", context)
+    assert failed.code == 1
+    assert "invalid SOURCE_DATE_EPOCH: noon" in failed.stderr

@@ -106,7 +106,7 @@ def _request(settings: Settings, flags: BuildFlags, goal: Wanted, inputs: Inputs
     from tierce.cli.build_outputs import epoch_of
 
     plan = _plan_options(settings, flags, goal, named)
-    epoch_s = epoch_of(flags, source_date_epoch(plan.build_args, settings.environ))
+    epoch_s = epoch_of(flags, source_date_epoch(plan, settings.environ, inputs.dockerfile))
     return BuildRequest(
         context=inputs.context,
         dockerfile=inputs.dockerfile,

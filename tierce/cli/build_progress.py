@@ -114,8 +114,10 @@ class _Base:
     def __call__(self, event: Event) -> None:
         with self._lock:
             match event:
-                case Warned():
+                case Warned() if event not in self._warnings:  # each platform of a build finds the same
                     self._warnings.append(event)
+                case Warned():
+                    pass
                 case StepOutput():
                     self._output(self._steps[event.step], event)
                 case StepStarted():

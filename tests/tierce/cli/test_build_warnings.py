@@ -36,6 +36,7 @@ def feed(view: View) -> None:
     with view:
         view(WARNED)
         view(BARE)
+        view(WARNED)  # as for a second platform
         view(StepStarted("s", "[1/1] FROM x", 0.0))
         view(StepDone("s", "[1/1] FROM x", 1.0))
 
