@@ -11,13 +11,15 @@ from threading import Event, Lock
 from typing import BinaryIO, Final, assert_never
 
 from builder.ports import HostMount, MemoryMount, SandboxRequest, Stream
+from runner.containers.start import Container, start
 from runner.network.modes import Connection, NetworkMode, parse_mode
 from runner.runtime import capabilities
 from runner.runtime.defaults import default_spec
-from runner.runtime.launch import Running, Stdio, launch
+from runner.runtime.launch import Stdio
 from runner.runtime.privileges import probe
-from runner.runtime.spec import Capabilities, Mount, NamedUser, Process, Spec
+from runner.runtime.spec import Capabilities, Mount, NamedUser, Process, Resources, Rlimit, Spec
 from runner.runtime.state import acquire, runtime_directory
+from tierce.step_limits import StepLimits
 
 _POLL_MS: Final = 100
 _BLOCK: Final = 1 << 16
@@ -30,7 +32,8 @@ class StepRunner:
     a step: so a build that used it keeps an address of its own until it is closed.
     """
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], limits: StepLimits) -> None:
+        self._limits = limits
         self._runtime_directory = runtime_directory(environ, os.geteuid())
         self._privileges = probe()
         self._lock = Lock()
@@ -52,33 +55,30 @@ class StepRunner:
 
     def run(self, request: SandboxRequest, output: Callable[[Stream, bytes], None], cancelled: Event) -> int:
         """See ``builder.ports.Sandbox.run``."""
-        root, mode = self._runtime_directory, parse_mode(request.network)
+        mode = parse_mode(request.network)
         if mode is NetworkMode.BRIDGE:
             self._hold_bridge()
-        lease = acquire(root, f"build-{secrets.token_hex(8)}")
-        try:
-            with (
-                Connection(mode, root=root, lease=lease, hostname=request.hostname) as network,
-                _pipe() as (out, out_writer),
-                _pipe() as (err, err_writer),
-                launch(
-                    _spec(request, network),
-                    request.rootfs,
-                    privileges=self._privileges,
-                    lease=lease,
-                    stdio=Stdio(None, out_writer.fileno(), err_writer.fileno()),
-                    network=network,
-                ) as running,
-            ):
-                out_writer.close()
-                err_writer.close()
-                _relay(running, {out: "stdout", err: "stderr"}, output, cancelled)
-                return running.wait()
-        finally:
-            lease.release()
+        with (
+            _pipe() as (out, out_writer),
+            _pipe() as (err, err_writer),
+            start(
+                _spec(request, self._limits, own_network=mode is not NetworkMode.HOST),
+                request.rootfs,
+                container_id=f"build-{secrets.token_hex(8)}",
+                root=self._runtime_directory,
+                privileges=self._privileges,
+                network=mode,
+                extra_hosts=self._limits.hosts,
+                stdio=Stdio(None, out_writer.fileno(), err_writer.fileno()),
+            ) as container,
+        ):
+            out_writer.close()
+            err_writer.close()
+            _relay(container, {out: "stdout", err: "stderr"}, output, cancelled)
+            return container.wait()
 
 
-def _spec(request: SandboxRequest, network: Connection) -> Spec:
+def _spec(request: SandboxRequest, limits: StepLimits, *, own_network: bool) -> Spec:
     names = capabilities.DEFAULT
     process = Process(
         args=request.args,
@@ -86,9 +86,28 @@ def _spec(request: SandboxRequest, network: Connection) -> Spec:
         cwd=request.cwd,
         user=NamedUser(request.user),
         capabilities=Capabilities(names, names, names),
+        rlimits=tuple(Rlimit(*limit) for limit in limits.ulimits),
     )
-    mounts = (*network.mounts, *_mounts(request))
-    return default_spec(process, hostname=request.hostname, own_network=network.own_namespace, mounts=mounts)
+    resources = Resources(
+        memory_limit=limits.memory,
+        cpu_quota_us=limits.cpu_quota_us,
+        cpu_period_us=limits.cpu_period_us,
+        cpu_shares=limits.cpu_shares,
+        cpuset_cpus=limits.cpuset_cpus,
+    )
+    return default_spec(
+        process,
+        hostname=request.hostname,
+        own_network=own_network,
+        mounts=(*_shared_memory(limits), *_mounts(request)),
+        resources=resources,
+    )
+
+
+def _shared_memory(limits: StepLimits) -> Iterator[Mount]:
+    if limits.shm_size is not None:
+        options = ("nosuid", "noexec", "nodev", "mode=1777", f"size={limits.shm_size}")
+        yield Mount("/dev/shm", "tmpfs", "shm", options)  # noqa: S108  # inside the step
 
 
 def _mounts(request: SandboxRequest) -> Iterator[Mount]:
@@ -105,11 +124,11 @@ def _mounts(request: SandboxRequest) -> Iterator[Mount]:
 
 
 def _relay(
-    running: Running, streams: dict[int, Stream], output: Callable[[Stream, bytes], None], cancelled: Event
+    container: Container, streams: dict[int, Stream], output: Callable[[Stream, bytes], None], cancelled: Event
 ) -> None:
     """Pass output on until the process and all that kept its output open have ended."""
     poll = select.poll()
-    for fd in (*streams, running.fileno()):
+    for fd in (*streams, container.fileno()):
         poll.register(fd, select.POLLIN)
     left = set(streams)
     while left:
@@ -121,7 +140,7 @@ def _relay(
                 poll.unregister(fd)
                 left.discard(fd)
         if cancelled.is_set():
-            running.kill()
+            container.kill()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING, Self
 
 from builder.ports import SandboxRequest, Stream
+from tierce.step_limits import StepLimits
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 class RunnerSandbox:
     """Each request is a container of docker's kind, in namespaces of its own. A context manager."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], limits: StepLimits = StepLimits()) -> None:
         self._environ = environ
+        self._limits = limits
         self._runner: StepRunner | None = None
         self._lock = Lock()
 
@@ -37,5 +39,5 @@ class RunnerSandbox:
 
         with self._lock:
             if self._runner is None:
-                self._runner = StepRunner(self._environ)
+                self._runner = StepRunner(self._environ, self._limits)
         return self._runner.run(request, output, cancelled)

@@ -76,6 +76,7 @@ def start(
     privileges: Privileges,
     network: NetworkMode = NetworkMode.NONE,
     ports: Sequence[Port] = (),
+    extra_hosts: Sequence[tuple[str, str]] = (),
     stdio: Stdio = Stdio(),  # a frozen value
     trace: Callable[[Operation], None] | None = None,
 ) -> Container:
@@ -93,7 +94,7 @@ def start(
         lease = state.acquire(root, container_id)
         held.callback(lease.release)
         connection = held.enter_context(
-            Connection(network, root=root, lease=lease, hostname=spec.hostname, ports=ports)
+            Connection(network, root=root, lease=lease, hostname=spec.hostname, ports=ports, extra_hosts=extra_hosts)
         )
         running = held.enter_context(
             launch(

@@ -45,9 +45,19 @@ class Connection:
     """What a container needs for its network. Close it after the container has ended."""
 
     def __init__(
-        self, mode: NetworkMode, *, root: Path, lease: Lease, hostname: str, ports: Sequence[Port] = ()
+        self,
+        mode: NetworkMode,
+        *,
+        root: Path,
+        lease: Lease,
+        hostname: str,
+        ports: Sequence[Port] = (),
+        extra_hosts: Sequence[tuple[str, str]] = (),
     ) -> None:
         """``root`` is the runtime directory, ``lease`` the container's; ``ports`` are to be published.
+
+        ``extra_hosts`` are names and addresses for /etc/hosts; the address ``host-gateway`` is the
+        host's on the bridge.
 
         Raises PortInUse, Conflict or KernelError, leaving nothing behind.
         """
@@ -65,7 +75,7 @@ class Connection:
             self.address = dotted(self._endpoint.address)
         elif ports:
             self.warnings.append(f"published ports are discarded when using {mode.value} network mode")
-        self.mounts = self._write_files(lease.directory, hostname)
+        self.mounts = self._write_files(lease.directory, hostname, extra_hosts)
 
     def __enter__(self) -> Self:
         return self
@@ -103,9 +113,11 @@ class Connection:
             self._endpoint.close()
             self._endpoint = None
 
-    def _write_files(self, directory: Path, hostname: str) -> tuple[Mount, ...]:
+    def _write_files(self, directory: Path, hostname: str, extra_hosts: Sequence[tuple[str, str]]) -> tuple[Mount, ...]:
+        hosts = _read("/etc/hosts") if self.mode is NetworkMode.HOST else files.hosts(hostname, self.address)
+        hosts += "".join(f"{self._host_address(address)}\t{name}\n" for name, address in extra_hosts)
         contents = {
-            "hosts": _read("/etc/hosts") if self.mode is NetworkMode.HOST else files.hosts(hostname, self.address),
+            "hosts": hosts,
             "hostname": f"{hostname}\n",
             "resolv.conf": self._resolv_conf(),
         }
@@ -113,6 +125,15 @@ class Connection:
             (directory / name).write_text(text)
             (directory / name).chmod(0o644)  # whatever the umask: every user of the container reads them
         return tuple(Mount(f"/etc/{name}", "bind", str(directory / name), ("bind", "rprivate")) for name in contents)
+
+    def _host_address(self, address: str) -> str:
+        if address != "host-gateway":
+            return address
+        if self._endpoint is None:
+            return "127.0.0.1"
+        from runner.network.addresses import dotted
+
+        return dotted(self._endpoint.subnet.gateway)
 
     def _resolv_conf(self) -> str:
         host = _read(files.RESOLV_CONF)

@@ -75,7 +75,7 @@ def build(settings: Settings, /, **values: Any) -> None:
             click.get_current_context().exit(answer(settings, flags, request, call))
         session = open_session()
         view = stack.enter_context(make_view(_view_mode(flags), sys.stderr, settings.environ, settings.clock))
-        sandbox = stack.enter_context(RunnerSandbox(settings.environ))
+        sandbox = stack.enter_context(RunnerSandbox(settings.environ, flags.limits()))
         stored = StoredImages(session.store, session, settings.environ, pull=flags.pull, tls_verify=flags.tls_verify)
         registries = stack.enter_context(open_connections(settings, flags))
         caches = stack.enter_context(open_caches(flags, session, registries, view))

@@ -14,6 +14,7 @@ from image.value import dataclass
 
 if TYPE_CHECKING:
     from builder.draw import Form
+    from tierce.step_limits import StepLimits
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -38,6 +39,14 @@ class BuildFlags:
     secret: tuple[str, ...]
     ssh: tuple[str, ...]
     host_ca: bool
+    add_host: tuple[str, ...]
+    shm_size: str
+    memory: str
+    cpu_quota: int | None
+    cpu_period: int | None
+    cpu_shares: int | None
+    cpuset_cpus: str
+    ulimit: tuple[str, ...]
     jobs: int | None
     no_cache: bool
     no_cache_filter: tuple[str, ...]
@@ -68,6 +77,22 @@ class BuildFlags:
     def workers(self) -> int:
         """Steps at once: they mostly wait for processes, so a little more than the processors."""
         return self.jobs or (os.cpu_count() or 2) + 2
+
+    def limits(self) -> StepLimits:
+        """What every RUN may have. Raises InvalidInput."""
+        from tierce.cli.units import parse_size
+        from tierce.step_limits import StepLimits, parse_hosts, parse_ulimits
+
+        return StepLimits(
+            hosts=parse_hosts(self.add_host),
+            shm_size=parse_size(self.shm_size) if self.shm_size else None,
+            memory=parse_size(self.memory) if self.memory else None,
+            cpu_quota_us=self.cpu_quota,
+            cpu_period_us=self.cpu_period,
+            cpu_shares=self.cpu_shares,
+            cpuset_cpus=self.cpuset_cpus,
+            ulimits=parse_ulimits(self.ulimit),
+        )
 
     def pairs(self, words: tuple[str, ...]) -> dict[str, str | None]:
         """``NAME=VALUE`` words by name; None for a bare name. Raises InvalidInput."""
@@ -100,6 +125,18 @@ _OPTIONS = (
     click.option("--network", type=click.Choice(["default", "none", "host"]), default="default", help="Network of RUN"),
     click.option("--secret", multiple=True, metavar="id=NAME[,src=FILE|env=NAME]", help="For RUN --mount=type=secret"),
     click.option("--ssh", multiple=True, metavar="default|ID=SOCKET", help="For RUN --mount=type=ssh"),
+    click.option(
+        "--add-host", multiple=True, metavar="NAME:ADDRESS", help="A host name for RUN; host-gateway is the host"
+    ),
+    click.option("--shm-size", default="", metavar="BYTES", help="Size of /dev/shm in RUN  [64m]"),
+    click.option("-m", "--memory", default="", metavar="BYTES", help="Memory limit of a RUN"),
+    click.option("--cpu-quota", type=int, metavar="MICROSECONDS", help="Processor time of a RUN in each period"),
+    click.option("--cpu-period", type=int, metavar="MICROSECONDS", help="The period that --cpu-quota is of  [100000]"),
+    click.option("-c", "--cpu-shares", type=int, metavar="WEIGHT", help="Relative weight of a RUN's processor time"),
+    click.option("--cpuset-cpus", default="", metavar="LIST", help="Processors that RUN may use, such as 0-3,5"),
+    click.option(
+        "--ulimit", multiple=True, metavar="NAME=SOFT[:HARD]", help="A resource limit in RUN, such as nofile=1024"
+    ),
     click.option("--host-ca", is_flag=True, help="Let RUN trust the certificates that this host trusts"),
     click.option("--no-cache", is_flag=True, help="Do not use the build cache"),
     click.option("--no-cache-filter", multiple=True, metavar="STAGE,...", help="Do not use the cache for these stages"),
