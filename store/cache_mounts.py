@@ -103,6 +103,17 @@ class CacheMounts:
                         )
         return found
 
+    def in_use(self, directory: CacheDirectory) -> bool:
+        """Whether a step has it now."""
+        try:
+            fd = os.open(directory.path.with_suffix(".lock"), os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            return not _try_lock(fd, fcntl.LOCK_EX)
+        finally:
+            os.close(fd)
+
     def remove(self, directory: CacheDirectory) -> bool:
         """Delete one unless a step has it; False then."""
         fd = os.open(directory.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -447,6 +447,15 @@ class Metadata:
             )
         }
 
+    def needed_by_images(self) -> set[str]:
+        """Digests and chain ids that an image names, whatever else does."""
+        return {
+            row[0]
+            for row in self._rows(
+                "SELECT digest FROM image_blobs UNION SELECT digest FROM images UNION SELECT chain FROM image_layers"
+            )
+        }
+
     def next_generation(self) -> int:
         """A number that grows with every change of names."""
         with self.transaction():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from image.value import dataclass
@@ -60,13 +60,3 @@ def picks_cached(*, older_than_s: float | None, keys: Iterable[str] | None = Non
         return (older_than_s is None or record.used_s < older_than_s) and (chosen is None or record.key in chosen)
 
     return picks
-
-
-def beyond(cache: Sequence[CacheRecord], keep_size: int) -> list[str]:
-    """The keys of the steps used longest ago that do not fit into ``keep_size`` bytes."""
-    keys, total = [], 0
-    for record in sorted(cache, key=lambda record: -record.used_s):
-        total += record.size
-        if total > keep_size:
-            keys.append(record.key)
-    return keys

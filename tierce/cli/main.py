@@ -39,7 +39,7 @@ _SYSTEM: Final = {
 _BUILDER: Final = {
     "build": _IMAGE["build"],
     "du": Entry("tierce.cli.builder", "du", "Show what the build cache holds"),
-    "prune": Entry("tierce.cli.prune", "builder_prune", "Empty the build cache"),
+    "prune": Entry("tierce.cli.builder", "prune", "Remove build cache"),
     "shell": Entry("tierce.cli.shell", "shell", "Look inside a build step that failed"),
 }
 

@@ -1,4 +1,4 @@
-"""``system prune``, ``image prune``, ``builder prune``."""
+"""``system prune`` and ``image prune``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from store.metadata import CacheRecord, ImageRecord
 from store.store import Store
 from tierce.cli.command import Settings, command, confirm, filter_option, parse_filters
 from tierce.cli.images import has_labels
-from tierce.cli.units import human_size, parse_size, parse_time, parse_until
+from tierce.cli.units import human_size, parse_time, parse_until
 from tierce.images import familiar, labels
-from tierce.prune import Pruned, beyond, picks_cached, picks_image, prune
+from tierce.prune import Pruned, picks_cached, picks_image, prune
 
 _FILTERS: Final = ("until", "label")
 
@@ -71,32 +71,6 @@ def image_prune(settings: Settings, everything: bool, force: bool, filters: Sequ
     wanted = parse_filters(filters, _FILTERS)
     with settings.store() as store:
         _report(prune(store, images=_image_test(settings, store, wanted, everything)))
-
-
-@command(
-    "prune",
-    short_help="Empty the build cache",
-    examples="""
-tierce builder prune -f
-tierce builder prune -a --keep-storage 10GB
-""",
-)
-@_all_option
-@_force_option
-@click.option("--keep-storage", metavar="BYTES", help="Keep what was used last, up to this size")
-@filter_option("until=DURATION|TIME")
-@click.pass_obj
-def builder_prune(
-    settings: Settings, everything: bool, force: bool, keep_storage: str | None, filters: Sequence[str]
-) -> None:
-    """Remove build cache that no image uses; with --all, the whole of it."""
-    keep = None if keep_storage is None else parse_size(keep_storage)
-    _ask("builder prune", ["all build cache" if everything else "all dangling build cache"], force=force)
-    wanted = parse_filters(filters, ("until",))
-    with settings.store() as store:
-        old = None if keep is None else set(beyond(store.metadata.cache(), keep))
-        test = _cache_test(settings, store, wanted, everything)
-        _report(prune(store, cached=lambda record: test(record) and (old is None or record.key in old)))
 
 
 def _ask(what: str, kinds: Sequence[str], *, force: bool) -> None:
