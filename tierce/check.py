@@ -14,7 +14,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -202,12 +202,12 @@ def _expected_size(store: Store, layer: LayerRecord) -> int | None:
     if digest is None or not store.content.has(digest):
         return None
     sizes: dict[bytes, int] = {}
-    with store.content.path(digest).open("rb") as file, closing(decompressor(detect(file.peek(PREFIX_SIZE)))) as codec:
+    with store.content.path(digest).open("rb") as file, suppress(InvalidArchive):
+        codec = decompressor(detect(file.peek(PREFIX_SIZE)))
         pieces = (piece for chunk in iter(lambda: file.read(_CHUNK), b"") for piece in codec.decompress(chunk))
         reader = Reader(lambda _size: next(pieces, b""))
-        with suppress(InvalidArchive):
-            while (entry := reader.next()) is not None:
-                sizes[posixpath.normpath(b"/" + entry.name)] = entry.size if entry.kind is Kind.FILE else 0
+        while (entry := reader.next()) is not None:
+            sizes[posixpath.normpath(b"/" + entry.name)] = entry.size if entry.kind is Kind.FILE else 0
     return sum(sizes.values())
 
 
