@@ -18,14 +18,12 @@ that is killed leaves no mount behind.
 from __future__ import annotations
 
 import os
-import re
-import secrets
-import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -140,7 +138,7 @@ class LayerStore:
         """A workspace that was mounted before: a volatile overlay wants fresh scratch space."""
         path = self.base / directory
         with storage_errors(f"open layer directory {directory}"):
-            shutil.rmtree(path / "work", ignore_errors=True)
+            _remove_tree(path / "work")
             (path / "work").mkdir(exist_ok=True)
         return Workspace(directory, path)
 
@@ -164,7 +162,7 @@ class LayerStore:
         layer = LayerRecord(chain_id, parent, diff_id, workspace.directory, size, entries)
         with storage_errors(f"commit a layer in {self.base}"):
             (workspace.path / "lower").write_text(":".join(lower))
-            shutil.rmtree(workspace.path / "work", ignore_errors=True)
+            _remove_tree(workspace.path / "work")
         return layer if self._metadata.add_layer(layer) else self.get(chain_id)
 
     def directories_of(self, chain_id: ChainID | None) -> tuple[str, ...]:
@@ -190,7 +188,7 @@ class LayerStore:
         """Take a layer directory out of use at once; the path that ``empty_trash`` will delete."""
         with suppress(FileNotFoundError):
             os.unlink(self.base / self._short(directory))
-        target = self._trash / f"{directory}-{secrets.token_hex(4)}"
+        target = self._trash / f"{directory}-{os.urandom(4).hex()}"
         try:
             os.rename(self.base / directory, target)
         except FileNotFoundError:
@@ -200,7 +198,7 @@ class LayerStore:
     def empty_trash(self) -> None:
         """Delete what ``discard`` set aside. Processes may do this at the same time."""
         for path in list(self._trash.iterdir()):
-            shutil.rmtree(path, ignore_errors=True)
+            _remove_tree(path)
 
     def directories(self) -> set[str]:
         """Names of all layer directories on disk."""
@@ -212,13 +210,19 @@ class LayerStore:
 
 @cache
 def _knows_volatile() -> bool:
-    numbers = [int(number) for number in re.findall(r"\d+", os.uname().release)[:2]]
-    return numbers >= [5, 10]
+    major, minor = os.uname().release.split(".")[:2]
+    return (int(major), int("".join(takewhile(str.isdigit, minor)) or 0)) >= (5, 10)
+
+
+def _remove_tree(path: Path) -> None:
+    from shutil import rmtree  # most commands remove nothing
+
+    rmtree(path, ignore_errors=True)
 
 
 def new_directory_name() -> str:
     """A name for a layer directory; its first 12 characters are unique by themselves."""
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()
 
 
 def in_private_mounts(work: Callable[[], _T]) -> _T:

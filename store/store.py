@@ -20,7 +20,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
@@ -203,7 +202,7 @@ class Session:
     def __enter__(self) -> Self:
         self.store.sweep_dead_sessions()
         while self._fd < 0:
-            self._acquire(self.store._leases / secrets.token_hex(8))
+            self._acquire(self.store._leases / os.urandom(8).hex())
         return self
 
     def _acquire(self, path: Path) -> None:
@@ -232,7 +231,7 @@ class Session:
 
     def writer(self) -> BlobWriter:
         """A new blob; it is held by this session from its commit on."""
-        return _HeldWriter(self, self.content.ingest_path(f"{self._path.name}-{secrets.token_hex(8)}"))
+        return _HeldWriter(self, self.content.ingest_path(f"{self._path.name}-{os.urandom(8).hex()}"))
 
     def put(self, data: bytes, media_type: str) -> Descriptor:
         """Store a small document. Idempotent."""
