@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
+from builder.dockerfile.arguments import did_you_mean
 from builder.dockerfile.checks import PREDEFINED_ARGS, base_image_platform
 from builder.dockerfile.expand import Environment, expanded
 from builder.dockerfile.instructions import Arg, From
 from builder.dockerfile.stages import SCRATCH, Stage, StageReference, Stages
+from builder.dockerfile.words import Usage
 from builder.graph import BaseImage, CopyFiles, FromContext, FromImage, FromScratch, Graph, HistoryPlan, Step
 from builder.named import NamedContext, NamedFiles, NamedImage, find_context
 from builder.stage_plan import (
@@ -300,11 +302,18 @@ class _Located(Protocol):
 
 
 def _start(stage: Stage, env: Environment) -> From:
-    start = expanded(stage.origin, env)
+    """A stage's FROM without variables. One that is not declared may be misspelt: a message says so."""
+    origin, usage = stage.origin, Usage()
+    start = expanded(origin, replace(env, usage=usage))
     assert isinstance(start, From)
+    meant = next(filter(None, (did_you_mean(name, env.variables) for name in sorted(usage.unset))), "")
     if not start.image:
-        problem = f"base name ({stage.origin.image}) should not be blank"
+        problem = f"base name ({origin.image}) should not be blank{meant}"
         raise DockerfileError(problem, span=start.span, hint="give its ARG a default, or use --build-arg")
+    if origin.platform and not start.platform:
+        raise DockerfileError(f"empty platform value from expression {origin.platform}{meant}", span=start.span)
+    if meant:
+        _image_name(start.image, start, meant)
     return start
 
 
@@ -317,8 +326,8 @@ def _platform(start: From, options: PlanOptions) -> Platform:
         raise DockerfileError(str(error), span=start.span) from error
 
 
-def _image_name(name: str, at: _Located) -> Reference:
+def _image_name(name: str, at: _Located, meant: str = "") -> Reference:
     try:
         return Reference.parse(name).with_default_tag()
     except TierceError as error:
-        raise DockerfileError(f'failed to parse stage name "{name}": {error}', span=at.span) from error
+        raise DockerfileError(f'failed to parse stage name "{name}": {error}{meant}', span=at.span) from error

@@ -301,8 +301,6 @@ def _healthcheck(request: _Request) -> Healthcheck:
         case "NONE":
             if rest:
                 raise ValueError("HEALTHCHECK NONE takes no arguments")
-            if request.flags.values:
-                raise ValueError(f"unknown flag: --{next(iter(request.flags.values))}")
             return Healthcheck(HealthcheckConfig(("NONE",)), **_source(request))
         case "CMD":
             return Healthcheck(_health_config(rest, request.flags), **_source(request))

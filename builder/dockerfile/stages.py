@@ -69,7 +69,7 @@ class Stages:
             return self.stages[-1]
         found = self._find(name, len(self.stages))
         if found is None:
-            names = (stage.name for stage in self.stages if stage.name)
+            names = (stage.name for stage in self.stages if stage.name and not _is_index(name))
             raise DockerfileError(f"target stage {quoted(name)} could not be found{did_you_mean(name, names)}")
         return found
 
