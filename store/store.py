@@ -11,6 +11,7 @@ Promises:
 
     <root>/oci-layout, index.json, blobs/   a valid OCI image layout (``store.content``)
     <root>/overlay2/                        unpacked layers (``store.layers``)
+    <root>/git/                             commits that builds fetched (``store.repositories``)
     <root>/metadata.db                      what all that is (``store.metadata``)
     <root>/ingest/ leases/ trash/           unfinished, held and discarded things
 """
@@ -136,6 +137,8 @@ class Store:
 
     def collect(self) -> Reclaimed:
         """Remove what no image, cached step or live session needs."""
+        from store.repositories import Repositories
+
         self.sweep_dead_sessions()
         size = 0
         with self.metadata.transaction():
@@ -156,6 +159,7 @@ class Store:
             for digest in found.blobs:
                 size += self.content.delete(digest)
         self.layers.empty_trash()
+        size += Repositories(self.root, self.metadata).collect()
         return Reclaimed(len(found.blobs), len(found.layers), size)
 
     def sweep_dead_sessions(self) -> None:

@@ -1,40 +1,32 @@
 """Git repositories for ADD and for contexts. Implements ``builder.ports.Repositories``.
 
-    <root>/git/<repository>/<commit>/    a bare repository that holds one commit, shallow
-
-Such a directory appears by one rename, when it is whole, and never changes. So no lock is
-needed: any number of builds fetch and read side by side. A new commit starts from hard links
-of the packs of the last one, so that only what is new is fetched.
+Asking for a branch's commit is one ``ls-remote``. A commit that no build had yet is fetched
+without its past into a repository of the session, which the store then keeps
+(``store.repositories``); from there each build checks it out for itself.
 
 Spec: dockerfile.md 1.5, row "ADD git"; 4 (key by commit).
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import secrets
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from builder.dockerfile.remotes import GitSource, shown
 from image.errors import NotFound, VerificationError
 from store.content import storage_errors
+from store.repositories import Repositories, copy_linked
 from store.store import Session
 from tierce.git_command import GitCommand, GitFailed, Remote
 
 _WHOLE: Final = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
 _HELD: Final = "refs/tierce/held"
-_KEPT_COMMITS: Final = 4
-"""Commits of one repository that stay; the oldest goes when another comes."""
-_MAX_PACKS: Final = 20
-"""Packs that a new commit inherits. Beyond, it starts afresh."""
 _PROTOCOLS: Final = ("http", "https", "ssh", "git")
 
 
@@ -54,7 +46,7 @@ class StoredRepositories:
         protocols: Sequence[str] = _PROTOCOLS,
     ) -> None:
         self._session = session
-        self._place = session.store.root / "git"
+        self._kept = Repositories(session.store.root, session.store.metadata)
         self._credentials = credentials
         self._git = GitCommand(environ, agent, protocols)
         self._lock = threading.Lock()
@@ -118,27 +110,15 @@ class StoredRepositories:
 
     def _copy_repository(self, remote: Remote, commit: str, target: Path) -> None:
         """A repository with the commit, from an earlier fetch or a new one."""
-        place = self._place / hashlib.sha256(remote.url.encode()).hexdigest()[:32]
-        for _ in range(2):
-            if (place / commit).is_dir():
-                with suppress(FileNotFoundError, shutil.Error):  # another build may just take it away
-                    _copy_linked(place / commit, target)
-                    os.utime(place / commit)
-                    return
-                shutil.rmtree(target, ignore_errors=True)
-            self._fetch(remote, commit, place)
-        _copy_linked(place / commit, target)
-
-    def _fetch(self, remote: Remote, commit: str, place: Path) -> None:
+        if self._kept.copy(remote.url, commit, target):
+            return
         fresh = self._session.scratch() / "repository"
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _inherit(place, fresh):
+        if not self._kept.inherit(remote.url, fresh):
             kind = "sha256" if len(commit) == 64 else "sha1"
             self._git.run(remote, "init", "--quiet", "--bare", "--template=", f"--object-format={kind}", str(fresh))
         self._fetch_commit(remote, commit, fresh)
-        with suppress(OSError):  # another build was first, and has the same
-            os.rename(fresh, place / commit)
-        _forget_oldest(place)
+        copy_linked(fresh, target)
+        self._kept.adopt(fresh, remote.url, commit, f"git {remote.shown} {commit[:12]}")
 
     def _fetch_commit(self, remote: Remote, commit: str, repository: Path) -> None:
         """One commit without its past; where a server can't do that, all branches and tags."""
@@ -164,48 +144,6 @@ def _names(ref: str) -> list[str]:
     if ref.startswith("refs/"):
         return [f"{ref}^{{}}", ref]
     return [f"refs/heads/{ref}", f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}", f"refs/{ref}^{{}}", f"refs/{ref}"]
-
-
-def _copy_linked(repository: Path, target: Path) -> None:
-    """A repository of its own that shares the packs, which git never changes."""
-    shutil.copytree(repository, target, copy_function=_link_or_copy)
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    if "/objects/" in source:
-        os.link(source, target)
-    else:
-        shutil.copyfile(source, target)
-
-
-def _inherit(place: Path, fresh: Path) -> bool:
-    """Start from what is there of the same repository; False when nothing is of use."""
-    for commit in _newest_first(place):
-        with suppress(FileNotFoundError, shutil.Error):
-            if len(list((commit / "objects" / "pack").glob("*.pack"))) <= _MAX_PACKS:
-                _copy_linked(commit, fresh)
-                return True
-        shutil.rmtree(fresh, ignore_errors=True)
-    return False
-
-
-def _forget_oldest(place: Path) -> None:
-    """By a rename first: nobody ever finds half a repository under a commit's name."""
-    for commit in _newest_first(place)[_KEPT_COMMITS:]:
-        with suppress(OSError):
-            gone = commit.rename(commit.with_name(f".{commit.name}-{secrets.token_hex(4)}"))
-            shutil.rmtree(gone, ignore_errors=True)
-
-
-def _newest_first(place: Path) -> list[Path]:
-    return sorted((path for path in place.iterdir() if not path.name.startswith(".")), key=_age, reverse=True)
-
-
-def _age(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
 
 
 def _remove_git_directories(tree: Path) -> None:

@@ -673,3 +673,110 @@ def test_a_killed_build_leaves_nothing_of_its_downloads(server: Web, tmp_path: P
                 assert store.layers.directories() == set()
     finally:
         release.set()
+
+
+def test_fetched_commits_are_cache_that_can_be_pruned(bench: Bench, repository: Repository, origin: str) -> None:
+    from tierce.prune import picks_cached, prune
+
+    repository.commit(TREE)
+    text = f"FROM scratch\nADD {origin} /"
+    listing = bench.listing(bench.build(text))
+    with Store.open(bench.root) as store:
+        store.collect()
+        assert len(list((bench.root / "git").glob("*/*"))) == 1
+        assert any(record.label.startswith(f"git {origin} ") for record in store.metadata.cache())
+        prune(store, images=lambda _: True, cached=picks_cached(older_than_s=None))
+        assert list((bench.root / "git").glob("*/*")) == []
+        assert list(store.content.digests()) == []
+    assert bench.listing(bench.build(text)) == listing
+
+
+def test_many_builds_at_once_fetch_the_same_commit(bench: Bench, repository: Repository, origin: str) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    repository.commit(TREE)
+    benches = [Bench(bench.root, bench.context) for _ in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        built = list(pool.map(lambda one: one.build(f"FROM scratch\nADD {origin} /"), benches))
+    assert len({image.config.diff_ids for image in built}) == 1
+
+
+def test_a_server_that_falls_silent_is_given_up(bench: Bench, server: Web) -> None:
+    from image.errors import RegistryError
+    from tierce.downloads import StoredDownloads
+    from transfer.registry.transport import Timeouts
+
+    release = threading.Event()
+    server.pages["/slow"] = Page(b"1", wait=lambda: release.wait(60))
+    with Store.open(bench.root) as store, store.session() as session:
+        downloads = StoredDownloads(session, {}, {}, timeouts=Timeouts(idle_s=0.2))
+        try:
+            with pytest.raises(RegistryError, match=r"download .*/slow: reach server .* did not answer in time"):
+                downloads.fetch(server.url("/slow"), None)
+        finally:
+            release.set()
+            downloads.close()
+        assert os.listdir(store.root / "ingest") == []
+
+
+def test_a_large_download_takes_no_memory(server: Web, tmp_path: Path) -> None:
+    """400 MB through a process that may have 150 MB above its interpreter."""
+    import subprocess
+    import sys
+
+    server.pages["/large"] = Page(bytes(400 << 20))
+    (tmp_path / "Dockerfile").write_text(f"FROM scratch\nADD {server.url('/large')} /")
+    argv = [sys.executable, "-m", "tierce", "--root", str(tmp_path / "root"), "build", "-q", str(tmp_path)]
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = status
+    assert status == 0
+    assert usage.ru_maxrss < 170 << 10
+
+
+RULES_TABLE = [
+    ("COPY --parents a/b/c.txt /x/", {"x/": "755 0:0", "x/a/": "711 0:0", "x/a/b/": "700 0:0", "x/a/b/c.txt": "644 0:0 c"}),
+    ("COPY --parents a/./b/c.txt /x/", {"x/": "755 0:0", "x/b/": "700 0:0", "x/b/c.txt": "644 0:0 c"}),
+    ("COPY --parents a/./b /x/", {"x/": "755 0:0", "x/b/": "700 0:0", "x/b/c.txt": "644 0:0 c", "x/b/d.md": "644 0:0 d"}),
+    ("COPY --parents **/*.md /", {"a/": "711 0:0", "a/b/": "700 0:0", "a/b/d.md": "644 0:0 d", "top.md": "644 0:0 t"}),
+    ("COPY --parents a/./**/*.txt /", {"b/": "700 0:0", "b/c.txt": "644 0:0 c", "e.txt": "644 0:0 e"}),
+    ("COPY --parents none/**/x /d/", {}),
+    ("COPY --parents a/e.txt top.md /x/", {"x/": "755 0:0", "x/a/": "711 0:0", "x/a/e.txt": "644 0:0 e", "x/top.md": "644 0:0 t"}),
+    ("COPY --parents --chown=5 a/e.txt /x/", {"x/": "755 5:5", "x/a/": "711 5:5", "x/a/e.txt": "644 5:5 e"}),
+    ("COPY --parents --chmod=700 a/e.txt /x/", {"x/": "700 0:0", "x/a/": "700 0:0", "x/a/e.txt": "700 0:0 e"}),
+    ("COPY --exclude=*.md . /x/", {"x/": "755 0:0", "x/a/": "711 0:0", "x/a/b/": "700 0:0", "x/a/b/c.txt": "644 0:0 c", "x/a/b/d.md": "644 0:0 d", "x/a/e.txt": "644 0:0 e"}),
+    ("COPY --exclude=**/*.md a /x/", {"x/": "755 0:0", "x/b/": "700 0:0", "x/b/c.txt": "644 0:0 c", "x/e.txt": "644 0:0 e"}),
+    ("COPY --exclude=b --exclude=!b/d.md a /x/", {"x/": "755 0:0", "x/b/": "700 0:0", "x/b/d.md": "644 0:0 d", "x/e.txt": "644 0:0 e"}),
+    ("COPY --exclude=b a/* /x/", {"x/": "755 0:0", "x/c.txt": "644 0:0 c", "x/d.md": "644 0:0 d", "x/e.txt": "644 0:0 e"}),
+    ("COPY --exclude=top.md top.md a/e.txt /x/", {"x/": "755 0:0", "x/e.txt": "644 0:0 e"}),
+    ("COPY --exclude=e.txt --parents a /x/", {"x/": "755 0:0", "x/a/": "711 0:0", "x/a/b/": "700 0:0", "x/a/b/c.txt": "644 0:0 c", "x/a/b/d.md": "644 0:0 d"}),
+    ("ADD --exclude=b a /x/", {"x/": "755 0:0", "x/e.txt": "644 0:0 e"}),
+    ("COPY --chmod=u=rwX,go=rX a /x", {"x/": "755 0:0", "x/b/": "755 0:0", "x/b/c.txt": "644 0:0 c", "x/b/d.md": "644 0:0 d", "x/e.txt": "644 0:0 e"}),
+    ("COPY --chmod=a+X top.md /x", {"x": "644 0:0 t"}),
+    ("COPY --chmod=g=u top.md /x", {"x": "664 0:0 t"}),
+    ("COPY --chmod=u+s,o-r top.md /x", {"x": "4640 0:0 t"}),
+    ("COPY --chmod=4750 top.md /x", {"x": "4750 0:0 t"}),
+    ("COPY --chmod=0 top.md /x", {"x": "0 0:0 t"}),
+    ("COPY --chmod=750 a/e.txt /p/q/", {"p/": "750 0:0", "p/q/": "750 0:0", "p/q/e.txt": "750 0:0 e"}),
+    ("COPY --chown=1 top.md /x", {"x": "644 1:1 t"}),
+    ("COPY --chown=1:2 top.md /x", {"x": "644 1:2 t"}),
+    ("COPY --chown=:2 top.md /x", {"x": "644 0:2 t"}),
+    ("COPY etc /etc\nCOPY --chown=who top.md /x", {"x": "644 5:6 t"}),
+    ("COPY etc /etc\nCOPY --chown=who:club top.md /x", {"x": "644 5:7 t"}),
+    ("COPY etc /etc\nCOPY --chown=who:1 top.md /x", {"x": "644 5:1 t"}),
+    ("COPY etc /etc\nCOPY --chown=9:club top.md /x", {"x": "644 9:7 t"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"), RULES_TABLE, ids=[line.partition("\n")[2] or line for line, _ in RULES_TABLE]
+)
+def test_parents_excludes_modes_and_owners(bench: Bench, line: str, expected: dict[str, str]) -> None:
+    bench.write(a__e="e", **{"a__b__c.txt": "c", "a__b__d.md": "d", "a__e.txt": "e", "top.md": "t"})
+    (bench.context / "a" / "e").unlink()
+    bench.write(etc__passwd="who:x:5:6::/:/bin/sh\n", etc__group="club:x:7:\n")
+    for name, mode in (("a", 0o711), ("a/b", 0o700)):
+        (bench.context / name).chmod(mode)
+    bench.write(**{".dockerignore": ".dockerignore\n" + ("" if "etc" in line else "etc\n")})
+    listing = bench.listing(bench.build(f"FROM scratch\n{line}"))
+    assert {path: shown for path, shown in listing.items() if not path.startswith("etc/")} == expected
