@@ -39,7 +39,9 @@ def step_key(operation: Operation, base: str | None, contents: Sequence[str], *,
 
     ``contents`` are the checksums of what is read from each of the step's other inputs.
     """
-    return _hash(_VERSION, repr(_keyed(operation)), base or "", *contents, f"epoch {epoch_s}" if epoch_s else "")
+    return _hash(
+        _VERSION, repr(_keyed(operation)), base or "", *contents, f"epoch {epoch_s}" if epoch_s is not None else ""
+    )
 
 
 def stacked_key(base: str, layer: str) -> str:

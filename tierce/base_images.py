@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from builder.graph import BaseImage
+from builder.ports import BaseImages
 from image.digest import ChainID
 from image.errors import ReferenceNotFound
 from image.platform import Platform
@@ -109,3 +110,19 @@ class StoredImages:
 
         credentials = Credentials(credential_files(self._environ), self._environ)
         return Registries(self._environ, credentials, RegistryOptions(insecure=not self._tls_verify))
+
+
+class RememberedImages:
+    """Images of another kind, and which of them a build asked for. Implements ``builder.ports.BaseImages``."""
+
+    def __init__(self, images: BaseImages) -> None:
+        self._images = images
+        self.resolved: dict[tuple[Reference, Platform], BaseImage] = {}
+
+    def resolve(self, reference: Reference, platform: Platform) -> BaseImage:
+        found = self._images.resolve(reference, platform)
+        self.resolved[reference, platform] = found
+        return found
+
+    def unpack(self, session: Session, image: BaseImage) -> ChainID | None:
+        return self._images.unpack(session, image)

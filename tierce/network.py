@@ -47,6 +47,10 @@ class Network:
         self._downloads: StoredDownloads | None = None
         self._repositories: StoredRepositories | None = None
 
+    def of_session(self, session: Session) -> Network:
+        """The same ways for another session. Enter it before use."""
+        return Network(lambda: session, self._environ, self._secrets, self._agents, tls_verify=self._tls_verify)
+
     def __enter__(self) -> Self:
         return self
 

@@ -128,12 +128,18 @@ class CopyEffect:
     ) -> None:  # fmt: skip
         """Do the copy on top of ``base``; what it made is in ``workspace`` afterwards.
 
-        ``mtime_s`` is the time of directories that are made on the way.
+        ``mtime_s`` is the time of directories that are made on the way, and of what comes from a
+        context or a checkout: its own times are of this machine, and are in no key.
         Raises SourceNotFound, InvalidInput, StorageError, and what the network raises.
         """
         with ExitStack() as opened:
             inputs = [
-                _Input(opened.enter_context(self._tree(source)), isinstance(source, Download)) for source in sources
+                _Input(
+                    opened.enter_context(self._tree(source)),
+                    isinstance(source, Download),
+                    isinstance(source, Files | Checkout),
+                )
+                for source in sources
             ]
             root = opened.enter_context(self._root(operation, base, workspace))
             opened.enter_context(storage_errors(f"copy to {operation.dest}"))
@@ -173,6 +179,7 @@ class CopyEffect:
 class _Input(NamedTuple):
     tree: Tree
     is_download: bool
+    has_local_times: bool
 
 
 class _Copy:
@@ -194,7 +201,15 @@ class _Copy:
         operation = self._operation
         with ExitStack() as opened:
             placings = [
-                opened.enter_context(Placing(source.tree, self._root, self._owner, self._mode))
+                opened.enter_context(
+                    Placing(
+                        source.tree,
+                        self._root,
+                        self._owner,
+                        self._mode,
+                        mtime_s=self._mtime_s if source.has_local_times else None,
+                    )
+                )
                 for source in self._inputs
             ]
             for position, pattern in zip(operation.inputs or repeat(0), operation.sources, strict=False):

@@ -32,13 +32,19 @@ _NODES: Final = {
 
 
 class Placing:
-    """A context manager: directory times are set when it ends, as adding files changes them."""
+    """A context manager: directory times are set when it ends, as adding files changes them.
 
-    def __init__(self, tree: Tree, root: int, owner: Owner | None, mode: Mode | None) -> None:
+    ``mtime_s`` stands for every file's own time of modification.
+    """
+
+    def __init__(
+        self, tree: Tree, root: int, owner: Owner | None, mode: Mode | None, *, mtime_s: int | None = None
+    ) -> None:
         self._root = root
         self._tree = tree
         self._owner = owner
         self._mode = mode
+        self._mtime_ns = None if mtime_s is None else mtime_s * 1_000_000_000
         self._read = tree.descent()
         self._write = Descent(root)
         self._links: dict[tuple[int, int], str] = {}
@@ -73,6 +79,8 @@ class Placing:
             self._place(entry, target)
 
     def _place(self, entry: Entry, target: str) -> None:
+        if self._mtime_ns is not None:
+            entry = entry._replace(mtime_ns=self._mtime_ns)
         parent, _, name = target.rpartition("/")
         fd = self._write.directory(parent)
         if entry.kind is EntryKind.DIRECTORY:

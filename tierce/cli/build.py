@@ -45,13 +45,14 @@ def build(settings: Settings, /, **values: Any) -> None:
     That is a directory, a tar on standard input or behind a URL, or a git repository.
     The image id is printed at the end; a failing instruction is shown with its lines.
     """
-    from tierce.base_images import StoredImages
+    from tierce.base_images import RememberedImages, StoredImages
     from tierce.build_outputs import perform
     from tierce.building import Build, Connections, host_authorities, parse_agents, parse_secrets
     from tierce.cli.build_cache import cache_exports, inline_records, open_caches, open_connections, write_caches
     from tierce.cli.build_call import answer, parse_call
     from tierce.cli.build_outputs import report, surroundings, wanted
     from tierce.cli.build_progress import make_view
+    from tierce.cli.build_verify import build_again, tell
     from tierce.contexts import ContextSources
     from tierce.layout_images import LayoutImages
     from tierce.network import Network
@@ -80,19 +81,25 @@ def build(settings: Settings, /, **values: Any) -> None:
         registries = stack.enter_context(open_connections(settings, flags))
         caches = stack.enter_context(open_caches(flags, session, registries, view))
         exports = cache_exports(flags, request.plan.build_args)
+        images = RememberedImages(LayoutImages(stored, session, named.layouts) if named.layouts else stored)
         world = Connections(
-            LayoutImages(stored, session, named.layouts) if named.layouts else stored,
-            sandbox, view, settings.clock, secrets, agents, authorities, caches,
+            images, sandbox, view, settings.clock, secrets, agents, authorities, caches,
             downloads=network, repositories=network,
         )  # fmt: skip
         if flags.graph is not None:
             click.echo(Build(session, request, world).draw(flags.graph))
             return
-        solved = [Build(session, request.for_platform(one), world).solve() for one in goal.platforms]
+        requests = [request.for_platform(one) for one in goal.platforms]
+        solved = [Build(session, one, world).solve() for one in requests]
         around = surroundings(settings, session, request, registries, inline_records(exports))
         outcome = perform(goal.outputs, solved, around)
         write_caches(exports, solved, caches, around, view)
+        differences = (
+            build_again(session, network, solved, requests, world, images) if flags.verify_reproducible else []
+        )
     report(flags, goal.outputs, outcome)
+    if flags.verify_reproducible:
+        click.get_current_context().exit(tell(differences))
 
 
 def _view_mode(flags: BuildFlags) -> str:
