@@ -47,7 +47,7 @@ class BuildRequest:
     """``dockerfile`` is the text and the name that messages show; ``path`` where it lies, if it does.
 
     ``contexts`` has the files of named contexts. ``has_ignore_file`` is false for a context that
-    was made for this build: from git, from a URL, from a tar.
+    was made for this build: from git, from a URL, from a tar. ``ignore_file`` is one that was named.
     """
 
     context: Path
@@ -59,6 +59,7 @@ class BuildRequest:
     tags: tuple[Reference, ...] = ()
     contexts: Mapping[str, Context] = field(default_factory=dict)
     has_ignore_file: bool = True
+    ignore_file: Path | None = None
 
     def for_platform(self, platform: Platform) -> BuildRequest:
         """The same build for another platform."""
@@ -182,7 +183,9 @@ def with_source_lines(request: BuildRequest) -> Iterator[None]:
 
 def main_context(request: BuildRequest) -> Context:
     """The main context as the steps see it. Raises InvalidInput."""
-    return Context.load(request.context, request.path) if request.has_ignore_file else Context(request.context)
+    if request.has_ignore_file or request.ignore_file:
+        return Context.load(request.context, request.path, request.ignore_file)
+    return Context(request.context)
 
 
 def build(store: Store, request: BuildRequest, connections: Connections) -> BuiltImage:

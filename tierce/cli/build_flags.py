@@ -29,6 +29,7 @@ class BuildFlags:
     build_arg: tuple[str, ...]
     build_arg_file: tuple[Path, ...]
     build_context: tuple[str, ...]
+    ignorefile: Path | None
     target: str
     platform: tuple[str, ...]
     label: tuple[str, ...]
@@ -110,6 +111,7 @@ _OPTIONS = (
     click.option(
         "-f", "--file", metavar="PATH", help="Dockerfile, its URL, or - for standard input  [PATH/Dockerfile]"
     ),
+    click.option("--ignorefile", type=click.Path(path_type=Path), metavar="FILE", help="Ignore file  [.dockerignore]"),
     click.option("--build-arg", multiple=True, metavar="NAME[=VALUE]", help="Set an ARG"),
     click.option(
         "--build-arg-file", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="Set ARGs, a line each"
