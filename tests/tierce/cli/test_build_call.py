@@ -227,3 +227,17 @@ def test_calls(text: str, parsed: tuple[str, str]) -> None:
 def test_invalid_calls(text: str) -> None:
     with pytest.raises(InvalidInput, match="invalid --call"):
         parse_call(text)
+
+
+def test_an_ignore_file_by_name(invoke: Invoke, context: Path, tmp_path: Path) -> None:
+    (context / ".dockerignore").write_text("")
+    named = tmp_path / "ignored"
+    named.write_text("secret\n")
+    write(context, "FROM scratch\nCOPY secret /\n")
+    assert invoke("build", "--check", str(context))[0] == 0
+    code, out, _ = invoke("build", "--check", "--ignorefile", str(named), str(context))
+    assert code == 1
+    assert "CopyIgnoredFile" in out
+    code, _, err = invoke("build", "--check", "--ignorefile", str(tmp_path / "absent"), str(context))
+    assert code == 1
+    assert f"ignore file {tmp_path / 'absent'} does not exist" in err
