@@ -100,7 +100,7 @@ class StoredRepositories:
         self._git.run(remote, "config", "remote.origin.url", remote.url, cwd=tree)
         self._git.run(remote, "checkout", "--quiet", "--force", "--detach", commit, cwd=tree)
         if source.submodules and (tree / ".gitmodules").is_file():
-            self._git.run(remote, "submodule", "--quiet", "update", "--init", "--recursive", "--depth=1", cwd=tree)
+            self._update_submodules(remote, tree)
         time_s = self._commit_time_s(remote, commit, tree) if source.commit_times else None
         if not source.keep_git_dir:
             _remove_git_directories(tree)
@@ -130,6 +130,16 @@ class StoredRepositories:
             try:
                 self._git.run(remote, *options, "--", remote.url, *everything, cwd=repository)
                 self._git.run(remote, "update-ref", _HELD, f"{commit}^{{commit}}", cwd=repository)
+            except GitFailed:
+                raise first from None
+
+    def _update_submodules(self, remote: Remote, tree: Path) -> None:
+        words = ("submodule", "--quiet", "update", "--init", "--recursive")
+        try:
+            self._git.run(remote, *words, "--depth=1", cwd=tree)
+        except GitFailed as first:  # a server that gives no single commits
+            try:
+                self._git.run(remote, *words, cwd=tree)
             except GitFailed:
                 raise first from None
 

@@ -1,0 +1,71 @@
+"""``--parents``, ``--exclude``, ``--chmod``, ``--chown``: what docker 20.10 does not know yet, as tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.tierce.sources.conftest import Bench
+
+pytestmark = pytest.mark.root
+
+
+RULES_TABLE = [
+    ("COPY --parents a/b/c.txt /x/", {"x/": "755 0:0", "x/a/": "711 0:0", "x/a/b/": "700 0:0", "x/a/b/c.txt": "644 0:0 c"}),
+    ("COPY --parents a/./b/c.txt /x/", {"x/": "755 0:0", "x/b/": "700 0:0", "x/b/c.txt": "644 0:0 c"}),
+    ("COPY --parents a/./b /x/", {"x/": "755 0:0", "x/b/": "700 0:0", "x/b/c.txt": "644 0:0 c", "x/b/d.md": "644 0:0 d"}),
+    ("COPY --parents **/*.md /", {"a/": "711 0:0", "a/b/": "700 0:0", "a/b/d.md": "644 0:0 d", "top.md": "644 0:0 t"}),
+    ("COPY --parents a/./**/*.txt /", {"b/": "700 0:0", "b/c.txt": "644 0:0 c", "e.txt": "644 0:0 e"}),
+    ("COPY --parents none/**/x /d/", {}),
+    ("COPY --parents a/e.txt top.md /x/", {"x/": "755 0:0", "x/a/": "711 0:0", "x/a/e.txt": "644 0:0 e", "x/top.md": "644 0:0 t"}),
+    ("COPY --parents --chown=5 a/e.txt /x/", {"x/": "755 5:5", "x/a/": "711 5:5", "x/a/e.txt": "644 5:5 e"}),
+    ("COPY --parents --chmod=700 a/e.txt /x/", {"x/": "700 0:0", "x/a/": "700 0:0", "x/a/e.txt": "700 0:0 e"}),
+    ("COPY --exclude=*.md . /x/", {"x/": "755 0:0", "x/a/": "711 0:0", "x/a/b/": "700 0:0", "x/a/b/c.txt": "644 0:0 c", "x/a/b/d.md": "644 0:0 d", "x/a/e.txt": "644 0:0 e"}),
+    ("COPY --exclude=**/*.md a /x/", {"x/": "755 0:0", "x/b/": "700 0:0", "x/b/c.txt": "644 0:0 c", "x/e.txt": "644 0:0 e"}),
+    ("COPY --exclude=b --exclude=!b/d.md a /x/", {"x/": "755 0:0", "x/b/": "700 0:0", "x/b/d.md": "644 0:0 d", "x/e.txt": "644 0:0 e"}),
+    ("COPY --exclude=b a/* /x/", {"x/": "755 0:0", "x/c.txt": "644 0:0 c", "x/d.md": "644 0:0 d", "x/e.txt": "644 0:0 e"}),
+    ("COPY --exclude=top.md top.md a/e.txt /x/", {"x/": "755 0:0", "x/e.txt": "644 0:0 e"}),
+    ("COPY --exclude=e.txt --parents a /x/", {"x/": "755 0:0", "x/a/": "711 0:0", "x/a/b/": "700 0:0", "x/a/b/c.txt": "644 0:0 c", "x/a/b/d.md": "644 0:0 d"}),
+    ("ADD --exclude=b a /x/", {"x/": "755 0:0", "x/e.txt": "644 0:0 e"}),
+    ("COPY --chmod=u=rwX,go=rX a /x", {"x/": "755 0:0", "x/b/": "755 0:0", "x/b/c.txt": "644 0:0 c", "x/b/d.md": "644 0:0 d", "x/e.txt": "644 0:0 e"}),
+    ("COPY --chmod=a+X top.md /x", {"x": "644 0:0 t"}),
+    ("COPY --chmod=g=u top.md /x", {"x": "664 0:0 t"}),
+    ("COPY --chmod=u+s,o-r top.md /x", {"x": "4640 0:0 t"}),
+    ("COPY --chmod=4750 top.md /x", {"x": "4750 0:0 t"}),
+    ("COPY --chmod=0 top.md /x", {"x": "0 0:0 t"}),
+    ("COPY --chmod=750 a/e.txt /p/q/", {"p/": "750 0:0", "p/q/": "750 0:0", "p/q/e.txt": "750 0:0 e"}),
+    ("COPY --chown=1 top.md /x", {"x": "644 1:1 t"}),
+    ("COPY --chown=1:2 top.md /x", {"x": "644 1:2 t"}),
+    ("COPY --chown=:2 top.md /x", {"x": "644 0:2 t"}),
+    ("COPY etc /etc\nCOPY --chown=who top.md /x", {"x": "644 5:6 t"}),
+    ("COPY etc /etc\nCOPY --chown=who:club top.md /x", {"x": "644 5:7 t"}),
+    ("COPY etc /etc\nCOPY --chown=who:1 top.md /x", {"x": "644 5:1 t"}),
+    ("COPY etc /etc\nCOPY --chown=9:club top.md /x", {"x": "644 9:7 t"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"), RULES_TABLE, ids=[line.partition("\n")[2] or line for line, _ in RULES_TABLE]
+)
+def test_parents_excludes_modes_and_owners(bench: Bench, line: str, expected: dict[str, str]) -> None:
+    bench.write(a__e="e", **{"a__b__c.txt": "c", "a__b__d.md": "d", "a__e.txt": "e", "top.md": "t"})
+    (bench.context / "a" / "e").unlink()
+    bench.write(etc__passwd="who:x:5:6::/:/bin/sh\n", etc__group="club:x:7:\n")
+    for name, mode in (("a", 0o711), ("a/b", 0o700)):
+        (bench.context / name).chmod(mode)
+    bench.write(**{".dockerignore": ".dockerignore\n" + ("" if "etc" in line else "etc\n")})
+    listing = bench.listing(bench.build(f"FROM scratch\n{line}"))
+    assert {path: shown for path, shown in listing.items() if not path.startswith("etc/")} == expected
+
+
+def test_links_of_a_stage_lead_nowhere_else(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "outside").write_text("outside")
+    links = bench.context / "links"
+    links.mkdir()
+    for name, target in {"up": "../" * 20 + str(tmp_path / "outside"), "abs": str(tmp_path / "outside")}.items():
+        (links / name).symlink_to(target)
+    for name in ("up", "abs"):
+        assert "not found" in str(
+            bench.refused(f"FROM scratch AS a\nCOPY links /\nFROM scratch\nCOPY --from=a /{name} /x")
+        )
