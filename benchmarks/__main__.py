@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from benchmarks import builds, machine, runs, transfers
+from benchmarks import builds, caches, machine, runs, transfers
 from benchmarks.measure import Outcome, measure
 from benchmarks.peers import bench
 from benchmarks.report import table, write_json
@@ -20,6 +20,8 @@ BENCHMARKS = {
     "cached-large": builds.cached_rebuild_large,
     "ten-steps": builds.ten_steps,
     "cold-build": builds.cold_build,
+    "cache-export": caches.export_unchanged,
+    "cache-import": caches.import_into_nothing,
     "push": transfers.push,
     "pull": transfers.pull,
 }

@@ -38,13 +38,13 @@ def cached_rebuild(bench: Bench) -> Benchmark:
 
 def cached_rebuild_large(bench: Bench) -> Benchmark:
     """Build a project of many files again with nothing changed: the context must be looked through."""
-    contenders = _builders(bench, "cached-large", _large_context(bench, "cached-large"), lambda: ())
+    contenders = _builders(bench, "cached-large", large_context(bench, "cached-large"), lambda: ())
     return Benchmark("cached-large", f"build two stages from {FILES} files, nothing changed", contenders)
 
 
 def cold_build(bench: Bench) -> Benchmark:
     """Build two stages of which nothing is cached."""
-    context = _large_context(bench, "cold")
+    context = large_context(bench, "cold")
     contenders = _builders(bench, "cold", context, lambda: ("--build-arg", f"NONCE={bench.unique()}"))
     return Benchmark(
         "cold-build",
@@ -61,7 +61,8 @@ def ten_steps(bench: Bench) -> Benchmark:
     return Benchmark("ten-steps", "ten steps of RUN true, none cached", contenders)
 
 
-def _large_context(bench: Bench, name: str) -> Path:
+def large_context(bench: Bench, name: str) -> Path:
+    """A project of two stages and many files."""
     files = {f"d{n % 50}/f{n}": File(f"{n} of the context\n" * 300) for n in range(FILES)}
     return write_context(bench.scratch / name, {"Dockerfile": File(_COLD), **files})
 

@@ -32,8 +32,8 @@ def why_not(here: Platform, binfmt: Path = BINFMT) -> Callable[[Platform], str |
     """What keeps a program of a platform from running on ``here``; None when nothing does."""
 
     def reason(platform: Platform) -> str | None:
-        if best_match(here, [platform]) is not None:
-            return None
+        if platform.architecture == here.architecture or best_match(here, [platform]) is not None:
+            return None  # whether this processor has what a variant wants, the program itself tells
         emulator = _QEMU.get(platform.architecture, platform.architecture)
         handler = _handler(binfmt / f"qemu-{emulator}")
         if handler == "fixed":
