@@ -55,11 +55,11 @@ def import_into_nothing(bench: Bench) -> Benchmark:
 
     found = [
         Contender(
-            "tierce, from the cache",
+            "tierce, imported",
             lambda: Tierce(roots[-1])(*words, "--cache-from", f"type=registry,ref={ref}", context),
             fresh_root,
         ),
-        Contender("tierce, without it", lambda: Tierce(roots[-1])(*words, context), fresh_root),
+        Contender("tierce, cold", lambda: Tierce(roots[-1])(*words, context), fresh_root),
     ]
     return Benchmark("cache-import", "build two stages in a store that has the base image alone", tuple(found))
 
