@@ -8,7 +8,9 @@ remote cache moves the layers of its result and none of the stages in between.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
+from typing import Final
 
 from builder.cache_key import stacked_key
 from builder.ports import RemoteCache
@@ -17,6 +19,8 @@ from image.digest import ChainID
 from image.errors import BlobNotFound
 from store.metadata import CacheRecord, ImageLayer
 from store.store import Session
+
+_FETCHES: Final = 4
 
 
 class CachedResults:
@@ -81,10 +85,16 @@ class CachedResults:
         from store.unpacking import Unpacking  # a build from the store alone unpacks nothing
 
         stack = found.stack.result()
-        for layer in stack:
-            self._fetch_blob(layer)
         wanted = [(ImageLayer(layer.chain_id, layer.diff_id, layer.blob.digest), layer.blob) for layer in stack]
-        with Unpacking(self._session, wanted) as unpacking:
+        with Unpacking(self._session, wanted) as unpacking, ThreadPoolExecutor(_FETCHES, "fetch") as pool:
+            arriving = {pool.submit(self._fetch_blob, layer): layer for layer in stack}
+            try:
+                for arrived in as_completed(arriving):
+                    arrived.result()
+                    unpacking.start(arriving[arrived].blob)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
             unpacking.finish()
         self._remember({layer.chain_id for layer in stack})
         return Rootfs(found.key, self._layers.directories_of(stack[-1].chain_id), found.stack)
@@ -107,6 +117,11 @@ class CachedResults:
         if origin is None:
             raise BlobNotFound(f"blob {blob.digest} of a cached step is not in the store: build with --no-cache")
         origin.fetch(self._session, blob)
+
+    def abort(self) -> None:
+        """Stop what is being fetched."""
+        for remote in self._remotes:
+            remote.abort()
 
     def remember_use(self) -> None:
         """Tell the store which of its results served, so that they are the last to be pruned."""

@@ -127,6 +127,9 @@ class RemoteCache(Protocol):
         Raises BlobNotFound, VerificationError, RegistryError.
         """
 
+    def abort(self) -> None:
+        """Let what is being fetched end at once, with Cancelled."""
+
     def fill_mount(self, name: str, directory: Path) -> bool:
         """Put what was exported of a cache mount into an empty directory; False when nothing was.
 

@@ -329,6 +329,7 @@ class Solver:
                 failure = error
                 self.cancelled.set()
                 self._network.abort()
+                self._cached.abort()
                 raise
             finally:
                 if failure is not None:

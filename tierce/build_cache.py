@@ -89,6 +89,9 @@ class OpenedCache:
                     writer.write_hashed(block)
                 writer.commit_as(blob.digest)
 
+    def abort(self) -> None:
+        self._source.abort()
+
     def fill_mount(self, name: str, directory: Path) -> bool:
         mount = self.contents.mounts.get(name)
         if mount is None or not self.has(mount.blob):
