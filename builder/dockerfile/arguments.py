@@ -194,12 +194,14 @@ def suggest(word: str, options: Iterable[str], *, ignore_case: bool = False) -> 
     Of equally near ones, that with the same letters: swapped letters are the likeliest slip.
     """
     wanted = word.lower() if ignore_case else word
+    letters = set(wanted)
     best = (3, True, "")
     for option in options:
         candidate = option.lower() if ignore_case else option
         if candidate == wanted:
             return ""
-        if abs(len(candidate) - len(wanted)) < 3:
+        # An edit changes at most two of the letters that are in one word alone: most need no closer look.
+        if abs(len(candidate) - len(wanted)) < 3 and len(letters.symmetric_difference(candidate)) < 5:
             best = min(best, (_edits(wanted, candidate), sorted(candidate) != sorted(wanted), option))
     match = best[2]
     if ignore_case:
