@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, BinaryIO, assert_never
 from builder.output_form import ImageForm
 from builder.output_words import ArchiveOutput, CacheOnly, ImageOutput, LocalOutput, Output, TarOutput
 from builder.outputs import BuiltImage, write_image, write_index
+from builder.progress import Progress, StepDone, StepFailed, StepStarted
 from image.descriptor import Descriptor
-from image.errors import InvalidInput, StorageError
+from image.errors import InvalidInput, StorageError, TierceError
 from image.platform import Platform
 from image.reference import Reference
 from image.value import dataclass
@@ -29,9 +30,7 @@ from store.content import storage_errors
 if TYPE_CHECKING:
     from store.store import Session
     from tierce.building import SolvedBuild
-    from transfer.copy import CopyOptions
     from transfer.ports import Sink
-    from transfer.progress import Progress
     from transfer.registries import Registries
 
 
@@ -49,6 +48,7 @@ class Surroundings:
     here: Platform
     registries: Callable[[], Registries]
     progress: Progress
+    clock: Callable[[], float]
     members: Callable[[SolvedBuild], dict[str, object] | None] = lambda _: None
 
 
@@ -150,13 +150,15 @@ class _Performance:
             from transfer.transports.registry import RegistrySink
 
             bare = Reference(name.domain, name.path, None, written.target.digest) if output.by_digest else name
-            self._copy(written, RegistrySink(bare, self._around.registries()))
+            with self._told(f"pushing {name.familiar}"):
+                self._copy(written, RegistrySink(bare, self._around.registries()))
 
     def archive(self, output: ArchiveOutput) -> None:
         names = self._names(output.names)
         written = self._write(output.form)
-        with _standard_output(output.dest) as dest:
-            self._copy(written, _archive_sink(output, dest, names))
+        _refuse_terminal(output.dest)
+        with self._told(f"exporting to {output.kind} image format"):
+            self._copy(written, _archive_sink(output, output.dest, names))
 
     def local(self, output: LocalOutput) -> None:
         from store.export import export_directory
@@ -166,24 +168,22 @@ class _Performance:
             target.mkdir(parents=True, exist_ok=True)
             if output.delete:
                 _empty(target)
+        owner = (os.geteuid(), os.getegid())
         for build in self._builds:
             place = target / self._folder(build) if self._splits(output.split) else target
             with storage_errors(f"write {place}"):
                 place.mkdir(exist_ok=True)
-            export_directory(
-                self._store.layers,
-                build.directories(self._store),
-                place,
-                clamp_s=self._around.epoch_s,
-                owner=(os.geteuid(), os.getegid()),
-            )
+            directories = build.directories(self._store)
+            with self._told(f"exporting to {place}"):
+                export_directory(self._store.layers, directories, place, clamp_s=self._around.epoch_s, owner=owner)
 
     def tar(self, output: TarOutput) -> None:
         from store.export import export_tar
 
         if self._splits(output.split):
             raise InvalidInput("a tar of several platforms is not supported: use type=local, or type=oci")
-        with _tar_file(output.dest) as file:
+        _refuse_terminal(output.dest)
+        with self._told("exporting to a tar"), _tar_file(output.dest) as file:
             directories = self._builds[0].directories(self._store)
             export_tar(self._store.layers, directories, _writer(file, output.dest), clamp_s=self._around.epoch_s)
 
@@ -197,17 +197,24 @@ class _Performance:
         given = [Reference.parse(name).with_default_tag() for name in more]
         return list(dict.fromkeys([*self._around.tags, *given]))
 
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """Show work on an output as a step is shown."""
+        clock, progress = self._around.clock, self._around.progress
+        progress(StepStarted(what, what, clock()))
+        try:
+            yield
+        except TierceError as error:
+            progress(StepFailed(what, what, error, clock()))
+            raise
+        progress(StepDone(what, what, clock()))
+
     def _copy(self, written: Written, sink: Sink) -> None:
         from tierce.built_source import BuiltSource
-        from transfer.copy import copy
+        from transfer.copy import CopyOptions, copy
 
         with BuiltSource(self._store, written.target) as source, sink:
-            copy(source, sink, self._options(), self._around.progress)
-
-    def _options(self) -> CopyOptions:
-        from transfer.copy import CopyOptions
-
-        return CopyOptions(self._around.here)
+            copy(source, sink, CopyOptions(self._around.here))
 
 
 def _archive_sink(output: ArchiveOutput, dest: str, names: Sequence[Reference]) -> Sink:
@@ -231,22 +238,18 @@ def _empty(directory: Path) -> None:
             path.unlink()
 
 
-@contextmanager
-def _standard_output(dest: str) -> Iterator[str]:
-    """The same destination, after a look at what ``-`` would write to."""
+def _refuse_terminal(dest: str) -> None:
     if dest == "-" and sys.stdout.isatty():
         raise InvalidInput("refusing to write an archive to a terminal: give dest=FILE, or redirect")
-    yield dest
 
 
 @contextmanager
 def _tar_file(dest: str) -> Iterator[BinaryIO]:
     """Where a tar goes: standard output, or a file that appears whole or not at all."""
-    with _standard_output(dest):
-        if dest == "-":
-            yield sys.stdout.buffer
-            sys.stdout.buffer.flush()
-            return
+    if dest == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
     from transfer.transports.files import NewFile
 
     with NewFile(Path(os.path.abspath(dest))) as new:

@@ -58,7 +58,8 @@ def performed(said: str) -> list[str]:
     """The steps that were done rather than served, FROM apart."""
     names = dict(re.findall(r"^#(\d+) (\[.*)$", said, re.MULTILINE))
     done = re.findall(r"^#(\d+) DONE", said, re.MULTILINE)
-    return [names[number].partition("] ")[2] for number in done if "FROM" not in names[number]]
+    steps = [names[number] for number in done if number in names]
+    return [name.partition("] ")[2] for name in steps if "FROM" not in name]
 
 
 def made(tierce: Tierce, name: str, path: str = "/made") -> str:

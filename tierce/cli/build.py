@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ def build(settings: Settings, /, **values: Any) -> None:
     from tierce.building import Build, Connections, host_authorities, parse_agents, parse_secrets
     from tierce.cli.build_cache import cache_exports, inline_records, open_caches, open_connections, write_caches
     from tierce.cli.build_call import answer, parse_call
-    from tierce.cli.build_outputs import report, surroundings, wanted
+    from tierce.cli.build_outputs import report, surroundings, told_of, wanted
     from tierce.cli.build_progress import make_view
     from tierce.cli.build_verify import build_again, tell
     from tierce.contexts import ContextSources
@@ -90,8 +91,11 @@ def build(settings: Settings, /, **values: Any) -> None:
             click.echo(Build(session, request, world).draw(flags.graph))
             return
         requests = [request.for_platform(one) for one in goal.platforms]
-        solved = [Build(session, one, world).solve() for one in requests]
-        around = surroundings(settings, session, request, registries, inline_records(exports))
+        solved = [
+            Build(session, one, replace(world, progress=told_of(view, one.plan.platform, len(requests)))).solve()
+            for one in requests
+        ]
+        around = surroundings(settings, session, request, registries, view, inline_records(exports))
         outcome = perform(goal.outputs, solved, around)
         write_caches(exports, solved, caches, around, view)
         differences = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +15,7 @@ from tierce.cli.command import Settings
 
 if TYPE_CHECKING:
     from builder.output_words import Output
+    from builder.progress import Event, Progress
     from image.media_types import Compression
     from image.platform import Platform
     from store.store import Session
@@ -75,11 +77,11 @@ def surroundings(
     session: Session,
     request: BuildRequest,
     registries: Callable[[], Registries],
+    progress: Progress,
     members: Callable[[SolvedBuild], dict[str, object] | None],
 ) -> Surroundings:
     """What outputs are done with."""
     from tierce.build_outputs import Surroundings
-    from transfer.progress import silent
 
     return Surroundings(
         session,
@@ -88,9 +90,29 @@ def surroundings(
         request.solve.epoch_s,
         request.plan.build_platform,
         registries,
-        silent,
+        progress,
+        settings.clock,
         members,
     )
+
+
+def told_of(progress: Progress, platform: Platform, platforms: int) -> Progress:
+    """Progress of one platform of several, named as BuildKit names it: ``[linux/arm64 stage 1/2] RUN``."""
+    if platforms == 1:
+        return progress
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Warned):
+            progress(event)
+        elif isinstance(event, StepOutput):
+            progress(replace(event, step=f"{platform} {event.step}"))
+        else:
+            name = f"[{platform} {event.name[1:]}" if event.name.startswith("[") else f"[{platform}] {event.name}"
+            progress(replace(event, step=f"{platform} {event.step}", name=name))
+
+    from builder.progress import StepOutput, Warned
+
+    return tell
 
 
 def report(flags: BuildFlags, outputs: Sequence[Output], outcome: Outcome) -> None:

@@ -147,9 +147,11 @@ class _Base:
             self._stream.write("\n" + warning_list(self._warnings))
 
     def _show_failures(self) -> None:
-        """What the failed steps wrote last."""
+        """What the failed steps wrote last. An output writes nothing, and the error says all of it."""
         for shown in self._failed:
             shown.rest(shown.started_s)
+            if not (shown.lines or shown.name.startswith("[")):
+                continue
             self._stream.write("\n".join(["------", f" > {shown.name}:", *shown.lines, "------", ""]))
 
 
