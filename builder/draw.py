@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, assert_never
 
-from builder.graph import FromContext, FromImage, FromScratch, Graph, Step, inputs_first
+from builder.graph import FromContext, FromGit, FromImage, FromScratch, FromUrl, Graph, Step, inputs_first
 from image.value import dataclass
 
 Form = Literal["dot", "mermaid", "svg"]
@@ -129,4 +129,4 @@ def _time(step: Step, drawing: _Drawing) -> str:
 
 
 def _is_source(step: Step) -> bool:
-    return isinstance(step.operation, FromImage | FromScratch | FromContext)
+    return isinstance(step.operation, FromImage | FromScratch | FromContext | FromUrl | FromGit)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
@@ -20,11 +20,16 @@ from builder.graph import FromGit, FromUrl, Step, inputs_first
 from builder.ports import Downloads, Repositories
 from builder.results import Checkout, Download
 from builder.tree import FileTree, Tree
+from image.descriptor import Descriptor
 from image.errors import InvalidInput
 from store.content import ContentStore
 
 _MODE: Final = 0o600
 _AT_ONCE: Final = 8
+_BLOCK: Final = 1 << 20
+SIGNAL_PAUSE_S: Final = 0.2
+"""A main thread waits no longer than this in one piece: a signal that comes just before Python goes
+to wait is only seen when it wakes, so waiting without an end could make a build deaf to Ctrl-C."""
 _Port = TypeVar("_Port", Downloads, Repositories)
 
 
@@ -37,6 +42,7 @@ class RemoteSources:
         self._repositories = repositories
         self._answers: dict[str, Future[Download | Checkout | None]] = {}
         self._lock = threading.Lock()
+        self._verified: set[str] = set()
         self.pending: set[str] = set()
 
     def ask(self, target: Step) -> None:
@@ -47,8 +53,8 @@ class RemoteSources:
         with ThreadPoolExecutor(_AT_ONCE, "ask") as pool:
             try:
                 self._answers = {step.id: pool.submit(self._ask, step.operation) for step in steps}
-                for answer in self._answers.values():
-                    answer.exception()
+                while wait(self._answers.values(), timeout=SIGNAL_PAUSE_S).not_done:
+                    pass
             except BaseException:
                 self.abort()
                 raise
@@ -70,6 +76,7 @@ class RemoteSources:
         found.set_result(download)
         with self._lock:
             self._answers[step.id] = found
+            self._verified.add(str(file.blob.digest))
             self.pending.discard(step.id)
         return download
 
@@ -79,9 +86,7 @@ class RemoteSources:
         match source:
             case Download():
                 blob = source.file.blob
-                with self._content.open(blob) as stored:
-                    while stored.read(1 << 20):
-                        pass  # what an earlier build downloaded is verified before it is used
+                self._verify(blob)
                 with FileTree.open(
                     self._content.path(blob.digest), source.name, mode=_MODE, mtime_s=source.file.modified_s
                 ) as tree:
@@ -90,6 +95,14 @@ class RemoteSources:
                 repositories = _given(self._repositories)
                 with Context(repositories.check_out(source.source, source.commit)).open() as tree:
                     yield tree
+
+    def _verify(self, blob: Descriptor) -> None:
+        """What an earlier build downloaded is read once before it is used. Raises DigestMismatch."""
+        if str(blob.digest) not in self._verified:
+            with self._content.open(blob) as stored:
+                while stored.read(_BLOCK):
+                    pass
+            self._verified.add(str(blob.digest))
 
     def abort(self) -> None:
         """Wake every thread that waits for the network."""

@@ -50,7 +50,7 @@ from builder.progress import (
     StepStarted,
 )
 from builder.remembered import StoredChecksums
-from builder.remotes import RemoteSources
+from builder.remotes import SIGNAL_PAUSE_S, RemoteSources
 from builder.results import BuiltLayer, Checkout, Download, Files, Result, Rootfs, Stack, known
 from builder.steps.copy import CopyEffect
 from builder.steps.mounts import MountSources
@@ -321,7 +321,7 @@ class Solver:
                     for step in [step for step in waiting.values() if self._is_ready(step, results)]:
                         del waiting[step.id]
                         running[effects.submit(self._guarded, step, results, commits)] = step
-                    done, _ = wait(running, return_when=FIRST_COMPLETED)
+                    done, _ = wait(running, timeout=SIGNAL_PAUSE_S, return_when=FIRST_COMPLETED)
                     for future in done:
                         step = running.pop(future)
                         results[step.id] = future.result()

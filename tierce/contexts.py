@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -78,7 +79,7 @@ class ContextSources:
         self._repositories = repositories
         self._standard_input = standard_input
 
-    def inputs(self, context: str, file: str | None) -> Inputs:
+    def inputs(self, context: str, file: str | None, *, keep_git_dir: bool = False) -> Inputs:
         """The context that the command line names and its Dockerfile, which ``file`` may name.
 
         ``-`` is a Dockerfile or a tar on standard input. Raises InvalidInput, NotFound,
@@ -88,11 +89,12 @@ class ContextSources:
             if file == "-":
                 raise InvalidInput("can't use standard input for both build context and Dockerfile")
             return self._unpacked_or_dockerfile(self._standard_blocks(), "standard input", file)
-        match parse_remote(context, context=True):
+        match None if Path(context).is_dir() else parse_remote(context, context=True):
             case UrlSource(url=url):
                 return self._unpacked_or_dockerfile(self._downloaded_blocks(url), shown(url), file)
             case GitSource() as source:
-                return self._inside(self._git(source), file, shown(source.remote))
+                kept = replace(source, keep_git_dir=source.keep_git_dir or keep_git_dir)
+                return self._inside(self._git(kept), file, shown(source.remote))
             case None:
                 return self._local(context, file)
 

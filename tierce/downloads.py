@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from builder.ports import Downloaded
 from image.descriptor import Descriptor
 from image.digest import Digest
-from image.errors import DigestMismatch, RegistryError
+from image.errors import DigestMismatch, InvalidInput, RegistryError
 from image.value import dataclass
 from store.metadata import CacheRecord
 from store.store import Session
@@ -193,9 +193,9 @@ class StoredDownloads:
         where = origin(url)
         for host in dict.fromkeys((where.netloc, where.host)):
             if give := self._secrets.get(f"HTTP_AUTH_HEADER_{host}"):
-                return give().decode("latin-1").strip()
+                return header_value(give(), f"HTTP_AUTH_HEADER_{host}")
             if give := self._secrets.get(f"HTTP_AUTH_TOKEN_{host}"):
-                return "Bearer " + give().decode("latin-1").strip()
+                return "Bearer " + header_value(give(), f"HTTP_AUTH_TOKEN_{host}")
         parts = urlsplit(url)
         if parts.username is None:
             return ""
@@ -211,6 +211,14 @@ class StoredDownloads:
                     self._environ, verify=self._tls_verify, timeouts=self._timeouts or Timeouts(), peer="server"
                 )
             return self._transport
+
+
+def header_value(secret: bytes, name: str) -> str:
+    """A secret as part of a header: one line, so that it can't add others. Raises InvalidInput."""
+    text = secret.decode("latin-1").strip()
+    if not text.isprintable():
+        raise InvalidInput(f"secret {name} is no header: want one line of printable characters")
+    return text
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from builder.dockerfile.remotes import shown
 from image.errors import Cancelled, NotFound, RegistryError
 from image.value import dataclass
+from tierce.downloads import header_value
 
 _MAX_OUTPUT: Final = 16 << 20
 _LAST_WORDS: Final = 4096
@@ -54,7 +55,7 @@ class Remote:
         plain = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
         for host in (f".{parts.hostname}", ""):
             if give := secrets.get(f"GIT_AUTH_HEADER{host}"):
-                return cls(plain, give().decode("latin-1").strip())
+                return cls(plain, header_value(give(), f"GIT_AUTH_HEADER{host}"))
             if give := secrets.get(f"GIT_AUTH_TOKEN{host}"):
                 return cls(plain, _basic("x-access-token:" + give().decode("latin-1").strip()))
         if parts.username is None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 from builder.dockerfile.remotes import GitSource
 from builder.ports import Downloaded
 from image.digest import Digest
+from image.errors import Cancelled
 from store.store import Session
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Network:
         self._agents = agents
         self._tls_verify = tls_verify
         self._lock = threading.Lock()
+        self._aborted = False
         self._downloads: StoredDownloads | None = None
         self._repositories: StoredRepositories | None = None
 
@@ -71,14 +73,19 @@ class Network:
         return self._git().check_out(source, commit)
 
     def abort(self) -> None:
-        for started in (self._downloads, self._repositories):
-            if started is not None:
-                started.abort()
+        with self._lock:
+            self._aborted = True
+            started = (self._downloads, self._repositories)
+        for one in started:
+            if one is not None:
+                one.abort()
 
     def _http(self) -> StoredDownloads:
         from tierce.downloads import StoredDownloads
 
         with self._lock:
+            if self._aborted:
+                raise Cancelled("the build was cancelled")
             if self._downloads is None:
                 self._downloads = StoredDownloads(
                     self._session(), self._environ, self._secrets, tls_verify=self._tls_verify
@@ -89,6 +96,8 @@ class Network:
         from tierce.repositories import StoredRepositories
 
         with self._lock:
+            if self._aborted:
+                raise Cancelled("the build was cancelled")
             if self._repositories is None:
                 agent = self._agents.get("default")
                 self._repositories = StoredRepositories(self._session(), self._environ, self._secrets, agent)

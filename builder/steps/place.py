@@ -94,6 +94,8 @@ class Placing:
             case EntryKind.SYMLINK:
                 _replacing(fd, name, lambda: os.symlink(entry.link, name, dir_fd=fd))
                 self._finish(entry, fd, name, follows=False)
+            case EntryKind.CHARACTER if entry.rdev == 0:
+                raise InvalidInput(f"/{entry.path} is a character device 0:0, which in a layer would delete a file")
             case EntryKind.FIFO | EntryKind.CHARACTER | EntryKind.BLOCK:
                 kind = _NODES[entry.kind]
                 _replacing(fd, name, lambda: os.mknod(name, kind | 0o600, entry.rdev, dir_fd=fd))

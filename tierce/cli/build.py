@@ -72,7 +72,9 @@ def build(settings: Settings, /, **values: Any) -> None:
         )
         sources = ContextSources(open_session, network, network, sys.stdin.buffer)
         named = sources.named(flags.build_context)
-        request = _request(settings, flags, goal, sources.inputs(flags.context, flags.file), named)
+        keep_git_dir = _build_args(flags).get("BUILDKIT_CONTEXT_KEEP_GIT_DIR") in {"1", "true"}
+        inputs = sources.inputs(flags.context, flags.file, keep_git_dir=keep_git_dir)
+        request = _request(settings, flags, goal, inputs, named)
         if call[0] != "build":
             click.get_current_context().exit(answer(settings, flags, request, call))
         session = open_session()

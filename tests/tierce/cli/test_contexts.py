@@ -73,7 +73,7 @@ class Builder:
         done = self.run("--output", f"type=local,dest={out}", *words, stdin=stdin)
         assert done.returncode == 0, done.stderr.decode()
         self.nothing_left()
-        return {str(path.relative_to(out)): path.read_text() for path in sorted(out.rglob("*")) if path.is_file()}
+        return {str(path.relative_to(out)): path.read_text(errors="replace") for path in sorted(out.rglob("*")) if path.is_file()}
 
     def refused(self, *words: str | Path, stdin: bytes = b"") -> str:
         done = self.run(*words, stdin=stdin)
@@ -166,6 +166,8 @@ def test_a_repository_as_context(builder: Builder, tmp_path: Path) -> None:
         assert builder.files(f"{url}/app.git")["f"] == "new"
         assert builder.files(f"{url}/app.git#old")["f"] == "1"
         assert builder.files(f"{url}/app.git#old:sub") == {"Dockerfile": DOCKERFILE, "x": "2"}
+        kept = builder.files("--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", f"{url}/app.git#old")
+        assert ".git/HEAD" in kept
         assert "has no directory 'absent'" in builder.refused(f"{url}/app.git#:absent")
         assert "is not a directory" in builder.refused(f"{url}/app.git#:f")
         assert "no such file in" in builder.refused("-f", "absent", f"{url}/app.git")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,17 @@ def test_links_of_a_stage_lead_nowhere_else(bench: Bench, tmp_path: Path) -> Non
         assert "not found" in str(
             bench.refused(f"FROM scratch AS a\nCOPY links /\nFROM scratch\nCOPY --from=a /{name} /x")
         )
+
+
+@pytest.mark.parametrize("flag", ["", "--link"])
+def test_a_file_that_would_delete_another_is_refused(bench: Bench, flag: str) -> None:
+    """Overlayfs takes a character device 0:0 for the deletion of what is below."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        entry = tarfile.TarInfo("passwd")
+        entry.type = tarfile.CHRTYPE
+        tar.addfile(entry)
+    (bench.context / "a.tar").write_bytes(out.getvalue())
+    bench.write(passwd="kept")
+    error = bench.refused(f"FROM scratch\nCOPY passwd /etc/\nADD {flag} a.tar /etc/")
+    assert "character device 0:0" in str(error)

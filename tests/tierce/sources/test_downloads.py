@@ -287,3 +287,18 @@ def test_a_large_download_takes_no_memory(server: Web, tmp_path: Path) -> None:
     process.returncode = status
     assert status == 0
     assert usage.ru_maxrss < 170 << 10
+
+
+@pytest.mark.parametrize("name", ["HTTP_AUTH_TOKEN_127.0.0.1", "HTTP_AUTH_HEADER_127.0.0.1"])
+def test_a_secret_adds_no_headers(bench: Bench, server: Web, name: str) -> None:
+    server.pages["/f"] = Page(b"data")
+    bench.secrets = {name: lambda: b"a\r\nX-Other: b"}
+    assert f"secret {name} is no header" in str(bench.refused(f"FROM scratch\nADD {server.url('/f')} /"))
+
+
+def test_a_damaged_download_is_found_before_it_is_used(bench: Bench, server: Web) -> None:
+    server.pages["/f"] = Page(b"data", etag='"1"')
+    bench.build(f"FROM scratch\nADD {server.url('/f')} /")
+    digest = hashlib.sha256(b"data").hexdigest()
+    (bench.root / "blobs" / "sha256" / digest).write_bytes(b"evil")
+    assert f"expected sha256:{digest}" in str(bench.refused(f"FROM scratch\nADD {server.url('/f')} /other"))
