@@ -113,6 +113,10 @@ def _parse_to(word: str) -> CacheExport:
     _flag(word, fields, "force-compression", default=False)  # blobs get the compression that is named, always
     ignore_error = _flag(word, fields, "ignore-error", default=False)
     _refuse_rest(word, fields)
+    if level:
+        from store.compression import compressor
+
+        compressor(_COMPRESSIONS[compression], int(level))
     return CacheExport(
         place, mode == "max", mounts, _COMPRESSIONS[compression] if compression else None,
         int(level) if level else None, ignore_error,

@@ -42,7 +42,11 @@ class ImageForm:
     omit_history: bool = False
 
     def check(self) -> None:
-        """Raises InvalidInput for what the format does not have."""
+        """Raises InvalidInput for what the format or the codec does not have."""
+        if self.level is not None:
+            from store.compression import compressor
+
+            compressor(self.compression, self.level)
         if self.docker and self.compression == "zstd":
             raise InvalidInput("docker's image format has no zstd layers: use the oci format")
         if self.docker and self.annotations:

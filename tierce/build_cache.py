@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,8 @@ from transfer.transports.local_ends import LocalSource
 from transfer.transports.oci import OciSink, OciSource
 from transfer.transports.registry import RegistrySink, RegistrySource
 
+_ASKS: Final = 8
+"""Questions to a registry at once: each takes a round trip."""
 _MAX_IMAGES: Final = 16
 """Images of one index that are looked at for inline records."""
 
@@ -59,10 +62,17 @@ _MAX_IMAGES: Final = 16
 class OpenedCache:
     """A cache whose documents were read. Implements ``builder.ports.RemoteCache``."""
 
-    def __init__(self, source: Source, has: Callable[[Descriptor], bool], contents: CacheContents) -> None:
+    def __init__(
+        self, source: Source, has: Callable[[Descriptor], bool], contents: CacheContents, *, asks: int = 1
+    ) -> None:
+        """``has`` asks for a blob; ``asks`` are made at once, for what is likely to be wanted next."""
         self._source = source
         self._has = has
         self.contents = contents
+        self._asks = asks
+        records = contents.records.values()
+        self._order = list(dict.fromkeys(record.blob.digest for record in records if record.blob is not None))
+        self._blobs = {record.blob.digest: record.blob for record in records if record.blob is not None}
         self._lock = threading.Lock()
         self._present: dict[Digest, bool] = {}
         self._fetching: defaultdict[Digest, threading.Lock] = defaultdict(threading.Lock)
@@ -72,11 +82,26 @@ class OpenedCache:
         return record if record is None or record.blob is None or self.has(record.blob) else None
 
     def has(self, blob: Descriptor) -> bool:
-        """Whether the blob can be had; asked once."""
+        """Whether the blob can be had; asked once, together with the next ones of the records' order."""
         with self._lock:
             if blob.digest not in self._present:
-                self._present[blob.digest] = self._has(blob)
+                self._ask([blob, *self._next(blob.digest)])
             return self._present[blob.digest]
+
+    def _next(self, digest: Digest) -> list[Descriptor]:
+        if self._asks == 1 or digest not in self._blobs:
+            return []
+        place = self._order.index(digest)
+        following = [known for known in self._order[place + 1 :] if known not in self._present]
+        return [self._blobs[known] for known in following[: self._asks - 1]]
+
+    def _ask(self, blobs: Sequence[Descriptor]) -> None:
+        if len(blobs) == 1:
+            self._present[blobs[0].digest] = self._has(blobs[0])
+            return
+        with ThreadPoolExecutor(len(blobs), "ask") as pool:
+            for blob, present in zip(blobs, pool.map(self._has, blobs), strict=True):
+                self._present[blob.digest] = present
 
     def fetch(self, session: Session, blob: Descriptor) -> None:
         with self._lock:
@@ -145,21 +170,21 @@ class CacheImporter:
         return opened
 
     def _open(self, place: RegistryCache | LocalCache) -> OpenedCache:
-        source, has = self._local(place) if isinstance(place, LocalCache) else self._named(place.reference)
+        source, has, asks = self._local(place) if isinstance(place, LocalCache) else self._named(place.reference)
         source = self._stack.enter_context(source)
-        return OpenedCache(source, has, _read_contents(source))
+        return OpenedCache(source, has, _read_contents(source), asks=asks)
 
-    def _local(self, place: LocalCache) -> tuple[Source, Callable[[Descriptor], bool]]:
+    def _local(self, place: LocalCache) -> tuple[Source, Callable[[Descriptor], bool], int]:
         blobs = place.path / "blobs"
         source = _DigestOf(place.path, Digest(place.digest)) if place.digest else OciSource(place.path, place.tag)
-        return source, lambda blob: (blobs / blob.digest.algorithm / blob.digest.encoded).exists()
+        return source, lambda blob: (blobs / blob.digest.algorithm / blob.digest.encoded).exists(), 1
 
-    def _named(self, reference: Reference) -> tuple[Source, Callable[[Descriptor], bool]]:
+    def _named(self, reference: Reference) -> tuple[Source, Callable[[Descriptor], bool], int]:
         """An image of the store, if it has the name; else the registry."""
         if self._store.metadata.name(str(reference)) is not None:
-            return StoreSource(self._store, str(reference)), lambda blob: self._store.content.has(blob.digest)
+            return StoreSource(self._store, str(reference)), lambda blob: self._store.content.has(blob.digest), 1
         repository = self._registries().repository(reference)
-        return RegistrySource(reference, self._registries()), lambda blob: repository.has_blob(blob.digest)
+        return RegistrySource(reference, self._registries()), lambda blob: repository.has_blob(blob.digest), _ASKS
 
 
 class _DigestOf(OciSource):

@@ -216,6 +216,24 @@ def test_docker_runs_an_image_with_an_inline_cache_and_gives_it_back(
     assert performed(build(second, context, "--cache-from", "inline-app:1")) == []
 
 
+@pytest.mark.parametrize("kind", ["inline", "registry"])
+def test_every_platform_has_its_part(
+    fresh: Callable[[str], Tierce], tmp_path: Path, open_registry: Registry, kind: str
+) -> None:
+    context = tmp_path / "programs"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /program\nCOPY amd64 /also\n")
+    for name in ("amd64", "arm64"):
+        (context / name).write_text(name)
+    name, cache = open_registry.name(f"platforms-{kind}:1"), open_registry.name(f"platforms-{kind}:cache")
+    to = "type=inline" if kind == "inline" else f"type=registry,ref={cache}"
+    platforms = "--platform=linux/amd64,linux/arm64"
+    build(fresh("first"), context, platforms, "-t", name, "--push", "--cache-to", to)
+    said = build(fresh("second"), context, platforms, "--cache-from", name if kind == "inline" else cache)
+    assert performed(said) == []
+    assert "[linux/arm64 3/3] COPY amd64 /also" in said
+
+
 # Cache mounts
 
 

@@ -156,6 +156,39 @@ def test_a_tar_has_the_merged_tree_with_its_owners(tierce: Tierce, context: Path
     assert tierce("images", "-q").stdout.count("\n") == 1  # the base alone: a tar names nothing
 
 
+def test_root_filesystems_are_dockers(tierce: Tierce, context: Path, tmp_path: Path, docker: Docker) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    build(tierce, context, "-o", f"type=tar,dest={ours}.tar", "-o", f"type=local,dest={ours}")
+    for kind, dest in (("tar", f"{theirs}.tar"), ("local", str(theirs))):
+        docker("build", "--quiet", "--network=none", "--output", f"type={kind},dest={dest}", context)
+    for mine, docker_s in (
+        (tar_facts(Path(f"{ours}.tar")), tar_facts(Path(f"{theirs}.tar"))),
+        (directory_facts(ours), directory_facts(theirs)),
+    ):
+        stubs = {name for name in docker_s.keys() - mine.keys() if name in {"proc", "sys"}}  # where RUN had mounts
+        assert mine == {name: facts for name, facts in docker_s.items() if name not in stubs}
+
+
+def tar_facts(path: Path) -> dict[str, tuple[object, ...]]:
+    """Of a link, which of its names comes first in a tar is the writer's choice."""
+    with tarfile.open(path) as archive:
+        return {
+            member.name: (
+                member.isreg() or member.islnk(), member.issym() and member.linkname, member.mode, member.uid, member.gid,
+            )
+            for member in archive
+        }  # fmt: skip
+
+
+def directory_facts(path: Path) -> dict[str, tuple[object, ...]]:
+    found: dict[str, tuple[object, ...]] = {}
+    for entry in path.rglob("*"):
+        status = entry.lstat()
+        target = entry.readlink() if entry.is_symlink() else None
+        found[str(entry.relative_to(path))] = (status.st_mode, status.st_uid, status.st_gid, target)
+    return found
+
+
 def test_a_directory_has_the_files_of_the_caller(tierce: Tierce, context: Path, tmp_path: Path) -> None:
     target = tmp_path / "out"
     (target / "d").mkdir(parents=True)
@@ -367,6 +400,7 @@ def test_a_foreign_program_needs_an_emulator(tierce: Tierce, tmp_path: Path) -> 
         (["--platform", "windows/amd64"], "only linux images"),
         (["--platform", "linux/amd64,linux/arm64", "-o", "type=docker,dest=x"], "holds one platform"),
         (["-o", "type=local,dest=.,mode=delete"], "would empty a directory"),
+        (["-o", "type=image,compression=zstd,compression-level=99"], "level"),
         (["--timestamp", "1", "--source-date-epoch", "2"], "mean the same"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
