@@ -18,10 +18,14 @@ from image.value import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A directory to copy from, and what of it to hide."""
+    """A directory to copy from, and what of it to hide.
+
+    Its files count as root's, except where it ``keeps_owners``: out of a tar, which says whose they are.
+    """
 
     root: Path
     rules: IgnoreRules = NOTHING
+    keeps_owners: bool = False
 
     @classmethod
     def load(cls, root: Path, dockerfile: Path | None = None, ignore_file: Path | None = None) -> Context:
@@ -45,13 +49,13 @@ class Context:
 
     @contextmanager
     def open(self) -> Iterator[Tree]:
-        """The context's files, all owned by root. Raises InvalidInput if the directory is gone."""
+        """The context's files. Raises InvalidInput if the directory is gone."""
         try:
             fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise InvalidInput(f'build context "{self.root}" can\'t be read: {error.strerror}') from error
         try:
-            yield Tree(fd, self.rules, own_by_root=True)
+            yield Tree(fd, self.rules, own_by_root=not self.keeps_owners)
         finally:
             os.close(fd)
 

@@ -46,11 +46,11 @@ from tierce.platforms import why_not
 class BuildRequest:
     """``dockerfile`` is the text and the name that messages show; ``path`` where it lies, if it does.
 
-    ``contexts`` has the files of named contexts. ``has_ignore_file`` is false for a context that
-    was made for this build: from git, from a URL, from a tar. ``ignore_file`` is one that was named.
+    ``context`` is a directory, seen through its ignore file or that which ``ignore_file`` names; or
+    what was made for this build, from git, a URL or a tar. ``contexts`` has the files of named ones.
     """
 
-    context: Path
+    context: Path | Context
     dockerfile: bytes
     name: str
     path: Path | None
@@ -58,7 +58,6 @@ class BuildRequest:
     solve: SolveOptions
     tags: tuple[Reference, ...] = ()
     contexts: Mapping[str, Context] = field(default_factory=dict)
-    has_ignore_file: bool = True
     ignore_file: Path | None = None
 
     def for_platform(self, platform: Platform) -> BuildRequest:
@@ -183,9 +182,12 @@ def with_source_lines(request: BuildRequest) -> Iterator[None]:
 
 def main_context(request: BuildRequest) -> Context:
     """The main context as the steps see it. Raises InvalidInput."""
-    if request.has_ignore_file or request.ignore_file:
-        return Context.load(request.context, request.path, request.ignore_file)
-    return Context(request.context)
+    given = request.context
+    if isinstance(given, Path):
+        return Context.load(given, request.path, request.ignore_file)
+    if request.ignore_file is None:
+        return given
+    return replace(Context.load(given.root, None, request.ignore_file), keeps_owners=given.keeps_owners)
 
 
 def build(store: Store, request: BuildRequest, connections: Connections) -> BuiltImage:

@@ -36,16 +36,15 @@ _MAX_TAIL: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Context directory and Dockerfile. ``name`` is for messages, ``path`` where it lies if it is the user's.
+    """Context and Dockerfile. ``name`` is for messages, ``path`` where it lies if it is the user's.
 
-    ``has_ignore_file`` is false for contexts that were made for this build.
+    A directory of the user's is a path: its ignore file counts, as that of one made for this build does not.
     """
 
-    context: Path
+    context: Path | Context
     dockerfile: bytes
     name: str
     path: Path | None
-    has_ignore_file: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ class ContextSources:
                 return self._unpacked_or_dockerfile(self._downloaded_blocks(url), shown(url), file)
             case GitSource() as source:
                 kept = replace(source, keep_git_dir=source.keep_git_dir or keep_git_dir)
-                return self._inside(self._git(kept), file, shown(source.remote))
+                return self._inside(Context(self._git(kept)), file, shown(source.remote))
             case None:
                 return self._local(context, file)
 
@@ -129,10 +128,10 @@ class ContextSources:
         if not directory.is_dir():
             raise InvalidInput(f'unable to prepare context: path "{context}" not found or not a directory')
         if given := self._given_dockerfile(file):
-            return Inputs(directory, *given, None, has_ignore_file=True)
+            return Inputs(directory, *given, None)
         path = find_dockerfile(directory, file)
         with path.open("rb") as opened:
-            return Inputs(directory, _limited(opened, str(path)), path.name, path, has_ignore_file=True)
+            return Inputs(directory, _limited(opened, str(path)), path.name, path)
 
     def _unpacked_or_dockerfile(self, blocks: Iterator[bytes], where: str, file: str | None) -> Inputs:
         """A stream that is a tar with a Dockerfile in it, or a Dockerfile without any context."""
@@ -140,7 +139,7 @@ class ContextSources:
         directory = self._session().scratch()
         if _is_tar(first):
             _unpack(chain([first], blocks), directory)
-            return self._inside(directory, file, where)
+            return self._inside(Context(directory, keeps_owners=True), file, where)
         if file is not None:
             raise InvalidInput(f"ambiguous Dockerfile: {where} is one, and -f names another")
         text = bytearray(first)
@@ -150,16 +149,16 @@ class ContextSources:
                 break
         if len(text) > _MAX_DOCKERFILE or b"\0" in text[:_BLOCK]:
             raise InvalidInput(f"{where} is neither a tar nor a Dockerfile")
-        return Inputs(directory, bytes(text), "Dockerfile", None, has_ignore_file=False)
+        return Inputs(Context(directory), bytes(text), "Dockerfile", None)
 
-    def _inside(self, directory: Path, file: str | None, where: str) -> Inputs:
+    def _inside(self, context: Context, file: str | None, where: str) -> Inputs:
         """A context that was laid out for this build, with the Dockerfile in it."""
         if given := self._given_dockerfile(file):
-            return Inputs(directory, *given, None, has_ignore_file=False)
+            return Inputs(context, *given, None)
         names = DOCKERFILE_NAMES if file is None else (file,)
         for name in names:
-            if (text := _read_inside(directory, name, where)) is not None:
-                return Inputs(directory, text, os.path.basename(name), None, has_ignore_file=False)
+            if (text := _read_inside(context, name, where)) is not None:
+                return Inputs(context, text, os.path.basename(name), None)
         raise NotFound(f"failed to read dockerfile: {names[0]}: no such file in {where}")
 
     def _given_dockerfile(self, file: str | None) -> tuple[bytes, str] | None:
@@ -180,7 +179,7 @@ class ContextSources:
                     raise InvalidInput(f"build context {name}: {shown(url)} is not a tar")
                 directory = self._session().scratch()
                 _unpack(chain([first], blocks), directory)
-                return Context(directory)
+                return Context(directory, keeps_owners=True)
             case GitSource() as source:
                 return Context(self._git(source))
             case None:
@@ -245,9 +244,9 @@ def parse_layout(text: str) -> Layout:
     return Layout(Path(text), "")
 
 
-def _read_inside(directory: Path, name: str, where: str) -> bytes | None:
+def _read_inside(context: Context, name: str, where: str) -> bytes | None:
     """A file of a stranger's tree, no link of which leads out; None when there is none."""
-    with Context(directory).open() as tree:
+    with context.open() as tree:
         try:
             path = tree.resolve(name)
         except SourceNotFound:

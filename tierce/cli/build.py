@@ -129,7 +129,6 @@ def _request(settings: Settings, flags: BuildFlags, goal: Wanted, inputs: Inputs
         solve=SolveOptions(jobs=flags.workers, epoch_s=epoch_s, compression=goal.compression),
         tags=tuple(Reference.parse(tag).with_default_tag() for tag in flags.tag),
         contexts=named.files,
-        has_ignore_file=inputs.has_ignore_file,
         ignore_file=flags.ignorefile,
     )
 

@@ -73,7 +73,11 @@ class Builder:
         done = self.run("--output", f"type=local,dest={out}", *words, stdin=stdin)
         assert done.returncode == 0, done.stderr.decode()
         self.nothing_left()
-        return {str(path.relative_to(out)): path.read_text(errors="replace") for path in sorted(out.rglob("*")) if path.is_file()}
+        return {
+            str(path.relative_to(out)): path.read_text(errors="replace")
+            for path in sorted(out.rglob("*"))
+            if path.is_file()
+        }
 
     def refused(self, *words: str | Path, stdin: bytes = b"") -> str:
         done = self.run(*words, stdin=stdin)
