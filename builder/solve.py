@@ -12,20 +12,17 @@ invalidates nothing.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import field
 from pathlib import Path
 from typing import assert_never
 
-from builder.cache_key import definition_key, image_key, stacked_key, step_key
+from builder.cache_key import image_key, stacked_key
 from builder.cached import CachedResults
 from builder.context import Context
-from builder.dockerfile.mounts import BindMount
 from builder.graph import (
     CopyFiles,
     FromContext,
@@ -51,7 +48,8 @@ from builder.progress import (
 )
 from builder.remembered import StoredChecksums
 from builder.remotes import SIGNAL_PAUSE_S, RemoteSources
-from builder.results import BuiltLayer, Checkout, Download, Files, Result, Rootfs, Stack, known
+from builder.results import BuiltLayer, Result, Rootfs, Stack, known
+from builder.step_keys import StepKeys, is_linked, located, reads_built
 from builder.steps.copy import CopyEffect
 from builder.steps.mounts import MountSources
 from builder.steps.run import RunEffect
@@ -141,11 +139,11 @@ class Solver:
         sources = MountSources(
             CacheMounts(session.store.root), ports.secrets, ports.agents, ports.authorities, tuple(ports.remotes)
         )
+        self._keys = StepKeys(self._copy, self._network, ports.contexts, options.epoch_s)
         self._run = RunEffect(self._layers, ports.sandbox, sources, self.cancelled)
         self._cached = CachedResults(session, ports.remotes)
         self._elsewhere: dict[str, Rootfs] = {}
         self._results: dict[str, Result] = {}
-        self._identities: dict[str, str] = {}
         self._commit_error: BaseException | None = None
 
     def solve(self, graph: Graph) -> Stack:
@@ -187,8 +185,12 @@ class Solver:
             result = self._results.get(step.id)
             base = self._results.get(step.base.id) if step.base else None
             if isinstance(result, Rootfs) and isinstance(base, Rootfs):
-                definition = self._definition(step, base) if _reads_built(step) else None
-                key = self._key_before_effects(step, base, self._results) if _is_linked(step) else result.key
+                definition = self._keys.definition(step, base) if reads_built(step) else None
+                key = (
+                    self._keys.before_effects(step, base, self._results, self._cached.leads_to)
+                    if is_linked(step)
+                    else result.key
+                )
                 found.append(SolvedStep(step, key or result.key, definition, result.stack.result()))
         return tuple(found)
 
@@ -217,7 +219,7 @@ class Solver:
             case FromScratch():
                 return Rootfs(image_key(None), (), known(()))
             case FromContext():
-                return self._files(step.operation)
+                return self._keys.files(step.operation)
             case FromImage():
                 return self._unpacked(step.operation)
             case FromUrl() | FromGit():
@@ -226,78 +228,14 @@ class Solver:
         base = results.get(step.base.id) if step.base else None
         if not isinstance(base, Rootfs) or step.fresh:
             return None
-        key = self._key_before_effects(step, base, results)
-        return self._cached.find(key, base, linked=_is_linked(step)) if key else None
+        key = self._keys.before_effects(step, base, results, self._cached.leads_to)
+        return self._cached.find(key, base, linked=is_linked(step)) if key else None
 
     def _unpacked(self, source: FromImage) -> Rootfs:
         chains = chain_ids(source.image.config.diff_ids)
         if not chains:
             return Rootfs(image_key(None), (), known(()))
         return self._image_rootfs(source, here=self._session.hold_layers(chains[-1]))
-
-    def _key_before_effects(self, step: Step, base: Rootfs, results: Mapping[str, Result]) -> str | None:
-        """The step's key, as far as it can be known without building what it reads from."""
-        contents: list[str] = []
-        for position, other in enumerate(step.others):
-            result = results.get(other.id)
-            if isinstance(result, Files | Download | Checkout):
-                contents.append(self._content(step, position, result))
-            else:
-                definition = self._definition(step, base)
-                return self._cached.leads_to(definition) if definition else None
-        return step_key(step.operation, _key_below(step, base), contents, epoch_s=self._options.epoch_s)
-
-    def _definition(self, step: Step, base: Rootfs) -> str | None:
-        """The key by where the content comes from: the ids of other inputs cover all of their making.
-
-        None while something of it is still to be downloaded, because nobody knows its content.
-        """
-        pending = self._network.pending
-        if pending and any(needed.id in pending for other in step.others for needed in inputs_first(other)):
-            return None
-        plain = step_key(step.operation, _key_below(step, base), (), epoch_s=self._options.epoch_s)
-        return definition_key(plain, [self._source_identity(other) for other in step.others])
-
-    def _source_identity(self, source: Step) -> str:
-        """A stage by its definition, with the content of every file that enters it from outside."""
-        for step in inputs_first(source):
-            if step.id in self._identities:
-                continue
-            parts = [self._identities[needed.id] for needed in step.inputs]
-            parts += [
-                self._content(step, position, given)
-                for position, other in enumerate(step.others)
-                if (given := self._given(other)) is not None
-            ]
-            self._identities[step.id] = definition_key(step.id, parts)
-        return self._identities[source.id]
-
-    def _given(self, source: Step) -> Result | None:
-        """The files of a step that are not built."""
-        match source.operation:
-            case FromContext():
-                return self._files(source.operation)
-            case FromUrl() | FromGit():
-                return self._network.known(source)
-            case _:
-                return None
-
-    def _files(self, source: FromContext) -> Files:
-        return Files(f"context {source.name}", self._ports.contexts[source.name])
-
-    def _content(self, step: Step, position: int, source: Result) -> str:
-        """The checksum of what a step reads from ``others[position]``. Raises DockerfileError."""
-        with located(step):
-            match step.operation:
-                case CopyFiles():
-                    return self._copy.checksum(step.operation, position, source)
-                case RunCommand(mounts=mounts):
-                    paths = tuple(
-                        m.mount.source for m in mounts if m.input == position and isinstance(m.mount, BindMount)
-                    )
-                    return self._copy.checksum(CopyFiles(paths, "/"), 0, source)
-                case _:
-                    raise AssertionError("only copies and mounts read from other inputs")
 
     def _report_cached(self, graph: Graph, results: Mapping[str, Result], needed: Mapping[str, Step]) -> None:
         for step in inputs_first(graph.target):
@@ -372,12 +310,11 @@ class Solver:
         base = results[step.base.id]
         assert isinstance(base, Rootfs)
         others = [results[other.id] for other in step.others]
-        contents = [self._content(step, position, other) for position, other in enumerate(others)]
-        key = step_key(operation, _key_below(step, base), contents, epoch_s=self._options.epoch_s)
+        key = self._keys.of(step, base, others)
         self._remember_definition(step, base, key)
         held = None if step.fresh else claim(self._session.store.root, key, self.cancelled.is_set)
         try:
-            found = None if held is None else self._cached.find(key, base, linked=_is_linked(step))
+            found = None if held is None else self._cached.find(key, base, linked=is_linked(step))
             if found is not None and found.here:
                 progress(StepCached(step.id, step.name, clock()))
                 return found
@@ -392,7 +329,7 @@ class Solver:
             made = _Made(step, key, base, workspace, ended_s - began_s)
             stack = commits.submit(self._commit_or_stop, made, held)
             held = None  # whoever waits for the result finds it when it is committed
-            above = stacked_key(base.key, key) if _is_linked(step) else key
+            above = stacked_key(base.key, key) if is_linked(step) else key
             return Rootfs(above, (workspace.directory, *base.directories), stack)
         finally:
             if held is not None:
@@ -442,7 +379,7 @@ class Solver:
 
     def _remember_definition(self, step: Step, base: Rootfs, key: str) -> None:
         """Let the next build find this step before it builds what the step reads from."""
-        if _reads_built(step) and (definition := self._definition(step, base)):
+        if reads_built(step) and (definition := self._keys.definition(step, base)):
             self._metadata.add_cached(CacheRecord(definition, None, None, None, 0, key))
 
     def _image_rootfs(self, source: FromImage, *, here: bool = True) -> Rootfs:
@@ -510,34 +447,6 @@ def _needed(target: Step, results: Mapping[str, Result]) -> dict[str, Step]:
         if known_result is None:
             stack.extend(step.inputs)
     return needed
-
-
-def _reads_built(step: Step) -> bool:
-    """Whether a step reads from something that is built, or from an image."""
-    return any(not isinstance(other.operation, FromContext | FromUrl | FromGit) for other in step.others)
-
-
-def _key_below(step: Step, base: Rootfs) -> str | None:
-    """The base's part in the key of a step: none for a layer that fits on any base."""
-    return None if _is_linked(step) else base.key
-
-
-def _is_linked(step: Step) -> bool:
-    return isinstance(step.operation, CopyFiles) and step.operation.link
-
-
-@contextmanager
-def located(step: Step) -> Iterator[None]:
-    """Let an error of a step's work show the step's source lines."""
-    try:
-        yield
-    except (DockerfileError, Cancelled):
-        raise
-    except TierceError as error:
-        raise DockerfileError(str(error), span=step.span) from error
-    except OSError as error:
-        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        raise DockerfileError(f"{where}{(error.strerror or str(error)).lower()}", span=step.span) from error
 
 
 def _as_oci(blob: Descriptor) -> Descriptor:
