@@ -72,6 +72,8 @@ class Repositories:
                 if _key(path) not in kept:
                     size += _size(path)
                     _remove(path)
+            with suppress(OSError):  # others are in it
+                place.rmdir()
         return size
 
     def _place(self, url: str) -> Path:

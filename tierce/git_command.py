@@ -174,7 +174,7 @@ def _last_words(fd: int) -> str:
     size = os.fstat(fd).st_size
     text = os.pread(fd, _LAST_WORDS, max(0, size - _LAST_WORDS)).decode("utf-8", "replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if line.startswith(("fatal:", "error:", "ERROR:", "remote:"))]
+    telling = [line for line in lines if line.startswith(("fatal:", "error:", "ERROR:", "remote:", "ssh:", "Host key"))]
     line = (telling or lines or ["no reason given"])[0]
     clean = "".join(letter if letter.isprintable() else " " for letter in line)
     return clean.partition(": ")[2][:300] if line.startswith(("fatal:", "error:")) else clean[:300]

@@ -7,6 +7,7 @@ import pytest
 from builder.progress import StepCached, StepDone
 from store.store import Store
 from tests.tierce.sources.conftest import Bench, archive
+from tierce.prune import picks_cached, prune
 
 pytestmark = pytest.mark.root
 
@@ -71,3 +72,24 @@ def test_a_name_of_an_owner_has_no_meaning_in_a_linked_layer(bench: Bench) -> No
     assert "unable to find user who" in str(
         bench.refused("FROM scratch\nCOPY passwd /etc/\nCOPY --link --chown=who f /")
     )
+
+
+def test_one_linked_copy_serves_two_stages_of_a_build(bench: Bench) -> None:
+    bench.write(f="f", one="1", two="2")
+    built = bench.build(
+        "FROM scratch AS a\nCOPY one /\nCOPY --link f /l/\nFROM scratch AS b\nCOPY two /\nCOPY --link f /l/\n"
+        "FROM scratch\nCOPY --from=a / /a/\nCOPY --from=b / /b/"
+    )
+    assert bench.names(StepDone).count("COPY --link f /l/") == 1
+    assert bench.names(StepCached) == ["COPY --link f /l/"]
+    assert {"a/one", "a/l/f", "b/two", "b/l/f"} <= bench.listing(built).keys()
+
+
+def test_a_pruned_linked_layer_is_made_again(bench: Bench) -> None:
+    bench.write(f="f", base="1")
+    text = "FROM scratch\nCOPY base /\nCOPY --link f /l/"
+    bench.build(text)
+    with Store.open(bench.root) as store:
+        prune(store, images=lambda _: True, cached=picks_cached(older_than_s=None))
+    bench.build(text)
+    assert bench.names(StepDone) == ["COPY base /", "COPY --link f /l/"]

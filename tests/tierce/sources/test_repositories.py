@@ -182,6 +182,7 @@ def test_git_is_missed_only_when_it_is_needed(bench: Bench, tmp_path: Path) -> N
         ("ORIGIN?submodules=maybe", "true or false"),
         ("ORIGIN?mtime=never", "checkout or commit"),
         ("git://127.0.0.1:1/x.git", "git ls-remote git://127.0.0.1:1/x.git"),
+        ("ssh://git@127.0.0.1:1/x.git", "git ls-remote ssh://127.0.0.1:1/x.git: "),
     ],
 )
 def test_what_add_of_a_repository_refuses(
