@@ -219,6 +219,8 @@ def _check(output: Output, platforms: int) -> None:
                 raise InvalidInput("a docker archive holds one platform: use type=oci for several")
         case LocalOutput(dest=dest, delete=True) if dest.rstrip("/") in {"", ".", ".."}:
             raise InvalidInput(f"output {dest}: mode=delete would empty a directory that is in use: name another")
+        case TarOutput() if platforms > 1:
+            raise InvalidInput("a tar of several platforms is not supported: use type=local, or type=oci")
         case LocalOutput() | TarOutput() | CacheOnly():
             pass
         case _:

@@ -35,6 +35,8 @@ from store.content import storage_errors
 from store.metadata import LayerRecord, Metadata
 
 _T = TypeVar("_T")
+_VIEW: Final = "view"
+"""Where a tree is mounted to be looked at; itself always empty."""
 _EMPTY: Final = "l/0"
 """Short name of an empty directory: the bottom of every stack, as overlayfs wants two lowers."""
 
@@ -89,7 +91,7 @@ class LayerStore:
         """Make the directories. Idempotent."""
         (self.base / "l").mkdir(parents=True, exist_ok=True)
         (self.base / _EMPTY).mkdir(exist_ok=True)
-        (self.base / "view").mkdir(exist_ok=True)
+        (self.base / _VIEW).mkdir(exist_ok=True)
         self._trash.mkdir(mode=0o700, exist_ok=True)
 
     def get(self, chain_id: ChainID) -> LayerRecord:
@@ -178,7 +180,8 @@ class LayerStore:
         """
         lowers = tuple(self._short(directory) for directory in directories)
         if workspace is None:
-            return OverlayMount(self.base, (*lowers, _EMPTY), None, None, "view")
+            lowers = lowers or (_VIEW,)  # a mount of no layer needs a second empty directory
+            return OverlayMount(self.base, (*lowers, _EMPTY), None, None, _VIEW)
         at = workspace.directory
         return OverlayMount(
             self.base, (*lowers, _EMPTY), f"{at}/diff", f"{at}/work", f"{at}/merged", volatile and _knows_volatile()
@@ -202,7 +205,7 @@ class LayerStore:
 
     def directories(self) -> set[str]:
         """Names of all layer directories on disk."""
-        return {path.name for path in self.base.iterdir() if path.name not in {"l", "view"}}
+        return {path.name for path in self.base.iterdir() if path.name not in {"l", _VIEW}}
 
     def _short(self, directory: str) -> str:
         return f"l/{directory[:12]}"

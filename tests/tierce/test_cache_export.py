@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -291,6 +292,23 @@ def test_a_damaged_blob_fails_the_build_and_leaves_the_store_whole(
     assert "digest" in failed.stderr
     second("system", "check")
     assert performed(build(second, context)) != []
+
+
+@pytest.mark.parametrize("after_s", [0.1, 0.2, 0.3, 0.4, 0.6])
+def test_a_kill_at_any_instant_leaves_a_whole_store_and_a_whole_cache(
+    fresh: Callable[[str], Tierce], context: Path, tmp_path: Path, after_s: float
+) -> None:
+    cache, on = tmp_path / "cache", tmp_path / "on"
+    build(fresh("first"), context, "--cache-to", f"type=local,dest={cache},mode=max")
+    second = fresh("second")
+    words = ("--cache-from", f"type=local,src={cache}", "--cache-to", f"type=local,dest={on},mode=max", "-t", "app")
+    killed = second.start("build", "--network=none", *words, "-o", str(tmp_path / "out"), context)
+    time.sleep(after_s)
+    killed.kill()
+    killed.communicate(timeout=60)
+    second("system", "check")
+    assert performed(build(second, context, *words)) == []
+    assert performed(build(fresh("third"), context, "--cache-from", f"type=local,src={on}")) == []
 
 
 @pytest.mark.parametrize(

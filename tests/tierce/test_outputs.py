@@ -214,6 +214,17 @@ def test_a_link_in_the_target_does_not_lead_out(tierce: Tierce, context: Path, t
     assert list(outside.iterdir()) == []
 
 
+def test_an_image_without_a_layer_has_every_output(tierce: Tierce, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nENV A=1\n")
+    build(
+        tierce, tmp_path, "--squash", "-o", f"type=local,dest={tmp_path / 'out'}", "-o", f"type=tar,dest={tmp_path / 'tar'}",
+        "-o", f"type=oci,dest={tmp_path / 'oci'}", "--cache-to", f"type=local,dest={tmp_path / 'cache'}",
+    )  # fmt: skip
+    assert list((tmp_path / "out").iterdir()) == []
+    with tarfile.open(tmp_path / "tar") as archive:
+        assert archive.getnames() == []
+
+
 def test_several_outputs_of_one_build(tierce: Tierce, context: Path, tmp_path: Path) -> None:
     image_id = build(
         tierce, context, "-t", "several", "-o", "type=image", "-o", f"type=tar,dest={tmp_path / 'a.tar'}",
@@ -399,6 +410,7 @@ def test_a_foreign_program_needs_an_emulator(tierce: Tierce, tmp_path: Path) -> 
         (["--format", "docker", "--annotation", "a=b"], "no annotations"),
         (["--platform", "windows/amd64"], "only linux images"),
         (["--platform", "linux/amd64,linux/arm64", "-o", "type=docker,dest=x"], "holds one platform"),
+        (["--platform", "linux/amd64,linux/arm64", "-o", "type=tar,dest=x"], "tar of several platforms"),
         (["-o", "type=local,dest=.,mode=delete"], "would empty a directory"),
         (["-o", "type=image,compression=zstd,compression-level=99"], "level"),
         (["--timestamp", "1", "--source-date-epoch", "2"], "mean the same"),
