@@ -154,7 +154,7 @@ class Solver:
         results = self._results
         self._probe_all(graph, results)
         needed = _needed(graph.target, results)
-        self._refuse_foreign(graph, needed)
+        self._refuse_foreign(graph, needed, results)
         self._report_cached(graph, results, needed)
         self._elsewhere = {name: found for name in needed if isinstance(found := results.pop(name, None), Rootfs)}
         try:
@@ -170,10 +170,16 @@ class Solver:
         self._cached.remember_use()
         return stack
 
-    def _refuse_foreign(self, graph: Graph, needed: Mapping[str, Step]) -> None:
-        """Fail before anything is done, if a process would have to run that can't run here."""
+    def check(self, graph: Graph) -> None:
+        """Raises DockerfileError if ``solve`` would have to run a process that can't run here. Has no effects."""
+        results: dict[str, Result] = {}
+        self._probe_all(graph, results)
+        self._refuse_foreign(graph, _needed(graph.target, results), results)
+
+    def _refuse_foreign(self, graph: Graph, needed: Mapping[str, Step], results: Mapping[str, Result]) -> None:
+        """Fail before anything is done. What is only to be fetched runs nothing."""
         for step in needed.values():
-            if isinstance(step.operation, RunCommand) and step.id not in self._results:
+            if isinstance(step.operation, RunCommand) and step.id not in results:
                 reason = self._ports.why_not(step.platform or graph.platform)
                 if reason is not None:
                     raise DockerfileError(reason, span=step.span)

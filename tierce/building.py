@@ -107,6 +107,7 @@ class Build:
         self._session = session
         self._request = request
         self._connections = connections
+        self._planned: tuple[Graph, Solver] | None = None
 
     def run(self) -> BuiltImage:
         """Build, and give the image its tags. Nothing is visible before all of it is done."""
@@ -116,9 +117,15 @@ class Build:
         self._session.store.add_image(built.manifest, request.tags)
         return built
 
+    def check(self) -> None:
+        """Plan, and fail now if a process would have to run that can't run here: of several platforms, all first."""
+        graph, solver = self._planned = self._prepare(warn=True)
+        with with_source_lines(self._request):
+            solver.check(graph)
+
     def solve(self) -> SolvedBuild:
         """Do every step, and name nothing."""
-        graph, solver = self._prepare(warn=True)
+        graph, solver = self._planned or self._prepare(warn=True)
         with with_source_lines(self._request):
             return SolvedBuild(graph, solver.solve(graph), solver)
 

@@ -391,6 +391,17 @@ def test_a_foreign_program_needs_an_emulator(tierce: Tierce, tmp_path: Path) -> 
     assert ">>> RUN true" in failed.stderr
 
 
+def test_no_platform_is_begun_when_one_cannot_be_built(tierce: Tierce, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\nRUN true\n")
+    failed = tierce.attempt(
+        "build", "--network=none", "--progress=plain", "--platform=linux/amd64,linux/s390x", tmp_path
+    )
+    assert failed.code == 1
+    assert "cannot run programs of linux/s390x" in failed.stderr
+    assert "COPY Dockerfile /\n#" not in failed.stderr
+    assert tierce("builder", "du", "--format", "{{.ID}}").stdout == ""
+
+
 # Refusals
 
 

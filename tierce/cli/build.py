@@ -93,10 +93,13 @@ def build(settings: Settings, /, **values: Any) -> None:
             click.echo(Build(session, request, world).draw(flags.graph))
             return
         requests = [request.for_platform(one) for one in goal.platforms]
-        solved = [
-            Build(session, one, replace(world, progress=told_of(view, one.plan.platform, len(requests)))).solve()
+        builds = [
+            Build(session, one, replace(world, progress=told_of(view, one.plan.platform, len(requests))))
             for one in requests
         ]
+        for one_build in builds if len(builds) > 1 else ():
+            one_build.check()
+        solved = [one_build.solve() for one_build in builds]
         around = surroundings(settings, session, request, registries, view, inline_records(exports))
         outcome = perform(goal.outputs, solved, around)
         write_caches(exports, solved, caches, around, view)
