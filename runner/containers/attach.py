@@ -88,9 +88,10 @@ class Signals:
         self._waker_before = signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         for number in _FORWARDED:
             before = signal.getsignal(number)
-            if before is not signal.SIG_IGN:  # nohup: ignored on the container's behalf as well
-                self._before[number] = before
-                signal.signal(number, self._received)
+            if number == signal.SIGHUP and before is signal.SIG_IGN:
+                continue  # nohup: ignored on the container's behalf as well
+            self._before[number] = before  # INT is ignored after a script's "&", and docker listens all the same
+            signal.signal(number, self._received)
         return self
 
     def __exit__(self, *_: object) -> None:
