@@ -31,6 +31,9 @@ tierce build - < Dockerfile                   # no context
 tar c . | tierce build -                      # context and Dockerfile
 tierce build https://host/app.git#main:docker # branch and directory
 tierce build --build-context base=../base .   # FROM base
+tierce build -o out .                         # the files, no image
+tierce build --platform linux/amd64,linux/arm64 -t example.com/app --push .
+tierce build --cache-to type=local,dest=cache,mode=max --cache-from type=local,src=cache .
 SOURCE_DATE_EPOCH=0 tierce build -t app .     # the same digest everywhere
 tierce build --graph mermaid .                # draw it, build nothing
 tierce build --check .                        # only warn about the Dockerfile
