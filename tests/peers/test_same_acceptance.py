@@ -58,7 +58,7 @@ FILES = [
     "ENV A=1\nFROM busybox", "\n\n# c\n\nFROM busybox", "\ufeffFROM busybox", "FROM busybox\r\nENV A=b\r\n",
     "# escape=`\nFROM busybox\nENV A=a`\n b=c B=\\", "# escape=\\\nFROM busybox", "# escape=x\nFROM busybox",
     "# Escape = `\nFROM busybox\nENV A=`$x", "#escape=`\n#escape=`\nFROM busybox", "# c\n# escape=`\nFROM busybox\nENV A=`$x",
-    "from busybox\nenv a=b", "FROM busybox\n  ENV  a=b", "FROM busybox\n\tENV\ta=b\t", "FROM busybox\nENV a=b\\\n", "ARG A=1", " ",
+    "from busybox\nenv a=b", "FROM busybox\n  ENV  a=b", "FROM busybox\n\tENV\ta=b\t", "FROM busybox\nENV a=b\\\n", " ",
 ]  # fmt: skip
 
 
