@@ -86,3 +86,19 @@ def test_a_build_without_cache_waits_for_nobody(tierce_with_busybox: Tierce, tmp
     for number in (1, 2):
         tierce("build", "--no-cache", "--network=none", "-t", f"n{number}", tmp_path)
     assert made(tierce, 1) != made(tierce, 2)
+
+
+def test_one_build_does_the_same_step_once_too(tierce_with_busybox: Tierce, tmp_path: Path) -> None:
+    """Two stages that come to the same files by other ways go on with the same step."""
+    tierce = tierce_with_busybox
+    uuid = "sleep 1; cat /proc/sys/kernel/random/uuid > /made"
+    (tmp_path / "Dockerfile").write_text(
+        "FROM busybox AS one\nRUN echo same > /f\n"
+        "FROM busybox AS two\nRUN printf 'same\\n' > /f\n"
+        f"FROM busybox AS left\nCOPY --from=one /f /f\nRUN {uuid}\n"
+        f"FROM busybox AS right\nCOPY --from=two /f /f\nRUN {uuid}\n"
+        "FROM busybox\nCOPY --from=left /made /left\nCOPY --from=right /made /right\n"
+    )
+    tierce("build", "--network=none", "-t", "app", tmp_path)
+    left, right = tierce("run", "--rm", "--network=none", "app", "cat", "/left", "/right").stdout.split()
+    assert left == right
