@@ -1,7 +1,7 @@
 """The solved graph to an image: layers in their form, configuration, history, manifest, index.
 
 ``image_config`` and the documents are pure; ``write_image`` and ``write_index`` put them into
-the store. Where they go from there is composed in ``tierce.build_outputs``.
+the store. Where they go from there is composed in ``tierce.build.outputs``.
 
 Spec: dockerfile.md 6 (SOURCE_DATE_EPOCH), 7 (configuration and history).
 """

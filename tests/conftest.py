@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from tests.support.registry import Registry, registry
 
 
 def pytest_sessionstart() -> None:
+    # A script's "&" leaves SIGINT ignored, and what is ignored is inherited: tests of Ctrl-C would wait for ever.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     leftovers.adopt_orphans()
 
 

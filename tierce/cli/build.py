@@ -15,9 +15,9 @@ from tierce.cli.command import Settings, command
 
 if TYPE_CHECKING:
     from builder.stage_plan import PlanOptions
-    from tierce.building import BuildRequest
+    from tierce.build.building import BuildRequest
+    from tierce.build.contexts import Inputs, Named
     from tierce.cli.build_outputs import Wanted
-    from tierce.contexts import Inputs, Named
 
 
 @command(
@@ -49,18 +49,18 @@ def build(settings: Settings, /, **values: Any) -> None:
     That is a directory, a tar on standard input or behind a URL, or a git repository.
     The image id is printed at the end; a failing instruction is shown with its lines.
     """
-    from tierce.base_images import RememberedImages, StoredImages
-    from tierce.build_outputs import perform
-    from tierce.building import Build, Connections, host_authorities, parse_agents, parse_secrets
+    from tierce.build.base_images import RememberedImages, StoredImages
+    from tierce.build.building import Build, Connections, host_authorities, parse_agents, parse_secrets
+    from tierce.build.contexts import ContextSources
+    from tierce.build.layout_images import LayoutImages
+    from tierce.build.network import Network
+    from tierce.build.outputs import perform
+    from tierce.build.sandbox import RunnerSandbox
     from tierce.cli.build_cache import cache_exports, inline_records, open_caches, open_connections, write_caches
     from tierce.cli.build_call import answer, parse_call
     from tierce.cli.build_outputs import report, surroundings, told_of, wanted
     from tierce.cli.build_progress import make_view
     from tierce.cli.build_verify import build_again, tell
-    from tierce.contexts import ContextSources
-    from tierce.layout_images import LayoutImages
-    from tierce.network import Network
-    from tierce.sandbox import RunnerSandbox
 
     flags = BuildFlags(**values)
     call = parse_call("check" if flags.check else flags.call)
@@ -121,7 +121,7 @@ def _view_mode(flags: BuildFlags) -> str:
 def _request(settings: Settings, flags: BuildFlags, goal: Wanted, inputs: Inputs, named: Named) -> BuildRequest:
     from builder.solve import SolveOptions
     from image.reference import Reference
-    from tierce.building import BuildRequest, source_date_epoch
+    from tierce.build.building import BuildRequest, source_date_epoch
     from tierce.cli.build_outputs import epoch_of
 
     plan = _plan_options(settings, flags, goal, named)
@@ -141,7 +141,7 @@ def _request(settings: Settings, flags: BuildFlags, goal: Wanted, inputs: Inputs
 
 def _plan_options(settings: Settings, flags: BuildFlags, goal: Wanted, named: Named) -> PlanOptions:
     from builder.stage_plan import PlanOptions
-    from tierce.building import build_arguments
+    from tierce.build.building import build_arguments
     from tierce.images import host_platform
 
     here = host_platform()
@@ -160,7 +160,7 @@ def _plan_options(settings: Settings, flags: BuildFlags, goal: Wanted, named: Na
 
 def _build_args(flags: BuildFlags) -> dict[str, str | None]:
     """Those of the files, then those of the command line, which win."""
-    from tierce.building import argument_file
+    from tierce.build.building import argument_file
 
     found: dict[str, str | None] = {}
     for path in flags.build_arg_file:

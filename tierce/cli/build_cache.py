@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from builder.cache_words import CacheExport
     from builder.progress import Progress
     from store.store import Session
-    from tierce.build_cache import OpenedCache
-    from tierce.build_outputs import Surroundings
-    from tierce.building import SolvedBuild
+    from tierce.build.building import SolvedBuild
+    from tierce.build.cache import OpenedCache
+    from tierce.build.outputs import Surroundings
     from tierce.cli.build_flags import BuildFlags
     from transfer.registries import Registries
 
@@ -54,7 +54,7 @@ def open_caches(
         yield ()
         return
     from builder.cache_words import parse_cache_from
-    from tierce.build_cache import CacheImporter
+    from tierce.build.cache import CacheImporter
 
     places = parse_cache_from(flags.cache_from)
     with CacheImporter(session.store, registries, progress) as importer:
@@ -65,7 +65,7 @@ def inline_records(exports: Sequence[CacheExport]) -> Callable[[SolvedBuild], di
     """What an image's configuration gets for an inline cache."""
     if not exports:
         return lambda _: None
-    from tierce.build_cache import inline_members
+    from tierce.build.cache import inline_members
 
     return lambda build: inline_members(exports, build)
 
@@ -79,6 +79,6 @@ def write_caches(
 ) -> None:
     """Raises RegistryError, StorageError unless the error is to be ignored."""
     if exports:
-        from tierce.build_cache import CacheExporter
+        from tierce.build.cache import CacheExporter
 
         CacheExporter(around.session, builds, imported, around.registries, around.here, progress).write(exports)

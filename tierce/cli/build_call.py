@@ -15,8 +15,8 @@ from tierce.cli.terminal import printable
 if TYPE_CHECKING:
     from builder.outline import Outline, Target, Wish
     from image.span import Span
-    from tierce.build_checks import Checked
-    from tierce.building import BuildRequest
+    from tierce.build.building import BuildRequest
+    from tierce.build.checks import Checked
     from tierce.cli.build_flags import BuildFlags
 
 _CALLS: Final = ("build", "check", "outline", "targets")
@@ -40,8 +40,8 @@ def parse_call(text: str) -> tuple[str, str]:
 def answer(settings: Settings, flags: BuildFlags, request: BuildRequest, call: tuple[str, str]) -> int:
     """Print what was asked for; the exit code, which is 1 for a check with warnings."""
     from builder import outline
-    from tierce.build_checks import read_source
-    from tierce.building import with_source_lines
+    from tierce.build.building import with_source_lines
+    from tierce.build.checks import read_source
 
     method, form = call
     if method == "check":
@@ -58,8 +58,8 @@ def answer(settings: Settings, flags: BuildFlags, request: BuildRequest, call: t
 
 
 def _checked(settings: Settings, flags: BuildFlags, request: BuildRequest) -> Checked:
-    from tierce.base_images import StoredImages
-    from tierce.build_checks import check_build
+    from tierce.build.base_images import StoredImages
+    from tierce.build.checks import check_build
 
     with settings.store() as store, store.session() as session:
         images = StoredImages(store, session, settings.environ, tls_verify=flags.tls_verify)

@@ -14,7 +14,7 @@ from image.value import dataclass
 
 if TYPE_CHECKING:
     from builder.draw import Form
-    from tierce.step_limits import StepLimits
+    from tierce.build.step_limits import StepLimits
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -81,8 +81,8 @@ class BuildFlags:
 
     def limits(self) -> StepLimits:
         """What every RUN may have. Raises InvalidInput."""
+        from tierce.build.step_limits import StepLimits, parse_hosts, parse_ulimits
         from tierce.cli.units import parse_size
-        from tierce.step_limits import StepLimits, parse_hosts, parse_ulimits
 
         return StepLimits(
             hosts=parse_hosts(self.add_host),

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from image.media_types import Compression
     from image.platform import Platform
     from store.store import Session
-    from tierce.build_outputs import Outcome, Surroundings
-    from tierce.building import BuildRequest, SolvedBuild
+    from tierce.build.building import BuildRequest, SolvedBuild
+    from tierce.build.outputs import Outcome, Surroundings
     from tierce.cli.build_flags import BuildFlags
     from transfer.registries import Registries
 
@@ -45,8 +45,8 @@ class Wanted:
 def wanted(flags: BuildFlags) -> Wanted:
     """Raises InvalidInput for what contradicts itself, before anything is built."""
     from builder.output_words import OutputFlags, parse_outputs
+    from tierce.build.platforms import parse_platforms
     from tierce.images import host_platform
-    from tierce.platforms import parse_platforms
 
     platforms = parse_platforms(flags.platform, host_platform())
     outputs = parse_outputs(
@@ -81,7 +81,7 @@ def surroundings(
     members: Callable[[SolvedBuild], dict[str, object] | None],
 ) -> Surroundings:
     """What outputs are done with."""
-    from tierce.build_outputs import Surroundings
+    from tierce.build.outputs import Surroundings
 
     return Surroundings(
         session,

@@ -11,9 +11,9 @@ import click
 
 if TYPE_CHECKING:
     from store.store import Session
-    from tierce.base_images import RememberedImages
-    from tierce.building import BuildRequest, Connections, SolvedBuild
-    from tierce.network import Network
+    from tierce.build.base_images import RememberedImages
+    from tierce.build.building import BuildRequest, Connections, SolvedBuild
+    from tierce.build.network import Network
 
 
 def build_again(
@@ -25,7 +25,7 @@ def build_again(
     images: RememberedImages,
 ) -> list[str]:
     """Build everything once more, without any cache and without a word; what differs, a line each."""
-    from tierce.reproducible import scratch_session, verify
+    from tierce.build.reproducible import scratch_session, verify
 
     with ExitStack() as stack:
         again = stack.enter_context(scratch_session(session))

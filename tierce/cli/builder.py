@@ -13,7 +13,7 @@ from tierce.cli.tables import align, render
 from tierce.cli.units import human_duration, human_size, parse_size, parse_until
 
 if TYPE_CHECKING:
-    from tierce.build_usage import CacheItem, Wish
+    from tierce.build.usage import CacheItem, Wish
 
 HEADERS: Final = {
     "ID": "CACHE ID", "Type": "TYPE", "Size": "SIZE", "CreatedSince": "CREATED", "LastUsedSince": "LAST USED",
@@ -42,7 +42,7 @@ def du(settings: Settings, verbose: bool, filters: Sequence[str], form: str) -> 
 
     A size is what would be free on the disk without the item: what an image needs as well counts for the image.
     """
-    from tierce.build_usage import cache_items
+    from tierce.build.usage import cache_items
 
     now_s = settings.clock()
     wish = _wish(filters, now_s, everything=True)
@@ -85,7 +85,7 @@ def prune(
     With a bound, only as much as it asks for, the least recently used first. What a running
     build uses stays. Nothing is ever removed unless this command is given.
     """
-    from tierce.build_usage import Caps, prune_cache
+    from tierce.build.usage import Caps, prune_cache
 
     sizes = [parse_size(text) if text else 0 for text in (reserved_space, max_used_space, min_free_space)]
     now_s = settings.clock()
@@ -105,7 +105,7 @@ def prune(
 
 
 def _wish(filters: Sequence[str], now_s: float, *, everything: bool) -> Wish:
-    from tierce.build_usage import parse_wish
+    from tierce.build.usage import parse_wish
 
     words = [f"{word}=true" if word in _BARE else word.replace("~=", "=", 1) for word in filters]
     known = ("until", "id", "type", "inuse", "shared", "private", "description")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tierce.downloads import Version
+from tierce.build.downloads import Version
 from transfer.registry.wire import Headers
 
 TIME = "Tue, 14 Nov 2023 22:13:20 GMT"

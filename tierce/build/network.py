@@ -20,8 +20,8 @@ from store.store import Session
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from tierce.downloads import StoredDownloads
-    from tierce.repositories import StoredRepositories
+    from tierce.build.downloads import StoredDownloads
+    from tierce.build.repositories import StoredRepositories
 
 
 class Network:
@@ -81,7 +81,7 @@ class Network:
                 one.abort()
 
     def _http(self) -> StoredDownloads:
-        from tierce.downloads import StoredDownloads
+        from tierce.build.downloads import StoredDownloads
 
         with self._lock:
             if self._aborted:
@@ -93,7 +93,7 @@ class Network:
             return self._downloads
 
     def _git(self) -> StoredRepositories:
-        from tierce.repositories import StoredRepositories
+        from tierce.build.repositories import StoredRepositories
 
         with self._lock:
             if self._aborted:

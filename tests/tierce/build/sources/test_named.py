@@ -12,8 +12,8 @@ from builder.named import NamedFiles, NamedImage
 from builder.progress import StepDone
 from image.reference import Reference
 from store.store import Store
-from tests.tierce.sources.conftest import Bench
-from tests.tierce.test_building import HERE, OPTIONS
+from tests.tierce.build.sources.conftest import Bench
+from tests.tierce.build.test_building import HERE, OPTIONS
 from transfer.archives import load
 from transfer.copy import CopyOptions
 

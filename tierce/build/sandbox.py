@@ -10,12 +10,12 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING, Self
 
 from builder.ports import SandboxRequest, Stream
-from tierce.step_limits import StepLimits
+from tierce.build.step_limits import StepLimits
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from tierce.build_steps import StepRunner
+    from tierce.build.steps import StepRunner
 
 
 class RunnerSandbox:
@@ -35,7 +35,7 @@ class RunnerSandbox:
             self._runner.close()
 
     def run(self, request: SandboxRequest, output: Callable[[Stream, bytes], None], cancelled: Event) -> int:
-        from tierce.build_steps import StepRunner
+        from tierce.build.steps import StepRunner
 
         with self._lock:
             if self._runner is None:

@@ -20,7 +20,7 @@ from image.errors import NotFound, RegistryError
 from image.platform import Platform
 from image.reference import Reference
 from image.value import dataclass
-from tierce.building import BuildRequest, main_context, with_source_lines
+from tierce.build.building import BuildRequest, main_context, with_source_lines
 
 
 @dataclass(frozen=True, slots=True)

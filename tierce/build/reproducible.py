@@ -28,7 +28,7 @@ from store.compression import Decompressor, decompressor
 from store.content import ContentStore
 from store.store import Session, Store
 from store.unpacking import ensure_unpacked
-from tierce.building import Build, BuildRequest, Connections, SolvedBuild
+from tierce.build.building import Build, BuildRequest, Connections, SolvedBuild
 
 if TYPE_CHECKING:
     from typing import BinaryIO

@@ -19,7 +19,7 @@ from runner.runtime.launch import Stdio
 from runner.runtime.privileges import probe
 from runner.runtime.spec import Capabilities, Mount, NamedUser, Process, Resources, Rlimit, Spec
 from runner.runtime.state import acquire, runtime_directory
-from tierce.step_limits import StepLimits
+from tierce.build.step_limits import StepLimits
 
 _POLL_MS: Final = 100
 _BLOCK: Final = 1 << 16

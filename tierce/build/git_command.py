@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from builder.dockerfile.remotes import shown
 from image.errors import Cancelled, NotFound, RegistryError
 from image.value import dataclass
-from tierce.downloads import header_value
+from tierce.build.downloads import header_value
 
 _MAX_OUTPUT: Final = 16 << 20
 _LAST_WORDS: Final = 4096

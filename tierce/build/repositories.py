@@ -23,7 +23,7 @@ from image.errors import NotFound, VerificationError
 from store.content import storage_errors
 from store.repositories import Repositories, copy_linked
 from store.store import Session
-from tierce.git_command import GitCommand, GitFailed, Remote
+from tierce.build.git_command import GitCommand, GitFailed, Remote
 
 _WHOLE: Final = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
 _HELD: Final = "refs/tierce/held"

@@ -8,7 +8,7 @@ import pytest
 
 from image.errors import InvalidInput
 from tests.support.cli import Tierce
-from tierce.step_limits import parse_hosts, parse_ulimits
+from tierce.build.step_limits import parse_hosts, parse_ulimits
 
 
 def run(tierce: Tierce, command: str, *flags: str) -> str:

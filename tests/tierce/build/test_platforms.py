@@ -8,7 +8,7 @@ import pytest
 
 from image.errors import InvalidInput
 from image.platform import Platform
-from tierce.platforms import parse_platforms, why_not
+from tierce.build.platforms import parse_platforms, why_not
 
 AMD64 = Platform("linux", "amd64")
 ENABLED = "enabled\ninterpreter /usr/bin/qemu-aarch64-static\nflags: {flags}\noffset 0\nmagic 7f454c46\n"

@@ -23,11 +23,11 @@ from store.layers import mounted
 from store.store import Store
 from tests.support.git import Repository, git_daemon
 from tests.support.web import Web, web
-from tests.tierce.test_building import OPTIONS, SOLVE, Workbench
-from tierce.base_images import StoredImages
-from tierce.building import Build, BuildRequest, Connections
-from tierce.network import Network
-from tierce.sandbox import RunnerSandbox
+from tests.tierce.build.test_building import OPTIONS, SOLVE, Workbench
+from tierce.build.base_images import StoredImages
+from tierce.build.building import Build, BuildRequest, Connections
+from tierce.build.network import Network
+from tierce.build.sandbox import RunnerSandbox
 
 
 @dataclass

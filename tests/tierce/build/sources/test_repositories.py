@@ -15,7 +15,7 @@ from builder.progress import StepDone
 from store.store import Store
 from tests.support.git import Repository
 from tests.support.web import Page, Web
-from tests.tierce.sources.conftest import Bench, Spy
+from tests.tierce.build.sources.conftest import Bench, Spy
 from tierce.prune import picks_cached, prune
 
 pytestmark = pytest.mark.root

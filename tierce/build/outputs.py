@@ -29,7 +29,7 @@ from store.content import storage_errors
 
 if TYPE_CHECKING:
     from store.store import Session
-    from tierce.building import SolvedBuild
+    from tierce.build.building import SolvedBuild
     from transfer.ports import Sink
     from transfer.registries import Registries
 
@@ -208,7 +208,7 @@ class _Performance:
         progress(StepDone(what, what, clock()))
 
     def _copy(self, written: Written, sink: Sink) -> None:
-        from tierce.built_source import BuiltSource
+        from tierce.build.built_source import BuiltSource
         from transfer.copy import CopyOptions, copy
 
         with BuiltSource(self._store, written.target) as source, sink:

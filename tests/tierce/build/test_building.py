@@ -24,10 +24,10 @@ from store.failed_steps import FailedSteps
 from store.layers import mounted
 from store.store import Store
 from tests.support.cli import Tierce
-from tierce.base_images import StoredImages
-from tierce.building import Build, BuildRequest, Connections
+from tierce.build.base_images import StoredImages
+from tierce.build.building import Build, BuildRequest, Connections
+from tierce.build.sandbox import RunnerSandbox
 from tierce.images import host_platform
-from tierce.sandbox import RunnerSandbox
 from transfer.archives import load
 from transfer.copy import CopyOptions
 

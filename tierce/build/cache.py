@@ -43,7 +43,7 @@ from store.layer_blob import pack_blob, unpack_blob
 from store.metadata import CacheRecord
 from store.recompress import recompressed
 from store.store import Session, Store
-from tierce.building import SolvedBuild
+from tierce.build.building import SolvedBuild
 from transfer.copy import CopyOptions, copy
 from transfer.ports import Blocks, Sink, Source
 from transfer.registries import Registries

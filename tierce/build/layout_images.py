@@ -20,7 +20,7 @@ from image.manifest import Index, Manifest
 from image.platform import Platform
 from image.reference import Reference
 from store.store import Session
-from tierce.contexts import Layout
+from tierce.build.contexts import Layout
 
 if TYPE_CHECKING:
     from transfer.transports.oci import OciSource

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tierce.sources.conftest import Bench
+from tests.tierce.build.sources.conftest import Bench
 
 pytestmark = pytest.mark.root
 

@@ -6,7 +6,7 @@ import pytest
 
 from builder.progress import StepCached, StepDone
 from store.store import Store
-from tests.tierce.sources.conftest import Bench, archive
+from tests.tierce.build.sources.conftest import Bench, archive
 from tierce.prune import picks_cached, prune
 
 pytestmark = pytest.mark.root

@@ -39,7 +39,7 @@ from store.store import Session, Store
 
 if TYPE_CHECKING:
     from builder.draw import Form
-from tierce.platforms import why_not
+from tierce.build.platforms import why_not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

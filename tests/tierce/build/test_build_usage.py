@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from store.metadata import CacheRecord
 from tests.support.cli import Tierce
-from tierce.build_usage import CacheItem, Caps, Wish, choose
+from tierce.build.usage import CacheItem, Caps, Wish, choose
 
 DOCKERFILE = """\
 FROM busybox

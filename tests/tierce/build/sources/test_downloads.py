@@ -17,8 +17,8 @@ from builder.progress import StepCached, StepDone, StepStarted
 from image.errors import RegistryError
 from store.store import Store
 from tests.support.web import Page, Web, web
-from tests.tierce.sources.conftest import Bench, archive
-from tierce.downloads import StoredDownloads
+from tests.tierce.build.sources.conftest import Bench, archive
+from tierce.build.downloads import StoredDownloads
 from transfer.registry.transport import Timeouts
 
 pytestmark = pytest.mark.root
