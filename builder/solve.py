@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import field
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import assert_never
 from builder.cache_key import image_key, stacked_key
 from builder.cached import CachedResults
 from builder.context import Context
+from builder.dockerfile.mounts import CacheMount, TmpfsMount
 from builder.graph import (
     CopyFiles,
     FromContext,
@@ -63,7 +64,7 @@ from image.platform import Platform
 from image.value import dataclass
 from store.cache_mounts import CacheMounts
 from store.claims import Claim, claim
-from store.failed_steps import FailedStep, FailedSteps, new_id
+from store.failed_steps import FailedMount, FailedStep, FailedSteps, new_id
 from store.layers import Workspace
 from store.metadata import CacheRecord
 from store.store import Session
@@ -378,6 +379,7 @@ class Solver:
         failed = FailedStep(
             new_id(kept.ids()), step.name, workspace.directory, base.directories,
             operation.args, operation.env, operation.cwd, operation.user, operation.network,
+            tuple(_remembered_mounts(operation)),
         )  # fmt: skip
         kept.keep(failed, below[-1].chain_id if below else None)
         hint = f"look inside with: tierce builder shell {failed.id}"
@@ -437,6 +439,18 @@ class Solver:
             CacheRecord(made.key, built.chain_id, built.diff_id, blob, size, label, built.created_s, took_s=made.took_s)
         )
         return (*below, built)
+
+
+def _remembered_mounts(operation: RunCommand) -> Iterator[FailedMount]:
+    """The mounts that can be had again by hand: not secrets, and not files of stages or the context."""
+    for step_mount in operation.mounts:
+        match step_mount.mount:
+            case CacheMount() as cache:
+                yield FailedMount(cache.target, cache.id, cache.mode, cache.uid, cache.gid)
+            case TmpfsMount() as tmpfs:
+                yield FailedMount(tmpfs.target)
+            case _:
+                pass
 
 
 def _needed(target: Step, results: Mapping[str, Result]) -> dict[str, Step]:

@@ -29,6 +29,17 @@ _KEPT: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
+class FailedMount:
+    """A cache directory (``id``) or a tmpfs (no ``id``) that the step had at ``target``."""
+
+    target: str
+    id: str = ""
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class FailedStep:
     """``directories`` are the layer directories below, top first; ``directory`` is the step's own."""
 
@@ -41,6 +52,7 @@ class FailedStep:
     cwd: str
     user: str
     network: str
+    mounts: tuple[FailedMount, ...] = ()
 
 
 class FailedSteps:
@@ -75,8 +87,9 @@ class FailedSteps:
         if not found:
             raise NotFound(f"no failed build step {step_id}".rstrip() + ": only the last few are kept")
         fields = json.loads(self._file(found[0]).read_bytes())
+        mounts = tuple(FailedMount(**mount) for mount in fields.pop("mounts"))
         tuples = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
-        return FailedStep(**{**fields, **tuples})
+        return FailedStep(**{**fields, **tuples}, mounts=mounts)
 
     def remove(self, step_id: str) -> None:
         """Let a step go, and its files."""

@@ -20,6 +20,7 @@ from builder.check import check, check_options, refuse
 from builder.context import Context
 from builder.dockerfile.checks import CheckWarning
 from builder.dockerfile.excerpt import excerpt
+from builder.dockerfile.mounts import MAX_SECRET
 from builder.dockerfile.interpret import instructions
 from builder.dockerfile.parse import parse, source_lines
 from builder.dockerfile.stages import split_stages
@@ -253,7 +254,8 @@ def _from_environment(secret: str, variable: str, environ: Mapping[str, str]) ->
 
 def _from_file(secret: str, path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(MAX_SECRET + 1)  # a larger one is refused where it is used
     except OSError as error:
         raise NotFound(f"secret {secret}: read {path}: {(error.strerror or '').lower()}") from error
 

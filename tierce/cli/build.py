@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from image.errors import DockerfileError, InvalidInput, ProcessFailed
 from tierce.cli.build_flags import BuildFlags, build_options
 from tierce.cli.command import Settings, command
 
@@ -49,73 +48,66 @@ def build(settings: Settings, /, **values: Any) -> None:
     That is a directory, a tar on standard input or behind a URL, or a git repository.
     The image id is printed at the end; a failing instruction is shown with its lines.
     """
-    from tierce.build.base_images import RememberedImages, StoredImages
-    from tierce.build.building import Build, Connections, host_authorities, parse_agents, parse_secrets
-    from tierce.build.contexts import ContextSources
-    from tierce.build.layout_images import LayoutImages
-    from tierce.build.network import Network
+    flags = BuildFlags(**values)
+    if flags.isolation in {"chroot", "rootless"}:
+        raise InvalidInput(f"--isolation={flags.isolation} is not supported: steps run in namespaces (oci)")
+    try:
+        _build(settings, flags)
+    except DockerfileError as error:
+        if not (flags.shell_on_failure and isinstance(error.__cause__, ProcessFailed)):
+            raise
+        from tierce.cli.failures import explain
+        from tierce.cli.shell import enter
+
+        click.echo(explain(error), err=True, nl=False)
+        enter(settings)
+        raise click.exceptions.Exit(1) from error
+
+
+def _build(settings: Settings, flags: BuildFlags) -> None:
+    from tierce.build.building import Build
     from tierce.build.outputs import perform
-    from tierce.build.sandbox import RunnerSandbox
-    from tierce.cli.build_cache import cache_exports, inline_records, open_caches, open_connections, write_caches
+    from tierce.cli.build_cache import cache_exports, inline_records, write_caches
     from tierce.cli.build_call import answer, parse_call
     from tierce.cli.build_outputs import report, surroundings, told_of, wanted
-    from tierce.cli.build_progress import make_view
     from tierce.cli.build_verify import build_again, tell
+    from tierce.cli.build_world import open_sources, open_world
 
-    flags = BuildFlags(**values)
     call = parse_call("check" if flags.check else flags.call)
     goal = wanted(flags)
-    secrets = parse_secrets(flags.secret, settings.environ)
-    agents = parse_agents(flags.ssh, settings.environ)
-    authorities = host_authorities(settings.environ) if flags.host_ca else None
     with ExitStack() as stack:
-        open_session = cache(lambda: stack.enter_context(stack.enter_context(settings.store()).session()))
-        network = stack.enter_context(
-            Network(open_session, settings.environ, secrets, agents, tls_verify=flags.tls_verify)
-        )
-        sources = ContextSources(open_session, network, network, sys.stdin.buffer)
-        named = sources.named(flags.build_context)
+        sources = open_sources(stack, settings, flags)
+        named = sources.contexts.named(flags.build_context)
         keep_git_dir = _build_args(flags).get("BUILDKIT_CONTEXT_KEEP_GIT_DIR") in {"1", "true"}
-        inputs = sources.inputs(flags.context, flags.file, keep_git_dir=keep_git_dir)
+        inputs = sources.contexts.inputs(flags.context, flags.file, keep_git_dir=keep_git_dir)
         request = _request(settings, flags, goal, inputs, named)
         if call[0] != "build":
             click.get_current_context().exit(answer(settings, flags, request, call))
-        session = open_session()
-        view = stack.enter_context(make_view(_view_mode(flags), sys.stderr, settings.environ, settings.clock))
-        sandbox = stack.enter_context(RunnerSandbox(settings.environ, flags.limits()))
-        stored = StoredImages(session.store, session, settings.environ, pull=flags.pull, tls_verify=flags.tls_verify)
-        registries = stack.enter_context(open_connections(settings, flags))
-        caches = stack.enter_context(open_caches(flags, session, registries, view))
-        exports = cache_exports(flags, request.plan.build_args)
-        images = RememberedImages(LayoutImages(stored, session, named.layouts) if named.layouts else stored)
-        world = Connections(
-            images, sandbox, view, settings.clock, secrets, agents, authorities, caches,
-            downloads=network, repositories=network,
-        )  # fmt: skip
+        world = open_world(stack, settings, flags, sources, named)
+        session, connections = world.session, world.connections
         if flags.graph is not None:
-            click.echo(Build(session, request, world).draw(flags.graph))
+            click.echo(Build(session, request, connections).draw(flags.graph))
             return
+        exports = cache_exports(flags, request.plan.build_args)
         requests = [request.for_platform(one) for one in goal.platforms]
         builds = [
-            Build(session, one, replace(world, progress=told_of(view, one.plan.platform, len(requests))))
+            Build(session, one, replace(connections, progress=told_of(world.view, one.plan.platform, len(requests))))
             for one in requests
         ]
         for one_build in builds if len(builds) > 1 else ():
             one_build.check()
         solved = [one_build.solve() for one_build in builds]
-        around = surroundings(settings, session, request, registries, view, inline_records(exports))
+        around = surroundings(settings, session, request, world.registries, world.view, inline_records(exports))
         outcome = perform(goal.outputs, solved, around)
-        write_caches(exports, solved, caches, around, view)
+        write_caches(exports, solved, world.caches, around, world.view)
         differences = (
-            build_again(session, network, solved, requests, world, images) if flags.verify_reproducible else []
+            build_again(session, sources.network, solved, requests, connections, world.images)
+            if flags.verify_reproducible
+            else []
         )
     report(flags, goal.outputs, outcome)
     if flags.verify_reproducible:
         click.get_current_context().exit(tell(differences))
-
-
-def _view_mode(flags: BuildFlags) -> str:
-    return "quiet" if flags.quiet or flags.graph else flags.progress
 
 
 def _request(settings: Settings, flags: BuildFlags, goal: Wanted, inputs: Inputs, named: Named) -> BuildRequest:
@@ -152,7 +144,7 @@ def _plan_options(settings: Settings, flags: BuildFlags, goal: Wanted, named: Na
         build_args=build_arguments(_build_args(flags), settings.environ),
         labels={name: value or "" for name, value in flags.pairs(flags.label).items()},
         network="none" if flags.network == "none" else "host" if flags.network == "host" else "default",
-        no_cache=flags.no_cache,
+        no_cache=flags.no_cache or not flags.layers,
         no_cache_stages=frozenset(name.lower() for word in flags.no_cache_filter for name in word.split(",")),
         contexts=named.meanings,
     )

@@ -61,6 +61,9 @@ class BuildFlags:
     format: str
     annotation: tuple[str, ...]
     squash: bool
+    layers: bool
+    isolation: str
+    shell_on_failure: bool
     omit_history: bool
     timestamp: int | None
     source_date_epoch: int | None
@@ -152,6 +155,14 @@ _OPTIONS = (
     click.option("--format", type=click.Choice(["oci", "docker", "v2s2"]), default="oci", help="Kind of image"),
     click.option("--annotation", multiple=True, metavar="[TYPE:]KEY=VALUE", help="Annotate the manifest, or the index"),
     click.option("--squash", is_flag=True, help="Put all new layers into one"),
+    click.option("--layers/--no-layers", default=True, help="A cached layer a step; without: none cached, one layer"),
+    click.option(
+        "--isolation",
+        type=click.Choice(["default", "oci", "chroot", "rootless"]),
+        default="default",
+        help="How RUN is kept apart: oci is namespaces, and what there is",
+    ),
+    click.option("--shell-on-failure", is_flag=True, help="Open a shell where a RUN failed"),
     click.option("--omit-history", is_flag=True, help="Leave the history out of the image"),
     click.option(
         "--timestamp", type=click.IntRange(0), metavar="SECONDS", help="Latest time of files, time of history"
@@ -166,8 +177,31 @@ _OPTIONS = (
 )
 
 
+_WITHOUT_EFFECT = (
+    click.option("--rm/--no-rm", default=True, hidden=True, expose_value=False),
+    click.option("--force-rm", is_flag=True, hidden=True, expose_value=False),
+    click.option("--builder", hidden=True, expose_value=False),
+    click.option(
+        "--provenance",
+        callback=lambda _, option, value: _no_attestation(option, value),
+        hidden=True,
+        expose_value=False,
+    ),
+    click.option(
+        "--sbom", callback=lambda _, option, value: _no_attestation(option, value), hidden=True, expose_value=False
+    ),
+)
+"""What scripts for docker, buildx and podman pass: containers of steps never stay, there is no
+builder to choose, and no attestation is made unasked."""
+
+
+def _no_attestation(option: click.Parameter, value: str | None) -> None:
+    if value not in {None, "false"}:
+        raise InvalidInput(f"--{option.name}={value}: attestations are not supported, only {option.name}=false is")
+
+
 def build_options(command: _F) -> _F:
     """All flags of ``tierce build``, in the order of the help."""
-    for option in reversed(_OPTIONS):
+    for option in reversed((*_OPTIONS, *_WITHOUT_EFFECT)):
         command = option(command)
     return command

@@ -56,7 +56,7 @@ def wanted(flags: BuildFlags) -> Wanted:
             load=flags.load,
             docker=flags.format in {"docker", "v2s2"},
             annotations=flags.annotation,
-            squash=flags.squash,
+            squash=flags.squash or not flags.layers,
             omit_history=flags.omit_history,
             platforms=len(platforms),
         )

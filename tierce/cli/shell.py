@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import click
@@ -31,7 +33,8 @@ tierce builder shell 3fa2c1 cat /etc/hosts
 def shell(settings: Settings, step: str, words: tuple[str, ...]) -> None:
     """Open a shell (or run COMMAND) where a RUN failed: its files, environment, user and directory.
 
-    Mounts of RUN --mount are not there. Changes stay in the kept files, never in an image.
+    Of RUN --mount, caches and tmpfs are there, but no secrets and no files of stages or the
+    context. Changes stay in the kept files, never in an image.
     """
     from store.failed_steps import FailedSteps
 
@@ -40,6 +43,14 @@ def shell(settings: Settings, step: str, words: tuple[str, ...]) -> None:
         code = _enter(settings, store, failed, words or ("/bin/sh",))
     if code:
         raise click.exceptions.Exit(code)
+
+
+def enter(settings: Settings) -> int:
+    """A shell where a build failed just now; its exit code."""
+    from store.failed_steps import FailedSteps
+
+    with settings.store() as store:
+        return _enter(settings, store, FailedSteps(store).get(), ("/bin/sh",))
 
 
 def _enter(settings: Settings, store: Store, failed: FailedStep, words: tuple[str, ...]) -> int:
@@ -51,28 +62,41 @@ def _enter(settings: Settings, store: Store, failed: FailedStep, words: tuple[st
     from runner.runtime.state import runtime_directory
     from store.failed_steps import FailedSteps
 
-    terminal = sys.stdin.isatty()
-    options = RunOptions(
-        args=words,
-        workdir=failed.cwd,
-        user=failed.user,
-        interactive=True,
-        tty=terminal,
-        network=failed.network,
-        hostname="" if failed.network == "host" else "tierce-build",
-    )
     overlay = store.layers.overlay(failed.directories, FailedSteps(store).workspace(failed), volatile=True)
-    try:
-        return foreground.run(
-            options,
-            ContainerConfig(env=failed.env),
-            overlay,
-            container_id=f"failed-{failed.id}",
-            root=runtime_directory(settings.environ, os.geteuid()),
-            privileges=probe(),
-            environ=settings.environ,
-            cwd=os.getcwd(),
-            warn=lambda line: click.echo(f"WARNING: {line}", err=True),
+    with ExitStack() as held:
+        options = RunOptions(
+            args=words,
+            workdir=failed.cwd,
+            user=failed.user,
+            interactive=True,
+            tty=sys.stdin.isatty(),
+            network=failed.network,
+            hostname="" if failed.network == "host" else "tierce-build",
+            volumes=tuple(_cache_volumes(held, store, failed)),
+            tmpfs=tuple(mount.target for mount in failed.mounts if not mount.id),
         )
-    except TierceError as error:
-        raise ExitCode(foreground.exit_status(error), error) from error
+        try:
+            return foreground.run(
+                options,
+                ContainerConfig(env=failed.env),
+                overlay,
+                container_id=f"failed-{failed.id}",
+                root=runtime_directory(settings.environ, os.geteuid()),
+                privileges=probe(),
+                environ=settings.environ,
+                cwd=os.getcwd(),
+                warn=lambda line: click.echo(f"WARNING: {line}", err=True),
+            )
+        except TierceError as error:
+            raise ExitCode(foreground.exit_status(error), error) from error
+
+
+def _cache_volumes(held: ExitStack, store: Store, failed: FailedStep) -> Iterator[str]:
+    """The step's cache directories, as ``-v`` says it."""
+    from store.cache_mounts import CacheMounts
+
+    caches = CacheMounts(store.root)
+    for mount in failed.mounts:
+        if mount.id:
+            acquired = caches.acquire(mount.id, "shared", mode=mount.mode, uid=mount.uid, gid=mount.gid)
+            yield f"{held.enter_context(acquired)}:{mount.target}"

@@ -256,6 +256,18 @@ def test_a_failed_step_can_be_entered(bench: Workbench) -> None:
         assert len(before - store.layers.directories()) == 3
 
 
+def test_a_failed_step_has_its_caches_again(bench: Workbench) -> None:
+    text = (
+        "FROM busybox\nRUN --mount=type=cache,target=/c --mount=type=tmpfs,target=/t"
+        " --mount=type=secret,id=s echo kept > /c/f; exit 1"
+    )
+    bench.secrets = {"s": lambda: b"hidden"}
+    with pytest.raises(DockerfileError):
+        bench.build(text)
+    seen = Tierce(bench.root)("builder", "shell", "", "sh", "-c", "cat /c/f; mount | grep -c ' on /t '; cat /run/secrets/s")
+    assert seen.stdout.split() == ["kept", "1"], "and not the secret"
+
+
 def test_run_sees_what_it_should(bench: Workbench) -> None:
     bench.build(
         "FROM busybox\nARG A=1\nENV E='x y'\nWORKDIR /w\nUSER 7:8\nRUN echo $A $E $(pwd) $(id -u):$(id -g) $HOME; echo err >&2"
