@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.measure import Benchmark, Contender
@@ -25,6 +26,13 @@ ARG NONCE
 COPY --from=build /out /app
 RUN echo $NONCE && find /app -type f | wc -l > /count
 """
+
+_PROJECT = (
+    "FROM busybox\nARG NONCE\nRUN echo $NONCE\n"
+    + "".join(f"COPY d{part} /app/d{part}\nRUN ls /app/d{part} | wc -l\nRUN echo {part}\n" for part in range(5))
+    + "RUN echo done\n"
+)
+_PROJECT_WORK = "build 29,000 files of 268 MB in 5 COPY and 12 RUN"
 
 _TEN_STEPS = "FROM busybox\nARG NONCE\n" + "".join(f"RUN true {step}\n" for step in range(10))
 
@@ -59,6 +67,49 @@ def ten_steps(bench: Bench) -> Benchmark:
     context = write_context(bench.scratch / "ten", {"Dockerfile": File(_TEN_STEPS)})
     contenders = _builders(bench, "ten", context, lambda: ("--build-arg", f"NONCE={bench.unique()}"))
     return Benchmark("ten-steps", "ten steps of RUN true, none cached", contenders)
+
+
+def project_cold(bench: Bench) -> Benchmark:
+    """Build a large project of which nothing is cached."""
+    context = _project(bench)
+    contenders = _builders(bench, "project", context, lambda: ("--build-arg", f"NONCE={bench.unique()}"))
+    note = "docker's daemon keeps its copy of the context from the round before"
+    return Benchmark("project-cold", f"{_PROJECT_WORK}, nothing cached", contenders, note)
+
+
+def project_unchanged(bench: Bench) -> Benchmark:
+    """Build a large project again with nothing changed."""
+    contenders = _builders(bench, "project", _project(bench), lambda: ())
+    return Benchmark("project-unchanged", f"{_PROJECT_WORK}, nothing changed", contenders)
+
+
+def project_one_file(bench: Bench) -> Benchmark:
+    """Build a large project again after one of its files changed."""
+    context = _project(bench)
+
+    def change() -> None:
+        (context / "d2" / "f2").write_text(bench.unique())
+
+    contenders = tuple(
+        replace(contender, prepare=change) for contender in _builders(bench, "project", context, lambda: ())
+    )
+    return Benchmark("project-one-file", f"{_PROJECT_WORK}, one file changed", contenders)
+
+
+def _project(bench: Bench) -> Path:
+    """29,000 files of 268 MB in five directories, made once a run."""
+    context = bench.scratch / "project"
+    if context.exists():
+        return context
+    words = [f"word{number * 7919 % 5003}" for number in range(1500)]
+    for part in range(5):
+        (context / f"d{part}").mkdir(parents=True)
+    for number in range(29_000):
+        start = number * 31 % 300
+        text = f"file {number}\n" + " ".join(words[start : start + 1000])
+        (context / f"d{number % 5}" / f"f{number}").write_text(text)
+    (context / "Dockerfile").write_text(_PROJECT)
+    return context
 
 
 def large_context(bench: Bench, name: str) -> Path:
