@@ -32,7 +32,7 @@ _PROJECT = (
     + "".join(f"COPY d{part} /app/d{part}\nRUN ls /app/d{part} | wc -l\nRUN echo {part}\n" for part in range(5))
     + "RUN echo done\n"
 )
-_PROJECT_WORK = "build 29,000 files of 268 MB in 5 COPY and 12 RUN"
+_PROJECT_WORK = "build 29,000 files of 255 MB in 5 COPY and 12 RUN"
 
 _TEN_STEPS = "FROM busybox\nARG NONCE\n" + "".join(f"RUN true {step}\n" for step in range(10))
 
@@ -97,7 +97,7 @@ def project_one_file(bench: Bench) -> Benchmark:
 
 
 def _project(bench: Bench) -> Path:
-    """29,000 files of 268 MB in five directories, made once a run."""
+    """29,000 files of 255 MB in five directories, made once a run."""
     context = bench.scratch / "project"
     if context.exists():
         return context
