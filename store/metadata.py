@@ -460,7 +460,11 @@ class Metadata:
         """A number that grows with every change of names."""
         with self.transaction():
             self._db.execute("UPDATE counters SET value = value + 1 WHERE name = 'generation'")
-            return int(self._rows("SELECT value FROM counters WHERE name = 'generation'")[0][0])
+            return self.generation()
+
+    def generation(self) -> int:
+        """How often names changed."""
+        return int(self._rows("SELECT value FROM counters WHERE name = 'generation'")[0][0])
 
     def integrity(self) -> list[str]:
         """What SQLite finds wrong with its own file."""

@@ -25,7 +25,7 @@ import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from image import media_types
 from image.descriptor import Descriptor
@@ -40,6 +40,11 @@ from store.metadata import LayerRecord, Metadata, NameRecord
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+
+_GENERATION: Final = "dev.tierce.generation"
+_INDEX_TAIL: Final = 128
+"""The annotations are the last member of index.json, and short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +79,10 @@ class Store:
         with storage_errors(f"open the store {root}"):
             layers.create()
         store = cls(root, content, metadata, layers)
-        if not (root / "index.json").exists():
+        if not store._index_is_current():
             with metadata.transaction():
-                store._write_index()
+                if not store._index_is_current():  # another process may just have been between file and commit
+                    store._write_index()
         return store
 
     def close(self) -> None:
@@ -127,6 +133,13 @@ class Store:
         """Forget an image and all its names. ``collect`` frees the space."""
         with self.metadata.transaction(self._write_index):
             return self.metadata.remove_image(target)
+
+    def _index_is_current(self) -> bool:
+        """Whether index.json says what SQLite says; not so after a kill between writing it and the commit."""
+        with suppress(FileNotFoundError), (self.root / "index.json").open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _INDEX_TAIL))
+            return _generation_member(self.metadata.generation()).encode() in file.read()
+        return False
 
     def _write_index(self) -> None:
         """index.json from SQLite, inside the transaction that changed the names."""
@@ -315,6 +328,10 @@ def _index_document(names: Iterable[NameRecord], generation: int) -> bytes:
         "schemaVersion": 2,
         "mediaType": media_types.OCI_INDEX,
         "manifests": manifests,
-        "annotations": {"dev.tierce.generation": str(generation)},
+        "annotations": {_GENERATION: str(generation)},
     }
     return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _generation_member(generation: int) -> str:
+    return f'"{_GENERATION}":"{generation}"'

@@ -70,6 +70,27 @@ def test_the_root_is_an_oci_layout(store: Store, root: Path) -> None:
     assert json.loads((root / "index.json").read_text())["manifests"] == []
 
 
+def test_an_index_that_a_killed_process_left_behind_is_mended(store: Store, root: Path) -> None:
+    """index.json is written just before SQLite's commit, so a kill in between leaves it ahead."""
+    with store.session() as session:
+        add_image(store, session, "app")
+    good = json.loads((root / "index.json").read_text())
+
+    class Killed(BaseException):
+        pass
+
+    def killed() -> None:
+        store._write_index()
+        raise Killed
+
+    with store.session() as session, pytest.raises(Killed), store.metadata.transaction(killed):
+        store.metadata.remove_name("docker.io/library/app:latest")
+    assert json.loads((root / "index.json").read_text())["manifests"] == []
+    with Store.open(root):
+        mended = json.loads((root / "index.json").read_text())
+    assert mended["manifests"] == good["manifests"]
+
+
 def test_a_name_moves(store: Store) -> None:
     with store.session() as session:
         first = add_image(store, session, "app", b"1")
