@@ -41,7 +41,7 @@ class Context:
             if source is None:
                 raise InvalidInput(f"ignore file {ignore_file} does not exist")
             return cls(root, IgnoreRules.parse(source, str(ignore_file)))
-        for candidate in _candidates(root, dockerfile):
+        for candidate in ignore_candidates(root, dockerfile):
             source = _read(candidate)
             if source is not None:
                 return cls(root, IgnoreRules.parse(source, candidate.name))
@@ -60,7 +60,8 @@ class Context:
             os.close(fd)
 
 
-def _candidates(root: Path, dockerfile: Path | None) -> Iterator[Path]:
+def ignore_candidates(root: Path, dockerfile: Path | None) -> Iterator[Path]:
+    """Where an ignore file may be; the first that exists counts."""
     *beside, for_containers, for_docker = ignore_file_names(dockerfile.name if dockerfile else "")
     if dockerfile is not None:
         yield from (dockerfile.with_name(name) for name in beside)

@@ -57,6 +57,7 @@ CREATE TABLE checksums (
     PRIMARY KEY (device, inode)
 ) WITHOUT ROWID;
 CREATE TABLE selections (key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, checksum TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE builds (key TEXT PRIMARY KEY, state TEXT NOT NULL, answer TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE leases (
     lease TEXT NOT NULL, kind TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (lease, kind, value)
 ) WITHOUT ROWID;
@@ -257,6 +258,9 @@ class Metadata:
             for row in rows
         ]  # fmt: skip
 
+    def has_image(self, image: Digest) -> bool:
+        return bool(self._rows("SELECT 1 FROM images WHERE digest = ?", str(image)))
+
     def add_image(
         self,
         target: Descriptor,
@@ -406,6 +410,14 @@ class Metadata:
 
     def set_selection(self, key: str, fingerprint: str, checksum: str) -> None:
         self._change("INSERT OR REPLACE INTO selections VALUES (?, ?, ?)", key, fingerprint, checksum)
+
+    def built(self, key: str) -> tuple[str, str] | None:
+        """``(state, answer)`` of the build that was last asked for in these words."""
+        rows = self._rows("SELECT state, answer FROM builds WHERE key = ?", key)
+        return (rows[0][0], rows[0][1]) if rows else None
+
+    def set_built(self, key: str, state: str, answer: str) -> None:
+        self._change("INSERT OR REPLACE INTO builds VALUES (?, ?, ?)", key, state, answer)
 
     # Leases: what running processes use and nothing else names yet
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from image.errors import DockerfileError, InvalidInput, ProcessFailed
+from image.reference import Reference
+from tierce.build.unchanged import Question, Watch, ask, give_names, look_up, remember, replay
 from tierce.cli.build_flags import BuildFlags, build_options
+from tierce.cli.build_progress import make_view
+from tierce.cli.build_said import say_built
 from tierce.cli.command import Settings, command
 
 if TYPE_CHECKING:
@@ -51,8 +56,11 @@ def build(settings: Settings, /, **values: Any) -> None:
     flags = BuildFlags(**values)
     if flags.isolation in {"chroot", "rootless"}:
         raise InvalidInput(f"--isolation={flags.isolation} is not supported: steps run in namespaces (oci)")
+    question = ask(flags, settings.environ, int(settings.clock() * 1e9))
+    if question is not None and _answered(settings, flags, question):
+        return
     try:
-        _build(settings, flags)
+        _build(settings, flags, question)
     except DockerfileError as error:
         if not (flags.shell_on_failure and isinstance(error.__cause__, ProcessFailed)):
             raise
@@ -64,7 +72,22 @@ def build(settings: Settings, /, **values: Any) -> None:
         raise click.exceptions.Exit(1) from error
 
 
-def _build(settings: Settings, flags: BuildFlags) -> None:
+def _answered(settings: Settings, flags: BuildFlags, question: Question) -> bool:
+    """Whether an earlier build is the answer; then it is given."""
+    with settings.store() as store:
+        answer = look_up(store, question)
+        if answer is None:
+            return False
+        names = tuple(Reference.parse(tag).with_default_tag() for tag in flags.tag)
+        mode = "quiet" if flags.quiet else flags.progress
+        with make_view(mode, sys.stderr, settings.environ, settings.clock) as view:
+            replay(answer, view, settings.clock)
+        give_names(store, answer, names)
+    say_built(flags, answer.id, names)
+    return True
+
+
+def _build(settings: Settings, flags: BuildFlags, question: Question | None) -> None:
     from tierce.build.building import Build
     from tierce.build.outputs import perform
     from tierce.cli.build_cache import cache_exports, inline_records, write_caches
@@ -90,8 +113,9 @@ def _build(settings: Settings, flags: BuildFlags) -> None:
             return
         exports = cache_exports(flags, request.plan.build_args)
         requests = [request.for_platform(one) for one in goal.platforms]
+        watch = Watch(world.view)
         builds = [
-            Build(session, one, replace(connections, progress=told_of(world.view, one.plan.platform, len(requests))))
+            Build(session, one, replace(connections, progress=told_of(watch, one.plan.platform, len(requests))))
             for one in requests
         ]
         for one_build in builds if len(builds) > 1 else ():
@@ -100,6 +124,8 @@ def _build(settings: Settings, flags: BuildFlags) -> None:
         around = surroundings(settings, session, request, world.registries, world.view, inline_records(exports))
         outcome = perform(goal.outputs, solved, around)
         write_caches(exports, solved, world.caches, around, world.view)
+        if question is not None and outcome.written is not None and not watch.warned:
+            remember(session.store, question, solved[0].graph, outcome.written.target, outcome.written.id)
         differences = (
             build_again(session, sources.network, solved, requests, connections, world.images)
             if flags.verify_reproducible

@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import click
-
 from image.errors import InvalidInput
 from image.value import dataclass
+from tierce.cli.build_said import say_built
 from tierce.cli.command import Settings
 
 if TYPE_CHECKING:
@@ -119,14 +118,7 @@ def report(flags: BuildFlags, outputs: Sequence[Output], outcome: Outcome) -> No
     """Write the files that were asked for, and say what was built: never where an output goes."""
     from builder.output_words import writes_to_stdout
 
-    image_id = outcome.written.id if outcome.written else ""
-    if flags.iidfile is not None and image_id:
-        flags.iidfile.write_text(image_id)
     if flags.metadata_file is not None:
         flags.metadata_file.write_text(json.dumps(outcome.metadata(), indent=2))
-    to_stderr = writes_to_stdout(outputs)
-    if flags.quiet:
-        click.echo(image_id, err=to_stderr, nl=bool(image_id))
-    elif flags.progress not in {"rawjson", "none"} and image_id:
-        names = "".join(f"Successfully tagged {name.familiar}\n" for name in outcome.names)
-        click.echo(f"Successfully built {image_id.partition(':')[2][:12]}\n{names}", nl=False, err=to_stderr)
+    image_id = outcome.written.id if outcome.written else ""
+    say_built(flags, image_id, outcome.names, err=writes_to_stdout(outputs))
