@@ -6,6 +6,7 @@ A tool that the machine lacks is ``None``, and benchmarks go on without it.
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -67,6 +68,12 @@ class Bench:
         return f"n{next(self._serial)}"
 
 
+def installed_tierce(root: Path) -> Tierce:
+    """The command as users start it: the script that pip installed beside this interpreter."""
+    script = Path(sys.executable).with_name("tierce")
+    return Tierce(root, program=(str(script),) if script.exists() else (sys.executable, "-m", "tierce"))
+
+
 @contextmanager
 def bench() -> Iterator[Bench]:
     """Everything set up, and gone at the end of the block."""
@@ -104,7 +111,7 @@ def _set_up(scratch: Path, stack: ExitStack) -> Bench:
         return stack.enter_context(manager) if shutil.which(program) else None
 
     archive = busybox.image()
-    tierce = Tierce(scratch / "tierce")
+    tierce = installed_tierce(scratch / "tierce")
     docker = start("dockerd", dockerd(scratch / "docker"))
     podman_here = start("podman", podman(scratch / "podman"))
     fresh = FreshRegistry(scratch / "registry") if shutil.which("docker-registry") else None

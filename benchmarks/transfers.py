@@ -5,9 +5,8 @@ from __future__ import annotations
 import shutil
 
 from benchmarks.measure import Benchmark, Contender
-from benchmarks.peers import Bench
+from benchmarks.peers import Bench, installed_tierce
 from fixtures import debian
-from tests.support.cli import Tierce
 from tests.support.dockerd import Docker
 from tests.support.podman import Podman
 from tests.support.process import command
@@ -28,7 +27,7 @@ def pull(bench: Bench) -> Benchmark:
         roots.append(bench.scratch / f"pull-{bench.unique()}")
 
     found = [
-        Contender("tierce", lambda: Tierce(roots[-1])("pull", "--quiet", name), fresh_root),
+        Contender("tierce", lambda: installed_tierce(roots[-1])("pull", "--quiet", name), fresh_root),
         Contender("skopeo to oci:", lambda: command(
             ["skopeo", "copy", "--quiet", "--src-tls-verify=false", f"docker://{name}", f"oci:{roots[-1]}-layout:x"]
         ), fresh_root),

@@ -1,6 +1,6 @@
 """``python -m tierce``: the same as the ``tierce`` command."""
 
-from tierce.cli.main import main
+from tierce.cli.main import entry
 
 if __name__ == "__main__":
-    main()
+    entry()

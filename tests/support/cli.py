@@ -35,9 +35,10 @@ class Tierce:
 
     root: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    program: tuple[str, ...] = (sys.executable, "-m", "tierce")
 
     def argv(self, *args: str | Path) -> tuple[str, ...]:
-        return (sys.executable, "-m", "tierce", "--root", str(self.root), *map(str, args))
+        return (*self.program, "--root", str(self.root), *map(str, args))
 
     def __call__(
         self, *args: str | Path, stdin: str | None = None, cwd: Path | None = None, timeout_s: float = 600

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
@@ -115,6 +116,23 @@ COMMANDS.callback = _settings
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: the same clean-up as for Ctrl-C."""
+
+
+def entry() -> NoReturn:
+    """What the shell starts: ``main``, but without the interpreter's own end.
+
+    All that must be given back has been by then. Taking the modules apart object by object
+    takes ten milliseconds more, as long as a short command's own work.
+    """
+    code: object = 1
+    try:
+        main()
+    except SystemExit as ended:
+        code = ended.code
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code if isinstance(code, int) else 0)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
