@@ -20,8 +20,8 @@ from builder.check import check, check_options, refuse
 from builder.context import Context
 from builder.dockerfile.checks import CheckWarning
 from builder.dockerfile.excerpt import excerpt
-from builder.dockerfile.mounts import MAX_SECRET
 from builder.dockerfile.interpret import instructions
+from builder.dockerfile.mounts import MAX_SECRET
 from builder.dockerfile.parse import parse, source_lines
 from builder.dockerfile.stages import split_stages
 from builder.graph import Graph

@@ -264,7 +264,9 @@ def test_a_failed_step_has_its_caches_again(bench: Workbench) -> None:
     bench.secrets = {"s": lambda: b"hidden"}
     with pytest.raises(DockerfileError):
         bench.build(text)
-    seen = Tierce(bench.root)("builder", "shell", "", "sh", "-c", "cat /c/f; mount | grep -c ' on /t '; cat /run/secrets/s")
+    seen = Tierce(bench.root)(
+        "builder", "shell", "", "sh", "-c", "cat /c/f; mount | grep -c ' on /t '; cat /run/secrets/s"
+    )
     assert seen.stdout.split() == ["kept", "1"], "and not the secret"
 
 
