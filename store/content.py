@@ -55,9 +55,12 @@ class ContentStore:
         """Make the directories and the ``oci-layout`` marker. Idempotent."""
         (self._blobs / "sha256").mkdir(parents=True, exist_ok=True)
         self._ingest.mkdir(exist_ok=True)
-        marker = self.root / "oci-layout"
-        if not marker.exists():
-            replace_file(marker, b'{"imageLayoutVersion":"1.0.0"}')
+        if not (self.root / "oci-layout").exists():
+            self.mark()
+
+    def mark(self) -> None:
+        """Write ``oci-layout``, which tells that the root is a layout."""
+        replace_file(self.root / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
 
     def path(self, digest: Digest) -> Path:
         return self._blobs / digest.algorithm / digest.encoded

@@ -69,7 +69,8 @@ def check_store(store: Store, progress: Callable[[Hashed], None] = lambda _: Non
 
 
 def repair(store: Store) -> Reclaimed:
-    """Write index.json anew, and remove what nothing needs and no live process holds."""
+    """Write oci-layout and index.json anew, and remove what nothing needs and no live process holds."""
+    store.content.mark()
     store.remove_name("")  # a change of no name writes index.json from the records
     holders = _live_sessions(store)
     for name in _names(store.root / "ingest"):

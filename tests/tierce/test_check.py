@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import sqlite3
 import tarfile
@@ -98,11 +99,13 @@ def _delete_the_short_name(root: Path) -> None:
 
 
 def _empty_the_index(root: Path) -> None:
-    (root / "index.json").write_text('{"schemaVersion":2,"manifests":[]}')
+    """By hand, leaving the annotation by which a store knows its own index."""
+    document = json.loads((root / "index.json").read_text())
+    (root / "index.json").write_text(json.dumps({**document, "manifests": []}, separators=(",", ":")))
 
 
-def _break_the_index(root: Path) -> None:
-    (root / "index.json").write_text("{")
+def _break_the_marker(root: Path) -> None:
+    (root / "oci-layout").write_text("{")
 
 
 def _leave_an_ingest(root: Path) -> None:
@@ -129,7 +132,7 @@ def _leave_lease_records(root: Path) -> None:
         (_truncate_a_file, "its files have 1 bytes, 5 were unpacked"),
         (_delete_the_short_name, "does not lead to its files"),
         (_empty_the_index, "index: index.json lacks docker.io/library/app:latest"),
-        (_break_the_index, "index: index.json or oci-layout can't be read"),
+        (_break_the_marker, "index: index.json or oci-layout can't be read"),
         (_leave_an_ingest, "leftover: ingest/0123456789abcdef-1 belongs to no running process"),
         (_leave_a_directory, "is no layer and belongs to no running process"),
         (_leave_lease_records, "leftover: records of the ended session dead remain"),
@@ -145,7 +148,7 @@ def test_damage_is_named(damage: Callable[[Path], None], told: str, unpacked: St
 
 @pytest.mark.parametrize(
     "damage",
-    [_empty_the_index, _break_the_index, _leave_an_ingest, _leave_a_directory],
+    [_empty_the_index, _break_the_marker, _leave_an_ingest, _leave_a_directory],
     ids=lambda value: value.__name__,
 )
 def test_repair(damage: Callable[[Path], None], unpacked: Stock) -> None:
@@ -153,6 +156,14 @@ def test_repair(damage: Callable[[Path], None], unpacked: Stock) -> None:
     with Store.open(unpacked.root) as store:
         repair(store)
     assert _check(unpacked.root) == []
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"schemaVersion":2,"manifests":[]}'])
+def test_an_index_that_is_not_the_stores_is_mended_when_the_store_is_opened(text: str, unpacked: Stock) -> None:
+    before = (unpacked.root / "index.json").read_text()
+    (unpacked.root / "index.json").write_text(text)
+    assert _check(unpacked.root) == []
+    assert json.loads((unpacked.root / "index.json").read_text())["manifests"] == json.loads(before)["manifests"]
 
 
 def test_what_is_not_needed_is_no_damage(unpacked: Stock) -> None:

@@ -121,10 +121,10 @@ def test_check_fails_on_damage_and_says_how_much(stock: Stock, invoke: Invoke) -
     stock.add("app")
     code, out, _ = invoke("system", "check")
     assert (code, out) == (0, f"{stock.root} is whole: 1 images, 3 blobs, 0 layers\n")
-    (stock.root / "index.json").write_text("{}")
+    (stock.root / "ingest" / "dead-1").write_text("half a blob")
     code, out, err = invoke("system", "check")
     assert code == 1
-    assert out.startswith("index: ")
+    assert out.startswith("leftover: ")
     assert err == f"tierce: 1 problem in {stock.root}\n"
     assert invoke("system", "check", "--repair")[0] == 0
 
