@@ -25,6 +25,7 @@ from typing import Final, Literal
 from image.errors import Cancelled
 from image.value import dataclass
 from store.content import replace_file, storage_errors
+from store.disk_usage import content_size
 
 Sharing = Literal["shared", "private", "locked"]
 _RETRY_S: Final = 0.05
@@ -99,7 +100,9 @@ class CacheMounts:
                     path = lock.with_suffix("")
                     if path.is_dir():
                         found.append(
-                            CacheDirectory(place.name, name, path, _size(path) if sizes else 0, lock.stat().st_mtime)
+                            CacheDirectory(
+                                place.name, name, path, content_size(path) if sizes else 0, lock.stat().st_mtime
+                            )
                         )
         return found
 
@@ -165,12 +168,3 @@ def _make(path: Path, mode: int, uid: int, gid: int, fill: Callable[[Path], None
         shutil.rmtree(temporary, ignore_errors=True)  # another shared step was first
         if not path.is_dir():
             raise
-
-
-def _size(path: Path) -> int:
-    total = 0
-    for directory, _, files in os.walk(path):
-        for name in files:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(directory, name)).st_size
-    return total

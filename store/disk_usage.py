@@ -1,4 +1,4 @@
-"""Bytes that files take on the disk, as ``du`` counts them: blocks, each file once."""
+"""How large a directory is: what it takes on the disk, and what its files hold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ _BLOCK: Final = 512
 
 
 def disk_usage(path: Path, seen: set[tuple[int, int]] | None = None) -> int:
-    """What a file, or a directory with all in it, takes. What vanishes meanwhile takes nothing.
+    """Bytes that a file, or a directory with all in it, takes as ``du`` counts them: blocks, each file once.
+
+    What vanishes meanwhile takes nothing.
 
     ``seen`` remembers files with several links between calls.
     """
@@ -26,6 +28,16 @@ def disk_usage(path: Path, seen: set[tuple[int, int]] | None = None) -> int:
             if os.path.isdir(place) and not os.path.islink(place):
                 total += _entries(place, pending, seen)
     return total * _BLOCK
+
+
+def content_size(path: Path) -> int:
+    """Bytes of content of the files in a directory, a file with several names once for each."""
+    total = 0
+    for directory, _, files in os.walk(path):
+        for name in files:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(directory, name)).st_size
+    return total
 
 
 def _entries(directory: str, pending: list[str], seen: set[tuple[int, int]]) -> int:

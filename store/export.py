@@ -12,15 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from queue import Queue
-from threading import Event, Thread
-from typing import Final
 
 from store.diff import pack
 from store.layers import LayerStore, mounted
+from store.piece_thread import PieceThread
 from store.unpack import unpack
-
-_QUEUE_SIZE: Final = 8
 
 
 def export_tar(
@@ -55,50 +51,14 @@ def export_directory(
             outflow.stop()
 
 
-class _Stopped(Exception):
-    """The reader went away."""
-
-
-class _Outflow(Thread):
+class _Outflow(PieceThread):
     """Packs a tree; the caller reads the tar."""
 
     def __init__(self, tree: int, clamp_s: int | None, owner: tuple[int, int] | None) -> None:
-        super().__init__(name="export", daemon=True)
+        super().__init__("export")
         self._tree = tree
         self._clamp_s = clamp_s
         self._owner = owner
-        self._pieces: Queue[bytes | BaseException] = Queue(_QUEUE_SIZE)
-        self._stopped = Event()
-        self._ended = False
 
-    def read(self, _size: int) -> bytes:
-        """The next piece, ``b""`` at the end. Raises what stopped the other side."""
-        if self._ended:
-            return b""
-        piece = self._pieces.get()
-        if isinstance(piece, BaseException):
-            self._ended = True
-            raise piece
-        self._ended = not piece
-        return piece
-
-    def stop(self) -> None:
-        self._stopped.set()
-        while self.is_alive():
-            while not self._pieces.empty():
-                self._pieces.get()
-            self.join(0.01)
-
-    def run(self) -> None:
-        try:
-            pack(self._tree, self._put, clamp_s=self._clamp_s, whiteouts=False, owner=self._owner)
-            self._put(b"")
-        except _Stopped:
-            pass
-        except BaseException as error:  # raised where the caller reads
-            self._pieces.put(error)
-
-    def _put(self, piece: bytes) -> None:
-        if self._stopped.is_set():
-            raise _Stopped
-        self._pieces.put(piece)
+    def _make(self) -> None:
+        pack(self._tree, self._give, clamp_s=self._clamp_s, whiteouts=False, owner=self._owner)

@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Queue
-from threading import Event, Thread
+from threading import Thread
 from typing import Final
 
 from image.descriptor import Descriptor
@@ -25,10 +25,10 @@ from image.media_types import Compression
 from image.value import dataclass
 from store.compression import compressor, decompressor
 from store.diff import Packed, pack
+from store.piece_thread import QUEUE_SIZE, PieceThread
 from store.unpack import Unpacked, Whiteouts, unpack
 
 _READ_SIZE: Final = 1 << 18
-_QUEUE_SIZE: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,65 +104,29 @@ def pack_blob(
     return outflow.finish(packed)
 
 
-class _Inflow(Thread):
+class _Inflow(PieceThread):
     """Reads, hashes and inflates a blob; the caller reads the content."""
 
     def __init__(self, read: Callable[[int], bytes], descriptor: Descriptor, compression: Compression) -> None:
-        super().__init__(name="layer-inflate", daemon=True)
+        super().__init__("layer-inflate")
         self._read_blob = read
         self._expected = descriptor
         self._decompressor = decompressor(compression)
         self._blob_hash = descriptor.digest.hasher()
         same = compression == "uncompressed" and descriptor.digest.algorithm == "sha256"
         self._diff_hash = self._blob_hash if same else hashlib.sha256()
-        self._pieces: Queue[bytes | BaseException] = Queue(_QUEUE_SIZE)
-        self._stopped = Event()
-        self._ended = False
-
-    def read(self, _size: int) -> bytes:
-        """The next piece, ``b""`` at the end. Raises what stopped the other side."""
-        if self._ended:
-            return b""
-        piece = self._pieces.get()
-        if isinstance(piece, BaseException):
-            self._ended = True
-            raise piece
-        self._ended = not piece
-        return piece
-
-    def finish(self) -> None:
-        """Let the blob be read and verified to its end: bytes may follow the archive's."""
-        while self.read(0):
-            pass
-
-    def stop(self) -> None:
-        self._stopped.set()
-        while self.is_alive():
-            while not self._pieces.empty():
-                self._pieces.get()
-            self.join(0.01)
 
     def diff_id(self) -> DiffID:
         return DiffID.from_hash(self._diff_hash)
 
-    def run(self) -> None:
-        try:
-            self._inflate()
-        except BaseException as error:
-            self._pieces.put(error)
-        else:
-            self._pieces.put(b"")
-
-    def _inflate(self) -> None:
+    def _make(self) -> None:
         blob = self._blob()
         try:
             for data in blob:
                 for piece in self._decompressor.decompress(data):
-                    if self._stopped.is_set():
-                        return
                     if self._diff_hash is not self._blob_hash:
                         self._diff_hash.update(piece)
-                    self._pieces.put(piece)
+                    self._give(piece)
             self._decompressor.close()
         except InvalidArchive:
             for _ in blob:  # wrong bytes are a better reason than what they look like
@@ -204,7 +168,7 @@ class _Outflow(Thread):
         self._diff_hash = hashlib.sha256()
         self._blob_hash = None if compression == "uncompressed" else hashlib.sha256()
         self._size = 0
-        self._pieces: Queue[bytes | None] = Queue(_QUEUE_SIZE)
+        self._pieces: Queue[bytes | None] = Queue(QUEUE_SIZE)
         self._failure: BaseException | None = None
 
     def put(self, piece: bytes) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from store.content import storage_errors
+from store.disk_usage import content_size
 from store.metadata import CacheRecord, Metadata
 
 _KEPT_COMMITS: Final = 4
@@ -56,7 +57,7 @@ class Repositories:
         place = self._place(url)
         with storage_errors(f"keep {label}"):
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._metadata.add_cached(CacheRecord(_key(place / commit), None, None, None, _size(fresh), label))
+            self._metadata.add_cached(CacheRecord(_key(place / commit), None, None, None, content_size(fresh), label))
             with suppress(FileExistsError, OSError):
                 os.rename(fresh, place / commit)
         for path in _newest_first(place)[_KEPT_COMMITS:]:
@@ -70,7 +71,7 @@ class Repositories:
         for place in _directories(self._base):
             for path in _directories(place):
                 if _key(path) not in kept:
-                    size += _size(path)
+                    size += content_size(path)
                     _remove(path)
             with suppress(OSError):  # others are in it
                 place.rmdir()
@@ -124,12 +125,3 @@ def _age(path: Path) -> float:
 def _directories(path: Path) -> Iterator[Path]:
     with suppress(FileNotFoundError):
         yield from [child for child in path.iterdir() if child.is_dir()]
-
-
-def _size(path: Path) -> int:
-    total = 0
-    for directory, _, files in os.walk(path):
-        for name in files:
-            with suppress(FileNotFoundError):
-                total += os.lstat(os.path.join(directory, name)).st_size
-    return total
