@@ -90,6 +90,22 @@ def test_things_that_are_not_there(whole: Tierce, tmp_path: Path, argv: tuple[st
     told(whole.attempt(*argv, cwd=empty), *words)
 
 
+def test_a_secret_that_is_not_there(whole: Tierce, tmp_path: Path) -> None:
+    """It is missed at once, even if no step asks for it and nothing else changed."""
+    (tmp_path / "context").mkdir()
+    (tmp_path / "context" / "Dockerfile").write_text("FROM busybox\nLABEL a=b")
+    token = tmp_path / "token"
+    build = ("build", "-q", "--secret", f"id=token,src={token}", tmp_path / "context")
+    told(whole.attempt(*build), "secret token", str(token), "no such file")
+    token.write_text("t")
+    whole("rmi", "--force", whole(*build).stdout.strip())
+    whole(*build)
+    token.unlink()
+    told(whole.attempt(*build), "secret token")
+    whole("system", "prune", "--force")
+    whole("builder", "prune", "--all", "--force")
+
+
 def test_run_has_dockers_codes(whole: Tierce) -> None:
     told(whole.attempt("run", "--network", "none", "busybox", "absent"), "absent", code=127)
     told(whole.attempt("run", "--network", "none", "busybox", "/etc"), "/etc", code=126)

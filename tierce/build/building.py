@@ -228,7 +228,7 @@ def parse_secrets(words: Iterable[str], environ: Mapping[str, str]) -> dict[str,
     """``--secret id=x[,src=FILE|,env=NAME][,type=file|env]``: who gives each value, when asked.
 
     Without src and env, the environment's variable of that name wins over a file of that name.
-    Raises InvalidInput.
+    A file has to be there from the start, even if no step asks for it. Raises InvalidInput, NotFound.
     """
     secrets: dict[str, Callable[[], bytes]] = {}
     for word in words:
@@ -242,7 +242,7 @@ def parse_secrets(words: Iterable[str], environ: Mapping[str, str]) -> dict[str,
         if variable and not path:
             secrets[name] = partial(_from_environment, name, variable, environ)
         else:
-            secrets[name] = partial(_from_file, name, Path(path or name))
+            secrets[name] = _from_file(name, Path(path or name))
     return secrets
 
 
@@ -252,10 +252,20 @@ def _from_environment(secret: str, variable: str, environ: Mapping[str, str]) ->
     return os.fsencode(environ[variable])
 
 
-def _from_file(secret: str, path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
+def _from_file(secret: str, path: Path) -> Callable[[], bytes]:
+    def read() -> bytes:
+        with _secret_errors(secret, path), path.open("rb") as file:
             return file.read(MAX_SECRET + 1)  # a larger one is refused where it is used
+
+    with _secret_errors(secret, path):
+        path.stat()  # a pipe's content can be read only once: not now
+    return read
+
+
+@contextmanager
+def _secret_errors(secret: str, path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise NotFound(f"secret {secret}: read {path}: {(error.strerror or '').lower()}") from error
 

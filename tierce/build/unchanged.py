@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _NAMES: Final = ("Dockerfile", "Containerfile", "dockerfile")
 _MUST_BE_UNSET: Final = (
     "build_arg_file", "build_context", "ignorefile", "platform", "pull", "no_cache", "no_cache_filter", "cache_from",
-    "cache_to", "output", "push", "annotation", "verify_reproducible", "metadata_file", "graph", "check",
+    "cache_to", "output", "push", "annotation", "verify_reproducible", "metadata_file", "graph", "check", "secret",
 )  # fmt: skip
 _SHOWS_STEPS: Final = frozenset({"auto", "plain", "tty", "quiet"})
 

@@ -51,7 +51,7 @@ class World:
 
 
 def open_sources(stack: ExitStack, settings: Settings, flags: BuildFlags) -> Sources:
-    """Raises InvalidInput for a bad ``--secret`` or ``--ssh``."""
+    """Raises InvalidInput for a bad ``--secret`` or ``--ssh``, NotFound for a secret's file that is not there."""
     secrets = parse_secrets(flags.secret, settings.environ)
     agents = parse_agents(flags.ssh, settings.environ)
     open_session = cache(lambda: stack.enter_context(stack.enter_context(settings.store()).session()))
