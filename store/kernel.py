@@ -102,6 +102,8 @@ PR_CAP_AMBIENT_CLEAR_ALL = 4
 SECCOMP_SET_MODE_FILTER = 1
 SECCOMP_GET_ACTION_AVAIL = 2
 SECCOMP_FILTER_FLAG_LOG = 2
+SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
+SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 32
 
 KEYCTL_JOIN_SESSION_KEYRING = 1
 
@@ -118,11 +120,33 @@ TIOCSWINSZ = 0x5414
 
 EINTR = 4
 ENOENT = 2
+_EFAULT = 14
+_EINVAL = 22
 
 # Numbers that differ between architectures; from 424 on they are the same everywhere.
 _NUMBERS = {
-    "x86_64": {"clone": 56, "pivot_root": 155, "keyctl": 250, "seccomp": 317, "rt_sigaction": 13, "bpf": 321},
-    "aarch64": {"clone": 220, "pivot_root": 41, "keyctl": 219, "seccomp": 277, "rt_sigaction": 134, "bpf": 280},
+    "x86_64": {
+        "clone": 56,
+        "pivot_root": 155,
+        "keyctl": 250,
+        "seccomp": 317,
+        "rt_sigaction": 13,
+        "bpf": 321,
+        "process_vm_readv": 310,
+        "process_vm_writev": 311,
+        "statx": 332,
+    },
+    "aarch64": {
+        "clone": 220,
+        "pivot_root": 41,
+        "keyctl": 219,
+        "seccomp": 277,
+        "rt_sigaction": 134,
+        "bpf": 280,
+        "process_vm_readv": 270,
+        "process_vm_writev": 271,
+        "statx": 291,
+    },
 }.get(posix.uname().machine, {})
 _OPEN_TREE = 428
 _MOVE_MOUNT = 429
@@ -407,6 +431,58 @@ def load_seccomp(program: bytes, flags: int = 0) -> None:
     header = _u64(len(program) // 8) + _u64(_ctypes.addressof(buffer))
     if _syscall(_long(_number("seccomp")), _long(SECCOMP_SET_MODE_FILTER), _long(flags), header) < 0:
         raise _fail("seccomp")
+
+
+def load_seccomp_listener(program: bytes) -> int:
+    """Install a filter whose SECCOMP_RET_USER_NOTIF calls wait for the descriptor that this returns.
+
+    Only one filter of a task may have a listener (EBUSY). Calls wait killably once they were
+    received where the kernel can (Linux 5.19), so that a signal does not repeat their effects.
+    """
+    buffer = _buffer(program)
+    header = _u64(len(program) // 8) + _u64(_ctypes.addressof(buffer))
+    killable = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+    for flags in (killable, SECCOMP_FILTER_FLAG_NEW_LISTENER):
+        fd: int = _syscall(_long(_number("seccomp")), _long(SECCOMP_SET_MODE_FILTER), _long(flags), header)
+        if fd >= 0:
+            return fd
+        if _ctypes.get_errno() != _EINVAL:
+            break
+    raise _fail("seccomp")
+
+
+def read_memory(pid: int, address: int, size: int) -> bytes:
+    """Up to ``size`` bytes of another process (process_vm_readv): what can be read in one piece."""
+    buffer = (_Byte * size)()
+    local = _u64(_ctypes.addressof(buffer)) + _u64(size)
+    remote = _u64(address) + _u64(size)
+    number = _long(_number("process_vm_readv"))
+    read: int = _syscall(number, _long(pid), local, _long(1), remote, _long(1), _long(0))
+    if read < 0:
+        raise _fail("process_vm_readv")
+    return bytes(buffer)[:read]
+
+
+def write_memory(pid: int, address: int, data: bytes) -> None:
+    """Write into another process (process_vm_writev), all or EFAULT."""
+    buffer = _buffer(data)
+    local = _u64(_ctypes.addressof(buffer)) + _u64(len(data))
+    remote = _u64(address) + _u64(len(data))
+    number = _long(_number("process_vm_writev"))
+    written: int = _syscall(number, _long(pid), local, _long(1), remote, _long(1), _long(0))
+    if written < 0:
+        raise _fail("process_vm_writev")
+    if written != len(data):
+        raise SyscallError(_EFAULT, "process_vm_writev")
+
+
+def statx(directory: int, path: bytes, flags: int, mask: int) -> bytes:
+    """The ``struct statx`` (256 bytes) of a path, which tells the time of birth too."""
+    buffer = (_Byte * 256)()
+    address = _Pointer(_ctypes.addressof(buffer))
+    if _syscall(_long(_number("statx")), _long(directory), path, _long(flags), _long(mask), address) < 0:
+        raise _fail("statx", path)
+    return bytes(buffer)
 
 
 def seccomp_has_action(action: int) -> bool:
