@@ -53,6 +53,7 @@ class ControlGroups:
     paths: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     device_path: str = ""
+    borrowed: bool = False
 
     def attach_watcher(self, pid: int) -> None:
         """Move the process that will clone the container into the v1 device group. Raises NotPermitted.
@@ -75,7 +76,7 @@ class ControlGroups:
 
     def remove(self) -> None:
         """Kill what is left in the groups and remove them. Idempotent."""
-        for path in self.paths:
+        for path in self.paths if not self.borrowed else ():
             _remove(path)
 
 
@@ -187,8 +188,7 @@ def create(cgroups: Cgroups, container_id: str, resources: Resources, path: str 
     except NotPermitted:
         ControlGroups(tuple(made)).remove()
         raise
-    alone = list(cgroups.v1.values()).count(cgroups.v1.get("devices", "")) == 1
-    return ControlGroups(tuple(made), tuple(warnings), f"{cgroups.v1['devices']}/{place}" if alone else "")
+    return ControlGroups(tuple(made), tuple(warnings), f"{cgroups.v1['devices']}/{place}" if _alone(cgroups) else "")
 
 
 def _filter_devices(mount: str, place: str, rules: tuple[DeviceRule, ...], made: list[str]) -> None:
@@ -260,6 +260,35 @@ def _write(path: str, value: str) -> None:
             os.close(fd)
     except OSError as error:
         raise NotPermitted(f"cannot write {path}: {os.strerror(error.errno or 0).lower()}") from error
+
+
+def joined(cgroups: Cgroups, pid: int, subgroup: str = "") -> ControlGroups:
+    """The groups of process ``pid`` that are not ours already, for another process to be attached to.
+
+    They are the container's: ``remove`` leaves them alone.
+    """
+    ours, theirs = _membership("self"), _membership(str(pid))
+    paths = []
+    for controllers, place in theirs.items():
+        if controllers and controllers.startswith("name="):
+            continue
+        mount = cgroups.v1.get(controllers.split(",", maxsplit=1)[0]) if controllers else cgroups.v2
+        if mount and (subgroup or ours.get(controllers) != place):
+            paths.append(f"{mount}{place.rstrip('/')}{'/' if subgroup else ''}{subgroup.strip('/')}")
+    device = next((path for path in paths if path.startswith(f"{cgroups.v1.get('devices')}/")), "")
+    return ControlGroups(tuple(paths), (), device if _alone(cgroups) else "", borrowed=True)
+
+
+def _membership(process: str) -> dict[str, str]:
+    """Controllers, comma separated ("" for v2), and the group of that hierarchy."""
+    with open(f"/proc/{process}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        lines = (line.rstrip("\n").split(":", 2) for line in file)
+        return {controllers: place for _, controllers, place in lines}
+
+
+def _alone(cgroups: Cgroups) -> bool:
+    """Whether the device list has a v1 hierarchy of its own."""
+    return list(cgroups.v1.values()).count(cgroups.v1.get("devices", "")) == 1
 
 
 def leftovers(cgroups: Cgroups, container_id: str) -> ControlGroups:

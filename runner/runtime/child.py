@@ -21,8 +21,28 @@ from __future__ import annotations
 
 import marshal
 import posix
+import sys
 
-from runner.runtime.accounts import read_accounts, resolve_user, users
+from runner.runtime.child_process import (
+    await_parent,
+    configure_network,
+    die_with_watcher,
+    drop_privileges,
+    enter_container,
+    enter_directory,
+    execute,
+    find_user,
+    hide_process,
+    load_seccomp,
+    no_new_privileges,
+    open_container,
+    report,
+    set_oom_score,
+    set_rlimit,
+    start_session,
+    unshare_cgroup,
+    use_user,
+)
 from runner.runtime.child_root import (
     CONTROL,
     Refused,
@@ -30,12 +50,10 @@ from runner.runtime.child_root import (
     attach_source,
     bind_device,
     bind_root,
-    directory,
     frame,
     isolate_mounts,
     join_keyring,
     join_namespace,
-    kind_of,
     make_console,
     make_device,
     make_link,
@@ -62,10 +80,7 @@ LEASE = 4
 """Held open only: its lock says that the container lives."""
 _FIRST_FOREIGN = 5
 
-_EPERM, _ENOENT, _EACCES = 1, 2, 13
 _SIGKILL = 9
-_S_IFMT, _S_IFDIR, _S_IFIFO = 0o170000, 0o040000, 0o010000
-_X_OK = 1
 
 
 # --- the watcher ----------------------------------------------------------------------------
@@ -73,11 +88,12 @@ _X_OK = 1
 
 def main() -> NoReturn:
     """Carry out one container's orders, from clone to exit. Never returns."""
-    posix.closerange(_FIRST_FOREIGN, 2**31 - 1)  # a descriptor of the host's would be a way out
+    extra = int(sys.argv[2])
+    posix.closerange(_FIRST_FOREIGN + extra, 2**31 - 1)  # a descriptor of the host's would be a way out
     try:
         orders = _receive_orders()
         if orders is not None:
-            _watch(orders)
+            _watch(orders, extra)
     except OSError as error:
         _tell("failed", *_failure("container start", "start", error))
     except BaseException as error:  # there is nobody else to tell
@@ -117,17 +133,21 @@ def _tell(*event: object) -> None:
         pass  # the launcher is gone; the poll below sees it too
 
 
-def _watch(orders: list[Any]) -> None:
-    """Clone, follow the start, then wait for the end of the container or of the launcher."""
+def _watch(orders: list[Any], extra: int) -> None:
+    """Clone, follow the start, then wait for the end of the container or of the launcher.
+
+    A detached process that has started is left to whoever adopts orphans here.
+    """
     here = [name for name, _, _ in orders].index(b"clone")
     read, write = posix.pipe2(posix.O_CLOEXEC)
-    if not _perform_outside(orders[:here], write):
+    flags, detached = orders[here][2]
+    sandbox = Sandbox(write, extra, detached)
+    if not _perform_outside(sandbox, orders[:here]):
         return
-    flags: int = orders[here][2][0]
     pid = kernel.clone(flags)
     if pid == 0:
         posix.close(read)
-        _become(orders[here + 1 :], write)
+        _become(sandbox, orders[here + 1 :])
     posix.close(write)
     _let_go_of_stdio()
     pidfd = posix.pidfd_open(pid)
@@ -135,11 +155,11 @@ def _watch(orders: list[Any]) -> None:
     outcome = _follow_start(pid, read)
     if outcome is not None:
         _tell(*outcome)
-    _tell("exited", _wait_for_end(pid, pidfd))
+    if not (detached and outcome is not None and outcome[0] == "started"):
+        _tell("exited", _wait_for_end(pid, pidfd))
 
 
-def _perform_outside(orders: list[Any], report: int) -> bool:
-    sandbox = Sandbox(report)
+def _perform_outside(sandbox: Sandbox, orders: list[Any]) -> bool:
     for name, stage, arguments in orders:
         try:
             _perform(sandbox, name, arguments)
@@ -157,25 +177,29 @@ def _let_go_of_stdio() -> None:
     posix.close(null)
 
 
-def _follow_start(pid: int, report: int) -> tuple[object, ...] | None:
+def _follow_start(pid: int, reports: int) -> tuple[object, ...] | None:
     """The last thing that the copy reports before its end of the pipe closes, by exec or exit.
 
-    None when the launcher died meanwhile, and the copy with it.
+    What else it reports is passed on at once. None when the launcher died meanwhile, and the
+    copy with it.
     """
     data = b""
+    outcome: tuple[object, ...] = ("failed", "internal", "container start", "", 0, "the process died")
     while True:
-        if CONTROL in kernel.poll({report: kernel.POLLIN, CONTROL: 0}):
+        if CONTROL in kernel.poll({reports: kernel.POLLIN, CONTROL: 0}):
             posix.kill(pid, _SIGKILL)
             return None
-        chunk = posix.read(report, 65536)
+        chunk = posix.read(reports, 65536)
         if not chunk:
             break
         data += chunk
-    posix.close(report)
-    outcome: tuple[object, ...] = ("failed", "internal", "container start", "", 0, "the process died")
-    while data:
-        end = 4 + int.from_bytes(data[:4], "little")
-        outcome, data = _decode(data[4:end]), data[end:]
+        while len(data) >= 4 and len(data) >= (end := 4 + int.from_bytes(data[:4], "little")):
+            event, data = _decode(data[4:end]), data[end:]
+            if event[0] in ("started", "failed"):
+                outcome = event  # a failure to execute may follow
+            else:
+                _tell(*event)
+    posix.close(reports)
     return outcome
 
 
@@ -189,23 +213,22 @@ def _wait_for_end(pid: int, pidfd: int) -> int:
 # --- the process that becomes the container -------------------------------------------------
 
 
-def _become(orders: list[Any], report: int) -> NoReturn:
+def _become(sandbox: Sandbox, orders: list[Any]) -> NoReturn:
     """Perform the operations; the last one is exec."""
-    sandbox = Sandbox(report)
     try:
-        _die_with_watcher(sandbox)
+        die_with_watcher(sandbox)
         posix.umask(0)  # modes below are meant as they are written
         for name, stage, arguments in orders:
             try:
                 _perform(sandbox, name, arguments)
             except OSError as error:
-                _report(sandbox, "failed", *_failure(stage.decode(), name.decode(), error))
+                report(sandbox, "failed", *_failure(stage.decode(), name.decode(), error))
                 break
             except Refused as refusal:
-                _report(sandbox, "failed", refusal.kind, stage.decode(), "", refusal.status, refusal.text)
+                report(sandbox, "failed", refusal.kind, stage.decode(), "", refusal.status, refusal.text)
                 break
     except BaseException as error:  # there is nobody else to tell
-        _report(sandbox, "failed", "internal", "container start", "", 0, repr(error))
+        report(sandbox, "failed", "internal", "container start", "", 0, repr(error))
     posix._exit(125)
 
 
@@ -213,168 +236,10 @@ def _perform(sandbox: Sandbox, name: bytes, arguments: tuple[Any, ...]) -> None:
     OPERATIONS[name.decode()](sandbox, *arguments)
 
 
-def _report(sandbox: Sandbox, *event: object) -> None:
-    posix.write(sandbox.report, frame(*event))
-
-
 def _failure(stage: str, operation: str, error: OSError) -> tuple[str, str, str, int, str]:
     path = error.filename
     text = path.decode("utf-8", "replace") if isinstance(path, bytes) else "" if path is None else str(path)
     return "kernel", stage, getattr(error, "syscall", operation), error.errno or 0, text
-
-
-def _die_with_watcher(sandbox: Sandbox) -> None:
-    """SIGKILL when the watcher ends; a change of credentials cancels it, so it is asked for twice."""
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, _SIGKILL)
-    if kernel.poll({sandbox.report: 0}, 0):
-        posix._exit(137)  # it had ended before we asked: the pipe has no reader
-
-
-# --- operations: meeting the parent ---------------------------------------------------------
-
-
-def await_parent(_: Sandbox) -> None:
-    if posix.read(CONTROL, 1) != b"g":
-        posix._exit(137)  # the launcher has given up or died
-
-
-def unshare_cgroup(_: Sandbox) -> None:
-    kernel.unshare(kernel.CLONE_NEWCGROUP)
-
-
-def configure_network(_: Sandbox, requests: tuple[bytes, ...]) -> None:
-    kernel.route_requests(requests)
-
-
-# --- operations: the process ----------------------------------------------------------------
-
-
-def set_rlimit(sandbox: Sandbox, name: bytes, resource: int, soft: int, hard: int) -> None:
-    try:
-        kernel.prlimit(resource, soft, hard)
-    except OSError as error:
-        if error.errno != _EPERM:
-            raise
-        sandbox.warnings.append(f"{name.decode()} stays as it is: it may not be raised to {soft}:{hard} here")
-
-
-def set_oom_score(sandbox: Sandbox, value: int) -> None:
-    try:
-        fd = posix.open("/proc/self/oom_score_adj", posix.O_WRONLY | posix.O_CLOEXEC)
-        posix.write(fd, b"%d" % value)
-        posix.close(fd)
-    except PermissionError:
-        sandbox.warnings.append(f"the oom score stays as it is: it may not be lowered to {value} here")
-
-
-def use_user(sandbox: Sandbox, uid: int, gid: int, groups: tuple[int, ...]) -> None:
-    sandbox.uid, sandbox.gid, sandbox.groups = uid, gid, groups
-    sandbox.home = next((home for _, found, _, home in users(read_accounts("/etc/passwd")) if found == uid), b"/")
-
-
-def find_user(sandbox: Sandbox, text: bytes, groups: tuple[bytes, ...]) -> None:
-    passwd, group = read_accounts("/etc/passwd"), read_accounts("/etc/group")
-    sandbox.uid, sandbox.gid, sandbox.groups, sandbox.home = resolve_user(text, groups, passwd, group)
-
-
-def start_session(sandbox: Sandbox, umask: int, terminal: int) -> None:
-    posix.setsid()
-    if terminal:
-        kernel.ioctl(sandbox.console, kernel.TIOCSCTTY)
-        for fd in (0, 1, 2):
-            posix.dup2(sandbox.console, fd)
-        posix.close(sandbox.console)
-    posix.umask(umask)
-    if sandbox.uid:
-        _give_stdio(sandbox.uid, terminal)
-
-
-def _give_stdio(uid: int, terminal: int) -> None:
-    """Let the user open /dev/stdout again: pipes and the console become theirs, files of the host do not."""
-    for fd in (0, 1, 2):
-        if terminal or kind_of(fd) == _S_IFIFO:
-            posix.chown(fd, uid, -1)
-
-
-def enter_directory(_: Sandbox, path: bytes) -> None:
-    posix.close(directory(kernel.AT_FDCWD, path, 0))
-    posix.chdir(path)
-    if not posix.getcwd().startswith("/"):  # "(unreachable)": a descriptor has led out of the root
-        raise Refused("internal", "the working directory is outside the container")
-
-
-def no_new_privileges(_: Sandbox) -> None:
-    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-
-
-def load_seccomp(_: Sandbox, program: bytes) -> None:
-    kernel.load_seccomp(program)
-
-
-def drop_privileges(
-    sandbox: Sandbox, bounding: int, effective: int, permitted: int, inheritable: int, ambient: int
-) -> None:
-    held = 0  # what this process may pass on: asking for all gives no more than that
-    for capability in range(64):
-        try:
-            held |= kernel.prctl(kernel.PR_CAPBSET_READ, capability) << capability
-        except OSError:
-            break  # past the last one that this kernel has
-        if not bounding >> capability & 1:
-            kernel.prctl(kernel.PR_CAPBSET_DROP, capability)
-    kernel.prctl(kernel.PR_SET_KEEPCAPS, 1)
-    posix.setgroups(sandbox.groups)
-    posix.setgid(sandbox.gid)
-    posix.setuid(sandbox.uid)
-    kernel.prctl(kernel.PR_SET_KEEPCAPS, 0)
-    kernel.capset(effective & held, permitted & held, inheritable & held)
-    raised = ambient & permitted & inheritable & held
-    for capability in range(64):
-        if raised >> capability & 1:
-            kernel.prctl(kernel.PR_CAP_AMBIENT, kernel.PR_CAP_AMBIENT_RAISE, capability)
-
-
-def execute(sandbox: Sandbox, args: tuple[bytes, ...], env: tuple[bytes, ...]) -> None:
-    variables = dict(item.split(b"=", 1) for item in env if b"=" in item)
-    variables.setdefault(b"HOME", sandbox.home)
-    program = find_program(args[0], variables.get(b"PATH", b""))
-    _die_with_watcher(sandbox)
-    kernel.reset_signals()
-    kernel.close_on_exec_from(CONTROL)
-    _report(sandbox, "started", tuple(sandbox.warnings))  # believed unless a failure follows
-    try:
-        posix.execve(program, args, variables)
-    except OSError as error:
-        status = 127 if error.errno == _ENOENT else 126
-        raise Refused("command", posix.strerror(error.errno or 0).lower(), status) from error
-
-
-def find_program(name: bytes, search: bytes) -> bytes:
-    """The file that a command means. Refuses as docker does: 126 not executable, 127 not found."""
-    if b"/" in name:
-        _check_program(name)
-        return name
-    for place in search.split(b":"):
-        candidate = (place or b".") + b"/" + name
-        try:
-            _check_program(candidate)
-        except Refused:
-            continue
-        return candidate
-    raise Refused("command", "executable file not found in $PATH", 127)
-
-
-def _check_program(path: bytes) -> None:
-    try:
-        found = posix.stat(path)
-    except OSError as error:
-        shown = path.decode("utf-8", "replace")
-        status = 126 if error.errno == _EACCES else 127
-        raise Refused("command", f"stat {shown}: {posix.strerror(error.errno or 0).lower()}", status) from error
-    if found.st_mode & _S_IFMT == _S_IFDIR:
-        raise Refused("command", "is a directory", 126)
-    if not posix.access(path, _X_OK, effective_ids=True):
-        raise Refused("command", "permission denied", 126)
 
 
 OPERATIONS: dict[str, Callable[..., None]] = {
@@ -384,6 +249,7 @@ OPERATIONS: dict[str, Callable[..., None]] = {
         mount_filesystem, make_device, bind_device, make_link, make_console, set_hostname, set_domainname,
         write_sysctl, make_readonly, remount_readonly, mask_path, readonly_root, pivot_root, await_parent,
         unshare_cgroup,
+        open_container, enter_container, hide_process,
         configure_network, set_rlimit, set_oom_score, use_user, find_user, start_session, no_new_privileges,
         load_seccomp, drop_privileges, enter_directory, execute,
     )

@@ -38,10 +38,16 @@ class Refused(Exception):  # a fact told to the launcher, not an error of ours
 class Sandbox:
     """What the operations have found out so far."""
 
-    __slots__ = ("console", "gid", "groups", "home", "report", "root", "sources", "uid", "warnings")
+    __slots__ = (
+        "console", "container", "detached", "extra", "gid", "groups", "home", "report", "root", "sources", "uid",
+        "warnings",
+    )  # fmt: skip
 
-    def __init__(self, report: int) -> None:
+    def __init__(self, report: int, extra: int = 0, detached: int = 0) -> None:
         self.report = report
+        self.extra = extra
+        self.detached = detached
+        self.container = -1
         self.root = -1
         self.sources: dict[int, int] = {}
         self.console = -1
@@ -221,21 +227,30 @@ def make_link(sandbox: Sandbox, target: bytes, path: bytes) -> None:
         posix.close(parent)
 
 
-def make_console(sandbox: Sandbox, rows: int, columns: int) -> None:
+def make_console(sandbox: Sandbox, rows: int, columns: int, mount: int) -> None:
     access = posix.O_RDWR | posix.O_NOCTTY
     master = kernel.openat2(sandbox.root, b"dev/pts/ptmx", access, 0, _IN_ROOT)
+    if posix.fstat(master).st_rdev != posix.makedev(5, 2):
+        raise Refused("internal", "/dev/pts/ptmx of the container is no terminal multiplexer")
     kernel.ioctl_buffer(master, kernel.TIOCSPTLCK, bytes(4))
     number = int.from_bytes(kernel.ioctl_buffer(master, kernel.TIOCGPTN, bytes(4)), sys.byteorder)
     sandbox.console = kernel.ioctl(master, kernel.TIOCGPTPEER, access | posix.O_CLOEXEC)
     if rows and columns:
         size = rows.to_bytes(2, sys.byteorder) + columns.to_bytes(2, sys.byteorder) + bytes(4)
         kernel.ioctl_buffer(master, kernel.TIOCSWINSZ, size)
+    if mount:
+        _mount_console(sandbox, number)
+    kernel.send_descriptor(CONTROL, frame("console"), master)
+    posix.close(master)
+
+
+def _mount_console(sandbox: Sandbox, number: int) -> None:
+    """The container's end as /dev/console, for pid 1."""
     pts = kernel.openat2(sandbox.root, b"dev/pts/%d" % number, kernel.O_PATH, 0, _NO_LINKS)
     tree = kernel.open_tree(pts, b"", kernel.OPEN_TREE_CLONE | kernel.AT_EMPTY_PATH)
     place = _file(sandbox.root, b"/dev/console")
     kernel.move_mount(tree, place)
-    kernel.send_descriptor(CONTROL, frame("console"), master)
-    for fd in (pts, tree, place, master):
+    for fd in (pts, tree, place):
         posix.close(fd)
 
 

@@ -67,9 +67,27 @@ def join_namespace(path: str, flag: int) -> Operation:
     return _operation("join_namespace", "joining a namespace", f"nsenter {path}", path, flag)
 
 
-def clone(flags: int) -> Operation:
-    """Fork into new namespaces (CLONE_NEW*): what comes before is done outside, what follows inside."""
-    return _operation("clone", "new namespaces", f"unshare --fork 0x{flags:x}", flags)
+def clone(flags: int, *, detached: bool = False) -> Operation:
+    """Fork into new namespaces (CLONE_NEW*): what comes before is done outside, what follows inside.
+
+    A ``detached`` process outlives its launcher once it has started.
+    """
+    return _operation("clone", "new namespaces", f"unshare --fork 0x{flags:x}", flags, detached)
+
+
+def open_container(pid: int, flags: int) -> Operation:
+    """Hold a container by its first process; join the namespaces that only children can enter."""
+    return _operation("open_container", "joining the container", f"nsenter --target {pid} 0x{flags:x}", pid, flags)
+
+
+def enter_container(flags: int) -> Operation:
+    """Join the other namespaces, all at once; / becomes the container's."""
+    return _operation("enter_container", "joining the container", f"nsenter 0x{flags:x}", flags)
+
+
+def hide_process() -> Operation:
+    """Keep processes of the container from our memory, descriptors and program until exec."""
+    return _operation("hide_process", "joining the container", "prctl PR_SET_DUMPABLE 0")
 
 
 def isolate_mounts(propagation: int) -> Operation:
@@ -129,9 +147,13 @@ def make_link(target: str, path: str) -> Operation:
     return _operation("make_link", "devices", f"ln -s {target} {path}", target, path)
 
 
-def make_console(rows: int, columns: int) -> Operation:
-    """A pty of the container's devpts as its terminal; the master goes to the parent."""
-    return _operation("make_console", "console", f"open a pty of {columns}x{rows} as /dev/console", rows, columns)
+def make_console(rows: int, columns: int, *, mount: bool = True) -> Operation:
+    """A pty of the container's devpts as its terminal; the master goes to the parent.
+
+    With ``mount`` it is the container's /dev/console too.
+    """
+    text = f"open a pty of {columns}x{rows}{' as /dev/console' if mount else ''}"
+    return _operation("make_console", "console", text, rows, columns, mount)
 
 
 def set_hostname(name: str) -> Operation:
@@ -235,9 +257,10 @@ def drop_privileges(bounding: int, effective: int, permitted: int, inheritable: 
     return _operation("drop_privileges", "capabilities", text, *sets)
 
 
-def enter_directory(path: str) -> Operation:
-    """Make the working directory if it is absent, and go there."""
-    return _operation("enter_directory", "working directory", f"mkdir -p {path} && cd {path}", path)
+def enter_directory(path: str, *, make: bool = True) -> Operation:
+    """Go to the working directory, making it first with ``make``."""
+    text = f"mkdir -p {path} && cd {path}" if make else f"cd {path}"
+    return _operation("enter_directory", "working directory", text, path, make)
 
 
 def execute(args: tuple[str, ...], env: tuple[str, ...]) -> Operation:

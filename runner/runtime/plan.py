@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from image.errors import InvalidSpec
-from runner.runtime import capabilities, operations
+from runner.runtime import operations
 from runner.runtime.mount_options import MountOptions, parse_options
 from runner.runtime.operations import Operation
+from runner.runtime.plan_process import process_steps
 from runner.runtime.privileges import Privileges
-from runner.runtime.seccomp_default import default_filter
-from runner.runtime.spec import Device, DockerSeccomp, Mount, NamedUser, Spec
+from runner.runtime.spec import Device, Mount, Spec
 from store import kernel
 
 if TYPE_CHECKING:
@@ -59,13 +59,6 @@ _STANDARD_LINKS: Final = (
 )
 _KINDS: Final = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 
-_RLIMITS: Final = {
-    f"RLIMIT_{name}": number
-    for number, name in enumerate(
-        ("CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS", "LOCKS", "SIGPENDING",
-         "MSGQUEUE", "NICE", "RTPRIO", "RTTIME")
-    )
-}  # fmt: skip
 _OPTIONAL_SYSCTLS: Final = frozenset(
     {
         "net.ipv4.ping_group_range",
@@ -83,7 +76,6 @@ _SYSCTL_NAMESPACES: Final = (
     ("kernel.shm", "ipc"),
     ("kernel.domainname", "uts"),
 )
-_DEFAULT_UMASK: Final = 0o022
 
 
 def plan(
@@ -137,7 +129,9 @@ def _steps(
         yield operations.configure_network(network)
     yield from _restrictions(spec)
     yield operations.pivot_root()
-    yield from _process(spec, privileges)
+    if spec.process.oom_score_adj is not None:
+        yield operations.set_oom_score(spec.process.oom_score_adj)
+    yield from process_steps(spec.process, spec.seccomp, privileges, make_directory=True)
 
 
 def _namespaces(spec: Spec) -> Iterator[Operation]:
@@ -282,53 +276,3 @@ def _restrictions(spec: Spec) -> Iterator[Operation]:
         yield operations.mask_path(path)
     if spec.root.readonly:
         yield operations.readonly_root()
-
-
-def _process(spec: Spec, privileges: Privileges) -> Iterator[Operation]:
-    process = spec.process
-    for limit in process.rlimits:
-        if limit.type not in _RLIMITS:
-            raise InvalidSpec("process.rlimits", f"unknown resource limit {limit.type!r}")
-        yield operations.set_rlimit(limit.type, _RLIMITS[limit.type], limit.soft, limit.hard)
-    if process.oom_score_adj is not None:
-        yield operations.set_oom_score(process.oom_score_adj)
-    user = process.user
-    umask = _DEFAULT_UMASK
-    if isinstance(user, NamedUser):
-        yield operations.find_user(user.text, user.groups)
-    else:
-        umask = _DEFAULT_UMASK if user.umask is None else user.umask
-        yield operations.use_user(user.uid, user.gid, user.additional_gids)
-    yield operations.start_session(umask, terminal=process.terminal)
-    yield operations.enter_directory(process.cwd)
-    filters = _seccomp(spec, privileges)
-    if process.no_new_privileges:
-        yield operations.no_new_privileges()
-    else:
-        yield from filters  # needs CAP_SYS_ADMIN, which the next step takes away
-    sets = process.capabilities
-    yield operations.drop_privileges(
-        *(
-            capabilities.mask(names)
-            for names in (sets.bounding, sets.effective, sets.permitted, sets.inheritable, sets.ambient)
-        )
-    )
-    if process.no_new_privileges:
-        yield from filters  # as late as can be, so that the filter need not allow the steps above
-    yield operations.execute(process.args, process.env)
-
-
-def _seccomp(spec: Spec, privileges: Privileges) -> Iterator[Operation]:
-    if spec.seccomp is None or (isinstance(spec.seccomp, DockerSeccomp) and not privileges.seccomp):
-        return
-    machine = os.uname().machine
-    bounding = spec.process.capabilities.bounding
-    if isinstance(spec.seccomp, DockerSeccomp) and set(bounding) == set(capabilities.DEFAULT):
-        shipped = default_filter(machine)
-        if shipped is not None:
-            yield operations.load_seccomp(shipped)
-            return
-    from runner.runtime.seccomp import compile_filter, docker_rules
-
-    rules = docker_rules(bounding, machine) if isinstance(spec.seccomp, DockerSeccomp) else spec.seccomp
-    yield operations.load_seccomp(compile_filter(rules, machine))

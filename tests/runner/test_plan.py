@@ -155,5 +155,5 @@ def test_the_child_loads_almost_nothing() -> None:
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert set(loaded) == {
         "__future__", "_ctypes", "runner", "runner.runtime", "runner.runtime.accounts", "runner.runtime.child",
-        "runner.runtime.child_root", "store", "store.kernel",
+        "runner.runtime.child_process", "runner.runtime.child_root", "store", "store.kernel",
     }  # fmt: skip

@@ -96,7 +96,7 @@ class Box:
         try:
             with self.started(spec, stdio=Stdio(None, pipes[0][1], pipes[1][1]), network=network) as container:
                 code = container.wait()
-            out, err = (_drain(read) for read, _ in pipes)
+            out, err = (drain(read) for read, _ in pipes)
         finally:
             for fd in (fd for pair in pipes for fd in pair):
                 os.close(fd)
@@ -106,7 +106,7 @@ class Box:
         return self.run(self.spec("sh", "-c", script, **process), network=network)  # type: ignore[arg-type]
 
 
-def _drain(fd: int) -> str:
+def drain(fd: int) -> str:
     """What is in the pipe now: its writers have ended, but for our own end."""
     os.set_blocking(fd, False)
     chunks = []

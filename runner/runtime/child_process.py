@@ -1,0 +1,211 @@
+"""The process itself: what it may do, who it is, and exec. Part of ``child``.
+
+Also how it meets its parent on the way, and how a process joins a container that runs.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from runner.runtime.accounts import read_accounts, resolve_user, users
+from runner.runtime.child_root import CONTROL, Refused, Sandbox, directory, frame, kind_of
+from store import kernel
+
+_EPERM, _ENOENT, _EACCES = 1, 2, 13
+_SIGKILL = 9
+_S_IFMT, _S_IFDIR, _S_IFIFO = 0o170000, 0o040000, 0o010000
+_X_OK = 1
+_FIRST_EXTRA = 5
+"""Below are the control socket and the lease; extra descriptors wait from here on."""
+
+
+def report(sandbox: Sandbox, *event: object) -> None:
+    """An event for the watcher; once nobody listens any more, a failure goes to the process's stderr."""
+    if sandbox.report >= 0:
+        posix.write(sandbox.report, frame(*event))
+    elif event[0] == "failed":
+        posix.write(2, f"cannot start container: {event[-1]}\n".encode())
+
+
+def die_with_watcher(sandbox: Sandbox) -> None:
+    """SIGKILL when the watcher ends; a change of credentials cancels it, so it is asked for twice."""
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, _SIGKILL)
+    if kernel.poll({sandbox.report: 0}, 0):
+        posix._exit(137)  # it had ended before we asked: the pipe has no reader
+
+
+# --- joining a container that runs ----------------------------------------------------------
+
+
+def open_container(sandbox: Sandbox, pid: int, flags: int) -> None:
+    sandbox.container = posix.pidfd_open(pid)  # the launcher sees whether it is still the same by our first event
+    if flags:
+        kernel.setns(sandbox.container, flags)
+
+
+def enter_container(sandbox: Sandbox, flags: int) -> None:
+    kernel.setns(sandbox.container, flags)
+    posix.close(sandbox.container)
+    sandbox.root = kernel.openat2(kernel.AT_FDCWD, b"/", kernel.O_PATH | posix.O_DIRECTORY)
+
+
+def hide_process(_: Sandbox) -> None:
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+
+
+# --- operations: meeting the parent ---------------------------------------------------------
+
+
+def await_parent(_: Sandbox) -> None:
+    if posix.read(CONTROL, 1) != b"g":
+        posix._exit(137)  # the launcher has given up or died
+
+
+def unshare_cgroup(_: Sandbox) -> None:
+    kernel.unshare(kernel.CLONE_NEWCGROUP)
+
+
+def configure_network(_: Sandbox, requests: tuple[bytes, ...]) -> None:
+    kernel.route_requests(requests)
+
+
+# --- operations: the process ----------------------------------------------------------------
+
+
+def set_rlimit(sandbox: Sandbox, name: bytes, resource: int, soft: int, hard: int) -> None:
+    try:
+        kernel.prlimit(resource, soft, hard)
+    except OSError as error:
+        if error.errno != _EPERM:
+            raise
+        sandbox.warnings.append(f"{name.decode()} stays as it is: it may not be raised to {soft}:{hard} here")
+
+
+def set_oom_score(sandbox: Sandbox, value: int) -> None:
+    try:
+        fd = posix.open("/proc/self/oom_score_adj", posix.O_WRONLY | posix.O_CLOEXEC)
+        posix.write(fd, b"%d" % value)
+        posix.close(fd)
+    except PermissionError:
+        sandbox.warnings.append(f"the oom score stays as it is: it may not be lowered to {value} here")
+
+
+def use_user(sandbox: Sandbox, uid: int, gid: int, groups: tuple[int, ...]) -> None:
+    sandbox.uid, sandbox.gid, sandbox.groups = uid, gid, groups
+    sandbox.home = next((home for _, found, _, home in users(read_accounts("/etc/passwd")) if found == uid), b"/")
+
+
+def find_user(sandbox: Sandbox, text: bytes, groups: tuple[bytes, ...]) -> None:
+    passwd, group = read_accounts("/etc/passwd"), read_accounts("/etc/group")
+    sandbox.uid, sandbox.gid, sandbox.groups, sandbox.home = resolve_user(text, groups, passwd, group)
+
+
+def start_session(sandbox: Sandbox, umask: int, terminal: int) -> None:
+    posix.setsid()
+    if terminal:
+        kernel.ioctl(sandbox.console, kernel.TIOCSCTTY)
+        for fd in (0, 1, 2):
+            posix.dup2(sandbox.console, fd)
+        posix.close(sandbox.console)
+    posix.umask(umask)
+    if sandbox.uid:
+        _give_stdio(sandbox.uid, terminal)
+
+
+def _give_stdio(uid: int, terminal: int) -> None:
+    """Let the user open /dev/stdout again: pipes and the console become theirs, files of the host do not."""
+    for fd in (0, 1, 2):
+        if terminal or kind_of(fd) == _S_IFIFO:
+            posix.chown(fd, uid, -1)
+
+
+def enter_directory(_: Sandbox, path: bytes, make: int) -> None:
+    if make:
+        posix.close(directory(kernel.AT_FDCWD, path, 0))
+    try:
+        posix.chdir(path)
+    except OSError as error:
+        error.filename = path
+        raise
+    if not posix.getcwd().startswith("/"):  # "(unreachable)": a descriptor has led out of the root
+        raise Refused("internal", "the working directory is outside the container")
+
+
+def no_new_privileges(_: Sandbox) -> None:
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+
+
+def load_seccomp(_: Sandbox, program: bytes) -> None:
+    kernel.load_seccomp(program)
+
+
+def drop_privileges(
+    sandbox: Sandbox, bounding: int, effective: int, permitted: int, inheritable: int, ambient: int
+) -> None:
+    held = 0  # what this process may pass on: asking for all gives no more than that
+    for capability in range(64):
+        try:
+            held |= kernel.prctl(kernel.PR_CAPBSET_READ, capability) << capability
+        except OSError:
+            break  # past the last one that this kernel has
+        if not bounding >> capability & 1:
+            kernel.prctl(kernel.PR_CAPBSET_DROP, capability)
+    kernel.prctl(kernel.PR_SET_KEEPCAPS, 1)
+    posix.setgroups(sandbox.groups)
+    posix.setgid(sandbox.gid)
+    posix.setuid(sandbox.uid)
+    kernel.prctl(kernel.PR_SET_KEEPCAPS, 0)
+    kernel.capset(effective & held, permitted & held, inheritable & held)
+    raised = ambient & permitted & inheritable & held
+    for capability in range(64):
+        if raised >> capability & 1:
+            kernel.prctl(kernel.PR_CAP_AMBIENT, kernel.PR_CAP_AMBIENT_RAISE, capability)
+
+
+def execute(sandbox: Sandbox, args: tuple[bytes, ...], env: tuple[bytes, ...]) -> None:
+    variables = dict(item.split(b"=", 1) for item in env if b"=" in item)
+    variables.setdefault(b"HOME", sandbox.home)
+    program = find_program(args[0], variables.get(b"PATH", b""))
+    if sandbox.detached:
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, 0)
+    elif sandbox.report >= 0:
+        die_with_watcher(sandbox)
+    kernel.reset_signals()
+    if sandbox.report >= 0:
+        report(sandbox, "started", tuple(sandbox.warnings))  # believed unless a failure follows
+    for position in range(sandbox.extra):
+        posix.dup2(_FIRST_EXTRA + position, CONTROL + position)
+    kernel.close_on_exec_from(CONTROL + sandbox.extra)
+    try:
+        posix.execve(program, args, variables)
+    except OSError as error:
+        status = 127 if error.errno == _ENOENT else 126
+        raise Refused("command", posix.strerror(error.errno or 0).lower(), status) from error
+
+
+def find_program(name: bytes, search: bytes) -> bytes:
+    """The file that a command means. Refuses as docker does: 126 not executable, 127 not found."""
+    if b"/" in name:
+        _check_program(name)
+        return name
+    for place in search.split(b":"):
+        candidate = (place or b".") + b"/" + name
+        try:
+            _check_program(candidate)
+        except Refused:
+            continue
+        return candidate
+    raise Refused("command", "executable file not found in $PATH", 127)
+
+
+def _check_program(path: bytes) -> None:
+    try:
+        found = posix.stat(path)
+    except OSError as error:
+        shown = path.decode("utf-8", "replace")
+        status = 126 if error.errno == _EACCES else 127
+        raise Refused("command", f"stat {shown}: {posix.strerror(error.errno or 0).lower()}", status) from error
+    if found.st_mode & _S_IFMT == _S_IFDIR:
+        raise Refused("command", "is a directory", 126)
+    if not posix.access(path, _X_OK, effective_ids=True):
+        raise Refused("command", "permission denied", 126)

@@ -1,0 +1,310 @@
+"""The launcher's side of a process that ``child`` starts: spawn it, see it through, hold on to it.
+
+The process that calls this may have threads: it never forks. It spawns a bare interpreter,
+sends it the plan over a socket, attaches control groups and network to the new process by
+its pid while the process sets itself up, and lets it go. When the launcher is killed, the
+socket closes and the process is killed with it, unless it was started detached.
+"""
+
+from __future__ import annotations
+
+import _socket
+import fcntl
+import marshal
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from struct import pack
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from image.errors import CommandNotStarted, InvalidInput, KernelError, NotPermitted, TierceError
+from image.value import dataclass
+from runner.runtime import cgroup
+from runner.runtime.child import LEASE
+from runner.runtime.child_root import CONTROL
+from runner.runtime.operations import Operation
+from store import kernel
+
+_PROGRAM: Final = "import sys; sys.path.append(sys.argv[1]); from runner.runtime.child import main; main()"
+_PACKAGES: Final = str(Path(kernel.__file__).resolve().parent.parent)
+_ABOVE_FIXED: Final = 10
+"""Descriptors are first moved here, so that giving one its final number closes no other."""
+_ONE_DESCRIPTOR: Final = 24
+"""Bytes of control data that carry one descriptor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stdio:
+    """The process's descriptors 0, 1 and 2, then ``extra`` as 3 and up; None is /dev/null. They stay the caller's."""
+
+    stdin: int | None = None
+    stdout: int | None = None
+    stderr: int | None = None
+    extra: tuple[int, ...] = ()
+
+
+class Network(Protocol):
+    """What joins a container to a network; see ``runner.network.modes``."""
+
+    @property
+    def requests(self) -> Sequence[bytes]:
+        """rtnetlink requests for inside the container."""
+
+    def attach(self, pid: int) -> None:
+        """Join the network namespace of the process. Raises TierceError."""
+
+
+class Running:
+    """A started process. Close it, or leave its ``with`` block: then nothing of it is left.
+
+    One that was started detached lives on: closing only lets go of it, once it has started.
+    """
+
+    def __init__(self, control: _socket.socket, watcher: int, *, detached: bool = False) -> None:
+        self.pid = 0
+        self.detached = detached
+        self._started = False
+        self.console: int | None = None
+        self.warnings: list[str] = []
+        self._control = control
+        self._watcher = watcher
+        self._groups = cgroup.ControlGroups(())
+        self._pidfd = -1
+        self._code: int | None = None
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """Readable when the container has ended: for poll and select."""
+        return self._control.fileno()
+
+    def wait(self) -> int:
+        """Until the end: its exit code, or 128 + the signal that killed it."""
+        while self._code is None:
+            event = self._next_event()
+            if event is None:  # the watcher was killed, and the kernel killed the container with it
+                self._code = 128 + signal.SIGKILL
+            elif event[0] == "exited":
+                code = os.waitstatus_to_exitcode(int(str(event[1])))
+                self._code = code if code >= 0 else 128 - code
+        return self._code
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send a signal to pid 1 of the container; nothing happens when it has ended.
+
+        As for every pid 1, a signal that it does not handle is ignored, except KILL and STOP.
+        KILL ends every process of its pid namespace.
+        """
+        if self._pidfd >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell the terminal its size; the foreground process gets WINCH."""
+        if self.console is not None:
+            fcntl.ioctl(self.console, kernel.TIOCSWINSZ, pack("HHHH", rows, columns, 0, 0))
+
+    def close(self) -> None:
+        """Kill the process if it lives, and remove its control groups. Idempotent."""
+        if self._watcher:
+            kept = self.detached and self._started
+            if not kept:
+                self.kill()
+                if self.pid == 0 or self._code is None:
+                    with suppress(OSError):
+                        self._control.shutdown(_socket.SHUT_RDWR)  # the watcher sees it and kills
+            os.waitpid(self._watcher, 0)
+            self._watcher = 0
+            self._code = 128 + signal.SIGKILL if self._code is None else self._code
+            self._control.close()
+            for fd in (self._pidfd, self.console):
+                if fd is not None and fd >= 0:
+                    os.close(fd)
+            self._pidfd, self.console = -1, None
+            if not kept:
+                self._groups.remove()
+
+    # --- the start --------------------------------------------------------------------------
+
+    def hold(self, groups: cgroup.ControlGroups) -> None:
+        """From here on these groups end with the container."""
+        self._groups = groups
+        self.warnings += groups.warnings
+        groups.attach_watcher(self._watcher)
+
+    def begin(
+        self,
+        operations: Sequence[Operation],
+        *,
+        attach: Callable[[int], None] | None = None,
+        hooks: Callable[[int], None] | None = None,
+        listener: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Send the orders and see the process through its start.
+
+        ``attach`` gets its pid before it goes on from ``await_parent``, ``hooks`` at
+        ``await_hooks``; ``listener`` gets the pid and the descriptor of a seccomp filter that
+        notifies, which it must not keep. What they raise ends the start. Raises TierceError.
+        """
+        body = marshal.dumps([operation.encode() for operation in operations])
+        self._send(len(body).to_bytes(8, "little") + body)
+        command = next(step for step in operations if step.name == "execute").arguments[0]
+        while not self._started:
+            event = self._next_event()
+            match event:
+                case ("pid", int(pid)):
+                    self.pid = pid
+                    self._attach(pid, attach)
+                case ("console",):
+                    self.console = self._take_descriptor()
+                case ("hooks",):
+                    if hooks is not None:
+                        hooks(self.pid)
+                    self._send(b"h")
+                case ("listener",):
+                    self._pass_on(listener)
+                case ("started", tuple(warnings)):
+                    self.warnings += [str(warning) for warning in warnings]
+                    self._started = True
+                case ("failed", kind, stage, syscall, errno, text):
+                    raise _start_error(command, (str(kind), str(stage), str(syscall)), int(str(errno)), str(text))
+                case _:
+                    raise TierceError("container start: the process that sets the container up died")
+
+    def _attach(self, pid: int, attach: Callable[[int], None] | None) -> None:
+        """Control groups and network, then the word to go on.
+
+        A process that has failed meanwhile says why in its next event, which tells more than
+        that it cannot be attached to.
+        """
+        try:
+            self._pidfd = os.pidfd_open(pid)
+            self._groups.attach(pid)
+            if attach is not None:
+                attach(pid)
+            self._control.sendall(b"g")
+        except (TierceError, OSError) as error:
+            if self._pidfd >= 0 and not kernel.poll({self._pidfd: kernel.POLLIN}, 0):
+                raise _as_tierce_error(error) from error
+
+    def _pass_on(self, listener: Callable[[int, int], None] | None) -> None:
+        fd = self._take_descriptor()
+        try:
+            if listener is not None and fd is not None:
+                listener(self.pid, fd)
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    def _take_descriptor(self) -> int | None:
+        fd, self._descriptor = self._descriptor, None
+        return fd
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._control.sendall(data)
+        except OSError as error:
+            raise TierceError("container start: the process that sets the container up died") from error
+
+    def _next_event(self) -> tuple[object, ...] | None:
+        """The next event of ``child``; None at the end. Keeps a descriptor that comes with it."""
+        try:
+            header, ancillary, _, _ = self._control.recvmsg(4, _ONE_DESCRIPTOR, _socket.MSG_CMSG_CLOEXEC)
+        except OSError:
+            return None
+        for level, kind, data in ancillary:
+            if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
+                self._descriptor = int.from_bytes(data[:4], sys.byteorder)
+        header += self._receive(4 - len(header)) if header else b""
+        if len(header) < 4:
+            return None
+        body = self._receive(int.from_bytes(header, "little"))
+        return tuple(marshal.loads(body)) if body else None  # noqa: S302  # from our own child, before exec
+
+    def _receive(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            chunk = self._control.recv(size - len(data))
+            if not chunk:
+                return b""
+            data += chunk
+        return data
+
+
+def spawn(stdio: Stdio, lease_fd: int | None = None, *, detached: bool = False) -> Running:
+    """A bare interpreter on ``child``, in a session of its own so that no key of the terminal reaches it."""
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    interpreter = os.path.realpath(sys.executable)  # a version manager's shim costs a hundred milliseconds
+    moved: list[int] = []
+    actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = []
+    above = _ABOVE_FIXED + len(stdio.extra)
+    try:
+        wanted = (stdio.stdin, stdio.stdout, stdio.stderr, theirs.fileno(), lease_fd, *stdio.extra)
+        assert (CONTROL, LEASE) == (3, 4)
+        for number, fd in enumerate(wanted):
+            if fd is None:
+                actions.append((os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0))
+            else:
+                moved.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above))
+                actions.append((os.POSIX_SPAWN_DUP2, moved[-1], number))
+        program = _readonly_program(interpreter, above, moved)
+        argv = [interpreter, "-I", "-S", "-c", _PROGRAM, _PACKAGES, str(len(stdio.extra))]
+        watcher = os.posix_spawn(program, argv, {}, file_actions=actions, setsid=True, setsigmask=())
+    except OSError as error:
+        ours.close()
+        raise NotPermitted(f"cannot start the container's process: {os.strerror(error.errno or 0).lower()}") from error
+    finally:
+        theirs.close()
+        for fd in moved:
+            os.close(fd)
+    return Running(ours, watcher, detached=detached)
+
+
+def _readonly_program(interpreter: str, above: int, held: list[int]) -> str:
+    """A name of the interpreter on a read-only mount that is in no namespace; the descriptor goes to ``held``.
+
+    An image whose program is a link to /proc/self/exe executes the interpreter itself, which
+    any process of the container could then write to through /proc/PID/exe (CVE-2019-5736).
+    Through this mount nobody can, and nobody can remount what is in no namespace. A user
+    without the right to mount gains and loses nothing: what the container could write is theirs.
+    """
+    try:
+        tree = kernel.open_tree(kernel.AT_FDCWD, os.fsencode(interpreter), kernel.OPEN_TREE_CLONE)
+    except OSError:
+        return interpreter
+    try:
+        kernel.mount_setattr(tree, set_=kernel.MOUNT_ATTR_RDONLY)
+        held.append(fcntl.fcntl(tree, fcntl.F_DUPFD_CLOEXEC, above))
+    finally:
+        os.close(tree)
+    return f"/proc/self/fd/{held[-1]}"
+
+
+def _as_tierce_error(error: TierceError | OSError) -> TierceError:
+    return error if isinstance(error, TierceError) else TierceError(f"container start: {error}")
+
+
+def _start_error(command: object, what: tuple[str, str, str], errno: int, text: str) -> TierceError:
+    kind, stage, syscall = what
+    match kind:
+        case "kernel":
+            return KernelError(stage, syscall, errno, text)
+        case "user":
+            return InvalidInput(text)
+        case "command":
+            words = command if isinstance(command, tuple) else ()
+            name = words[0] if words and isinstance(words[0], bytes) else b""
+            return CommandNotStarted(os.fsdecode(name), text, errno)
+        case _:
+            return TierceError(f"container start: {stage}: {text}")
