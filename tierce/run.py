@@ -16,6 +16,8 @@ from image.platform import Platform
 from image.reference import Reference
 from image.value import dataclass
 from runner.containers.options import RunOptions
+from runner.network.modes import NetworkMode
+from runner.network.wishes import resolve, running
 from runner.runtime.privileges import probe
 from runner.runtime.state import check_id, runtime_directory
 from store.store import Session, Store
@@ -71,6 +73,15 @@ def run(store: Store, image: RunnableImage, options: RunOptions, around: Surroun
     identity = secrets.token_hex(_ID_BYTES)
     if name and not options.hostname:
         options = with_hostname(options, identity[:_HOST_NAME_LENGTH])
+    root = runtime_directory(around.environ, os.geteuid())
+    network = resolve(
+        options.network,
+        defined=store.root / "networks",
+        root=root,
+        container=identity,
+        name=name,
+        find_container=lambda word: running(root, word),
+    )
     with store.session() as session:
         directories = _unpacked(session, image)
         workspace = session.workspace(directories[0] if directories else None)
@@ -79,12 +90,13 @@ def run(store: Store, image: RunnableImage, options: RunOptions, around: Surroun
             image.config.config,
             store.layers.overlay(directories, workspace, volatile=True),
             container_id=check_id(name or identity),
-            root=runtime_directory(around.environ, os.geteuid()),
+            root=root,
             privileges=privileges,
             environ=around.environ,
             cwd=around.cwd,
             warn=around.warn,
             trace=around.trace,
+            network=network,
         )
 
 
@@ -92,7 +104,7 @@ def with_hostname(options: RunOptions, hostname: str) -> RunOptions:
     """A host name of its own, except where the host's is shared."""
     from dataclasses import replace
 
-    return options if options.network == "host" else replace(options, hostname=hostname)
+    return options if options.network.mode is NetworkMode.HOST else replace(options, hostname=hostname)
 
 
 def _unpacked(session: Session, image: RunnableImage) -> list[str]:

@@ -20,6 +20,7 @@ from runner.containers.attach import OWN_STDIO, Signals, UserStdio, window
 from runner.containers.options import RunOptions, Surroundings, container_spec
 from runner.containers.relay import Relay
 from runner.containers.start import start
+from runner.network.modes import Networking
 from runner.runtime import defaults
 from runner.runtime.launch import Stdio
 from runner.runtime.operations import Operation
@@ -51,11 +52,12 @@ def run(
     warn: Callable[[str], None],
     stdio: UserStdio = OWN_STDIO,
     trace: Callable[[Operation], None] | None = None,
+    network: Networking | None = None,
 ) -> int:
     """Run the container to its end: its exit code, or 128 + the signal that ended it.
 
     ``rootfs`` and its upper directory are the caller's, to be thrown away or kept. ``root`` is
-    the runtime directory; ``warn`` gets each thing that could not be as docker has it. Only for
+    the runtime directory; without ``network`` it is the kind that the options name; ``warn`` gets each thing that could not be as docker has it. Only for
     the main thread: signals that arrive meanwhile go to the container.
 
     Raises TierceError when it could not be started; ``exit_status`` has the number for that.
@@ -83,8 +85,9 @@ def run(
                 container_id=container_id,
                 root=root,
                 privileges=privileges,
-                network=options.mode,
-                ports=options.ports,
+                network=network or options.network.mode,
+                ports=options.ports(config),
+                extra_hosts=options.network.hosts,
                 stdio=given.container,
                 trace=trace,
             )

@@ -13,8 +13,9 @@ from typing import Final
 from image.config import ContainerConfig
 from image.errors import InvalidInput
 from image.value import dataclass
-from runner.network.modes import NetworkMode, parse_mode
-from runner.network.ports import Port, parse_publish
+from runner.network.modes import NetworkMode
+from runner.network.ports import Port, parse_exposed, parse_publish
+from runner.network.wishes import NetworkOptions
 from runner.runtime import capabilities, defaults
 from runner.runtime.spec import Device, Mount, NamedUser, Process, Resources, Spec
 
@@ -39,8 +40,10 @@ class RunOptions:
     group_add: tuple[str, ...] = ()
     interactive: bool = False
     tty: bool = False
-    network: str = ""
+    network: NetworkOptions = NetworkOptions()  # a frozen value
     publish: tuple[str, ...] = ()
+    publish_all: bool = False
+    expose: tuple[str, ...] = ()
     hostname: str = ""
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
@@ -51,13 +54,15 @@ class RunOptions:
     cpus: float | None = None
     pids_limit: int | None = None
 
-    @property
-    def mode(self) -> NetworkMode:
-        return parse_mode(self.network)
-
-    @property
-    def ports(self) -> tuple[Port, ...]:
-        return tuple(port for text in self.publish for port in parse_publish(text))
+    def ports(self, config: ContainerConfig) -> tuple[Port, ...]:
+        """What is to be published; with ``publish_all``, what the image exposes too. Raises InvalidInput."""
+        given = tuple(port for text in self.publish for port in parse_publish(text))
+        if not self.publish_all:
+            return given
+        exposed = {port for text in (*config.exposed_ports, *self.expose) for port in parse_exposed(text)}
+        taken = {(port.container_port, port.protocol) for port in given}
+        wanted = sorted((port.protocol, port.container_port) for port in exposed)
+        return (*given, *(Port(number, protocol=kind) for kind, number in wanted if (number, kind) not in taken))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +79,10 @@ class Surroundings:
 
 def container_spec(options: RunOptions, config: ContainerConfig, surroundings: Surroundings) -> Spec:
     """The container that these options make of this image. Raises InvalidInput."""
-    own_network = options.mode is not NetworkMode.HOST
-    hostname = options.hostname or (surroundings.container_id[:12] if own_network else surroundings.host_name)
+    mode = options.network.mode
+    own_network = mode in (NetworkMode.NONE, NetworkMode.BRIDGE)
+    shared_name = surroundings.host_name if mode is NetworkMode.HOST else surroundings.container_id[:12]
+    hostname = options.hostname or shared_name
     granted = capabilities.choose(add=options.cap_add, drop=options.cap_drop, privileged=options.privileged)
     process = Process(
         args=command(options, config),

@@ -15,13 +15,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from runner.containers.sweep import sweep
-from runner.network.modes import Connection, NetworkMode
+from runner.network.modes import Connection, Networking, NetworkMode
 from runner.network.ports import Port
 from runner.runtime import state
 from runner.runtime.launch import Running, Stdio, launch
 from runner.runtime.operations import Operation
 from runner.runtime.privileges import Privileges
-from runner.runtime.spec import Spec
+from runner.runtime.spec import Namespace, Spec
 
 if TYPE_CHECKING:
     from store.layers import OverlayMount
@@ -74,13 +74,13 @@ def start(
     container_id: str,
     root: Path,
     privileges: Privileges,
-    network: NetworkMode = NetworkMode.NONE,
+    network: Networking | NetworkMode = NetworkMode.NONE,
     ports: Sequence[Port] = (),
     extra_hosts: Sequence[tuple[str, str]] = (),
     stdio: Stdio = Stdio(),  # a frozen value
     trace: Callable[[Operation], None] | None = None,
 ) -> Container:
-    """Start ``spec`` with a network of this mode, after sweeping up what killed processes left.
+    """Start ``spec`` on this network, after sweeping up what killed processes left.
 
     ``root`` is the runtime directory. The spec has a network namespace unless the mode is
     host; /etc/hosts, /etc/hostname and /etc/resolv.conf are added, except where the spec
@@ -110,10 +110,6 @@ def start(
         return Container(running, connection, held.pop_all())
 
 
-_NO_IPV6 = {"net.ipv6.conf.eth0.disable_ipv6": "1"}
-"""The bridge has IPv4 alone, so docker takes the link-local address away too."""
-
-
 def _on_network(spec: Spec, connection: Connection) -> Spec:
     """With the generated files, which come before the spec's own binds: those win."""
     taken = {mount.destination for mount in spec.mounts}
@@ -122,5 +118,10 @@ def _on_network(spec: Spec, connection: Connection) -> Spec:
     return replace(
         spec,
         mounts=spec.mounts[:first_bind] + added + spec.mounts[first_bind:],
-        sysctl={**spec.sysctl, **_NO_IPV6} if connection.address else spec.sysctl,
+        sysctl={**spec.sysctl, **connection.sysctl},
+        namespaces=_joining(spec, connection.namespace),
     )
+
+
+def _joining(spec: Spec, path: str) -> tuple[Namespace, ...]:
+    return (*spec.namespaces, Namespace("network", path)) if path else spec.namespaces

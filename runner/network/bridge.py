@@ -1,136 +1,313 @@
-"""The bridge that containers share: made by the first, removed by the last.
+"""Bridges of the host: each is made by the first container on it and removed with the last.
 
-    <root>/bridge                   the bridge's subnet
-    <root>/containers/ID/network    a container's address, then its published ports
+    <root>/bridge-ID                a network that is up, as it was when it came up
+    <root>/.bridge-ID               one that was being made when its maker was killed
 
-A container is on the bridge while its lease is locked; addresses of dead ones are free. Every
-change is made under the lock of the runtime directory and leaves firewall, bridge and files
-as they must be for the containers that then live.
+Every change is made under the lock of the runtime directory and leaves firewall, bridges and
+files as they must be for the containers that then live. So no daemon is needed after a reboot,
+and nothing is left of a network that nobody uses.
 
-Two runtime directories have two bridges and two tables, so that they don't disturb each other.
+Two runtime directories have default bridges of their own, which don't disturb each other.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
 
-from image.errors import KernelError
-from runner.network import addresses, firewall, link
-from runner.network.addresses import Subnet
+from image.errors import Conflict, InvalidInput, KernelError
+from image.value import dataclass
+from runner.network import addresses, endpoints, firewall, link, networks
+from runner.network.addresses import V4, V6, Subnet, packed
+from runner.network.endpoints import Endpoint, Record
 from runner.network.firewall import Published
-from runner.network.ports import Port, Reservation
+from runner.network.networks import Network, Pool
+from runner.network.ports import Port
 from runner.runtime import rtnetlink, state
-from runner.runtime.state import Lease
 
-MTU = 1500
 _STANDARD_ROOT = Path("/run/tierce")
-_PEER = "eth0"
-_PEER_INDEX = 100
+_UP, _MAKING = "bridge-", ".bridge-"
+_FIRST_INDEX = 100
 """A number that no interface of a fresh namespace has: modules add tunnels from 2 on."""
 
 
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """One network that a container is to be on. No address: the lowest free one."""
+
+    network: Network
+    aliases: tuple[str, ...] = ()
+    address: str = ""
+    address6: str = ""
+    mac: str = ""
+
+
+def default_network(root: Path) -> Network:
+    """The network of containers that name none. Its subnet is chosen when it comes up."""
+    options = (("com.docker.network.bridge.name", bridge_name(root)),)
+    up = _up_networks(root).get(_default_id(root))
+    return up or Network(networks.DEFAULT, _default_id(root), (), options=options)
+
+
+def _default_id(root: Path) -> str:
+    return f"{crc32(bytes(root)):08x}{crc32(bytes(root)[::-1]):08x}"
+
+
 def bridge_name(root: Path) -> str:
-    """``tierce0`` for the standard runtime directory; another's follows from its path."""
+    """The default bridge: ``tierce0`` for the standard runtime directory; another's follows from its path."""
     return "tierce0" if root == _STANDARD_ROOT else f"tierce{crc32(bytes(root)):08x}"
 
 
-def table_name(root: Path) -> str:
-    """The nftables table, likewise."""
-    return "tierce" if root == _STANDARD_ROOT else f"tierce_{crc32(bytes(root)):08x}"
+# --- a container's places -----------------------------------------------------------------
 
 
-class Endpoint:
-    """One container's place on the bridge."""
+def place(
+    root: Path, attachment: Attachment, record: Record, *, reserved: Iterable[Subnet] = ()
+) -> tuple[Network, Endpoint, list[str]]:
+    """Bring the network up and choose an address on it. Call it while locked, then write the record.
 
-    def __init__(self, root: Path, lease: Lease, ports: Sequence[Port]) -> None:
-        """Take an address and the ports, and have the bridge ready. Raises PortInUse, Conflict, KernelError."""
+    Returns the network as it is up, the endpoint and warnings. Raises Conflict, InvalidInput, KernelError.
+    """
+    network = _bring_up(root, attachment.network, reserved)
+    others = [other for _, other in endpoints.living(root)]
+    taken = [place for other in others if (place := other.on(network.id)) is not None]
+    numbers = {one.interface for one in record.endpoints}
+    number = next(number for number in range(len(numbers) + 1) if f"eth{number}" not in numbers)
+    address = _choose(network, V4, attachment.address, {one.address for one in taken})
+    endpoint = Endpoint(
+        network.id,
+        f"eth{number}",
+        _FIRST_INDEX + number,
+        address,
+        _choose(network, V6, attachment.address6, {one.address6 for one in taken}),
+        parse_mac(attachment.mac) if attachment.mac else addresses.mac(address),
+        attachment.aliases,
+    )
+    warning = firewall.open_forward(network.bridge, ipv6=network.ipv6)  # docker may have started since
+    return network, endpoint, [warning] if warning else []
+
+
+def _choose(network: Network, bits: int, wanted: str, taken: set[int]) -> int:
+    """0 when the network has nothing of this family."""
+    pool = network.pool(bits)
+    if wanted:
+        return _chosen_by_user(network, pool, wanted, taken)
+    if pool is None:
+        return 0
+    return addresses.choose_address(pool.subnet, {*taken, pool.gateway}, within=pool.ip_range)
+
+
+def _chosen_by_user(network: Network, pool: Pool | None, wanted: str, taken: set[int]) -> int:
+    address = addresses.parse_address6(wanted) if ":" in wanted else addresses.parse_address(wanted)
+    if address is None:
+        raise InvalidInput(f"invalid address {wanted!r} for network {network.name}")
+    if pool is None or address not in pool.subnet:
+        raise InvalidInput(f"network {network.name} has no subnet that contains {wanted}")
+    if address in taken or address == pool.gateway:
+        raise Conflict(f"address {wanted} of network {network.name} is already in use")
+    return address
+
+
+def parse_mac(text: str) -> bytes:
+    """Six bytes. Raises InvalidInput, also for an address of a group."""
+    with suppress(ValueError):
+        mac = bytes.fromhex(text.replace(":", "").replace("-", ""))
+        if len(mac) == 6 and not mac[0] & 1:
+            return mac
+    raise InvalidInput(f"invalid MAC address {text!r}: write six bytes such as 02:42:ac:11:00:02")
+
+
+def inside(network: Network, endpoint: Endpoint, *, gateway: bool, ipv6_gateway: bool) -> Iterator[bytes]:
+    """rtnetlink requests for the container's namespace: the addresses, the way out."""
+    four, six = network.pool(V4), network.pool(V6)
+    if four is not None:
+        address, broadcast = packed(endpoint.address), packed(four.subnet.broadcast)
+        yield rtnetlink.new_address(endpoint.index, address, four.subnet.prefix, broadcast)
+    if six is not None and endpoint.address6:
+        yield rtnetlink.new_address(endpoint.index, packed(endpoint.address6, V6), six.subnet.prefix)
+    yield rtnetlink.link_up(endpoint.index)
+    if gateway and four is not None:
+        yield rtnetlink.default_route(endpoint.index, packed(four.gateway))
+    if ipv6_gateway and six is not None and endpoint.address6:
+        yield rtnetlink.default_route(endpoint.index, packed(six.gateway, V6))
+
+
+def plug(network: Network, endpoint: Endpoint, pid: int) -> None:
+    """A cable from the bridge into the network namespace of the process.
+
+    It goes away with that namespace: removing it by hand would take thirty milliseconds.
+    """
+    index = (int.from_bytes(os.urandom(4), "big") >> 2) + (1 << 20)  # far from those that the kernel gives out
+    requests = [
+        rtnetlink.new_veth(
+            (f"tc{index:x}", index),
+            (endpoint.interface, endpoint.index),
+            master=link.link_index(network.bridge) or 0,
+            pid=pid,
+            mac=endpoint.mac,
+            mtu=network.mtu,
+        )
+    ]
+    if not network.icc:
+        requests.append(rtnetlink.isolated_port(index))
+    link.request(*requests)
+
+
+class Places:
+    """Every place of one container, from its start to its end."""
+
+    def __init__(
+        self,
+        root: Path,
+        directory: Path,
+        attachments: Sequence[Attachment],
+        *,
+        record: Record = Record(),  # a frozen value
+        ports: Sequence[Port] = (),
+        reserved: Iterable[Subnet] = (),
+    ) -> None:
+        """Take an address on each network, with ``ports`` published from the first that leads outside.
+
+        Raises Conflict, InvalidInput, KernelError; close it then.
+        """
         self._root = root
-        self._lease = lease
-        self._reservation = Reservation(ports)
-        self.ports = self._reservation.ports
-        self.warnings: tuple[str, ...] = ()
-        try:
-            with state.locked(root):
-                self.subnet, self._bridge_index = self._ready_bridge()
-                others = list(_published(root, apart_from=lease.directory))
-                self.address = addresses.choose_address(self.subnet, [other.address for other in others])
-                own = Published(self.address, self.ports)
-                _write_record(lease.directory, own)
-                if self.ports or not others:
-                    firewall.apply(firewall.ruleset(table_name(root), bridge_name(root), self.subnet, [*others, own]))
-        except BaseException:
-            self.close()
-            raise
+        self._directory = directory
+        self.networks: list[Network] = []
+        self.warnings: list[str] = []
+        self.record = record
+        with state.locked(root):
+            try:
+                for attachment in attachments:
+                    self._add(attachment, ports, reserved)
+                endpoints.write(directory, self.record)
+                for network in self.networks:
+                    if (one := self.record.on(network.id)) is not None and one.ports:
+                        refresh(root, network)
+            except BaseException:
+                (directory / endpoints.FILE).unlink(missing_ok=True)
+                _settle(root)
+                raise
 
-    def _ready_bridge(self) -> tuple[Subnet, int]:
-        subnet = _recorded_subnet(self._root)
-        index = link.link_index(bridge_name(self._root))
-        if subnet is None or index is None:
-            subnet, index = _make_bridge(self._root)
-        warning = firewall.open_forward(bridge_name(self._root))  # each time: docker may have started since
-        self.warnings = (warning,) if warning else ()
-        return subnet, index
+    def _add(self, attachment: Attachment, ports: Sequence[Port], reserved: Iterable[Subnet]) -> None:
+        network, endpoint, warnings = place(self._root, attachment, self.record, reserved=reserved)
+        if ports and not network.internal and not self.record.ports:
+            endpoint = replace(endpoint, ports=tuple(ports))
+        self.networks.append(network)
+        self.warnings += warnings
+        self.record = replace(self.record, endpoints=(*self.record.endpoints, endpoint))
 
     @property
     def requests(self) -> tuple[bytes, ...]:
-        """For inside the container: loopback up, the address, the way out."""
-        address, broadcast = addresses.packed(self.address), addresses.packed(self.subnet.broadcast)
-        return (
-            rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX),
-            rtnetlink.new_address(_PEER_INDEX, address, self.subnet.prefix, broadcast),
-            rtnetlink.link_up(_PEER_INDEX),
-            rtnetlink.default_route(_PEER_INDEX, addresses.packed(self.subnet.gateway)),
-        )
+        """For inside the container: loopback up, then each interface."""
+        found = [rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX)]
+        outside = {bits: gateway_network(self.networks, bits) for bits in (V4, V6)}
+        for network, endpoint in zip(self.networks, self.record.endpoints, strict=True):
+            found += inside(network, endpoint, gateway=network is outside[V4], ipv6_gateway=network is outside[V6])
+        return tuple(found)
 
     def attach(self, pid: int) -> None:
-        """A cable from the bridge into the network namespace of the process.
-
-        It goes away with that namespace: removing it by hand would take thirty milliseconds.
-        """
-        number = (int.from_bytes(os.urandom(4), "big") >> 2) + (
-            1 << 20
-        )  # far from the indexes that the kernel gives out
-        link.request(
-            rtnetlink.new_veth(
-                (f"tc{number:x}", number),
-                (_PEER, _PEER_INDEX),
-                master=self._bridge_index,
-                pid=pid,
-                mac=addresses.mac(self.address),
-                mtu=MTU,
-            )
-        )
+        """Join the network namespace of the process, and say whose it is."""
+        for network, endpoint in zip(self.networks, self.record.endpoints, strict=True):
+            plug(network, endpoint, pid)
+        self.record = replace(self.record, pid=pid)
+        endpoints.write(self._directory, self.record)
 
     def close(self) -> None:
-        """Give address and ports back; the last container takes the bridge with it. Idempotent."""
-        record = self._lease.directory / "network"
-        with state.locked(self._root):
-            record.unlink(missing_ok=True)
-            _settle(self._root, rules_changed=bool(self.ports))
-        self._reservation.close()
+        """Give the places back. Idempotent."""
+        leave(self._root, self._directory)
 
 
-def _make_bridge(root: Path) -> tuple[Subnet, int]:
-    """Anew, on a subnet that nothing on this host uses now."""
-    name = bridge_name(root)
-    _remove_bridge(name)
-    subnet = addresses.choose_subnet(link.routes())
-    gateway = addresses.packed(subnet.gateway)
-    link.request(rtnetlink.new_bridge(name, addresses.mac(subnet.gateway), MTU))
+def gateway_network(of: Iterable[Network], bits: int) -> Network | None:
+    """The network whose gateway is the way out: the first that leads outside."""
+    return next((network for network in of if not network.internal and network.pool(bits) is not None), None)
+
+
+def leave(root: Path, directory: Path) -> None:
+    """Forget the container's places; what nobody uses any more goes too. Idempotent."""
+    with state.locked(root):
+        record = endpoints.read(directory)
+        if record is None:
+            return
+        (directory / endpoints.FILE).unlink(missing_ok=True)
+        _settle(root, changed=[one.network for one in record.endpoints if one.ports], asked=record)
+
+
+# --- networks that are up -----------------------------------------------------------------
+
+
+def _bring_up(root: Path, network: Network, reserved: Iterable[Subnet]) -> Network:
+    """The network as it is up, made now when it was not."""
+    up = _up_networks(root).get(network.id)
+    if up is not None and link.link_index(up.bridge) is not None:
+        return up
+    _clear_remains(root, network)
+    routes = link.routes()
+    if not network.pools:
+        subnet = addresses.choose_subnet([*routes, *reserved])
+        network = replace(network, pools=(Pool(subnet, subnet.gateway),))
+    check_routes(network, routes)
+    text = networks.encode(network)
+    (root / f"{_MAKING}{network.id}").write_text(text)
+    firewall.apply(firewall.ruleset(network, _published(root, network)))
+    _make_bridge(network)
+    (root / f"{_MAKING}{network.id}").rename(root / f"{_UP}{network.id}")
+    return network
+
+
+def check_routes(network: Network, routes: Iterable[Subnet]) -> None:
+    """Raises Conflict when a network of this host lies in one of the subnets. A wider route may be overridden."""
+    for pool in network.pools:
+        for route in routes:
+            if pool.subnet.overlaps(route) and route.prefix >= pool.subnet.prefix:
+                raise Conflict(f"network {network.name}: this host already uses {route}, which overlaps {pool.subnet}")
+
+
+def _clear_remains(root: Path, network: Network) -> None:
+    """Of a bridge that was ours. An interface of the user's by this name is not touched. Raises Conflict."""
+    remains = [root / f"{start}{network.id}" for start in (_MAKING, _UP)]
+    ours = network.bridge in (f"br-{network.id[:12]}", bridge_name(root)) or any(file.exists() for file in remains)
+    if ours:
+        _remove_bridge(network.bridge)
+    elif link.link_index(network.bridge) is not None:
+        raise Conflict(f"network {network.name}: the interface {network.bridge} exists and is not ours")
+    for file in remains:
+        file.unlink(missing_ok=True)
+
+
+def _make_bridge(network: Network) -> None:
+    four = network.pool(V4)
+    name = network.bridge
+    link.request(rtnetlink.new_bridge(name, addresses.mac(four.gateway if four else crc32(name.encode())), network.mtu))
     index = link.link_index(name) or 0
-    link.request(
-        rtnetlink.new_address(index, gateway, subnet.prefix, addresses.packed(subnet.broadcast)),
-        rtnetlink.link_up(index),
-    )
+    requests = []
+    for pool in network.pools:
+        bits = pool.subnet.bits
+        broadcast = packed(pool.subnet.broadcast) if bits == V4 else b""
+        requests.append(rtnetlink.new_address(index, packed(pool.gateway, bits), pool.subnet.prefix, broadcast))
+    if network.ipv6:
+        _write_setting(f"net/ipv6/conf/{name}/accept_ra", "0")
+        _write_setting(f"net/ipv6/conf/{name}/disable_ipv6", "0")
+        _forward_ipv6()
+    link.request(*requests, rtnetlink.link_up(index))
     _write_setting("net/ipv4/ip_forward", "1")  # stays on, as docker leaves it: others may count on it by then
     _write_setting(f"net/ipv4/conf/{name}/route_localnet", "1")
-    (root / "bridge").write_text(f"{subnet}\n")
-    return subnet, index
+
+
+def _forward_ipv6() -> None:
+    """A host that forwards stops to heed router advertisements, unless an interface is told to go on."""
+    if Path("/proc/sys/net/ipv6/conf/all/forwarding").read_text().strip() == "1":
+        return
+    for interface in os.listdir("/proc/sys/net/ipv6/conf"):
+        name = f"net/ipv6/conf/{interface}/accept_ra"
+        with suppress(OSError):
+            if Path("/proc/sys", name).read_text().strip() == "1":
+                _write_setting(name, "2")
+    _write_setting("net/ipv6/conf/all/forwarding", "1")
 
 
 def _write_setting(name: str, value: str) -> None:
@@ -142,18 +319,39 @@ def _write_setting(name: str, value: str) -> None:
         raise KernelError("network", "write", error.errno or 0, str(path)) from error
 
 
-def _settle(root: Path, *, rules_changed: bool) -> None:
-    """Bring firewall and bridge to what the living containers need. Call it while locked."""
-    remaining = list(_published(root))
-    subnet = _recorded_subnet(root)
-    if remaining and subnet is not None:
-        if rules_changed:
-            firewall.apply(firewall.ruleset(table_name(root), bridge_name(root), subnet, remaining))
-    elif subnet is not None or link.link_index(bridge_name(root)) is not None:
-        firewall.close_forward(bridge_name(root))
-        firewall.remove(table_name(root))
-        _remove_bridge(bridge_name(root))
-        (root / "bridge").unlink(missing_ok=True)
+def refresh(root: Path, network: Network) -> None:
+    """The network's rules for the containers that live now. Call it while locked."""
+    firewall.apply(firewall.ruleset(network, _published(root, network)))
+
+
+def _published(root: Path, network: Network) -> Iterator[Published]:
+    for _, record in endpoints.living(root):
+        one = record.on(network.id)
+        if one is not None and one.ports:
+            yield Published(one.address, one.ports, one.address6)
+
+
+def _settle(root: Path, changed: Sequence[str] | None = None, asked: Record | None = None) -> None:
+    """Bring rules and bridges to what the living containers need. Call it while locked.
+
+    Rules are made anew for the networks in ``changed``, or for all of them; bridges that nobody
+    is on are removed, of those that ``asked`` was on or of all.
+    """
+    used = {one.network for _, record in endpoints.living(root) for one in record.endpoints}
+    for network in _up_networks(root, making=True).values():
+        if network.id not in used:
+            if asked is None or asked.on(network.id):
+                _take_down(root, network)
+        elif changed is None or network.id in changed:
+            refresh(root, network)
+
+
+def _take_down(root: Path, network: Network) -> None:
+    firewall.close_forward(network.bridge, ipv6=network.ipv6)
+    firewall.remove(network.table)
+    _remove_bridge(network.bridge)
+    for start in (_UP, _MAKING):
+        (root / f"{start}{network.id}").unlink(missing_ok=True)
 
 
 def _remove_bridge(name: str) -> None:
@@ -164,41 +362,25 @@ def _remove_bridge(name: str) -> None:
             raise
 
 
+def _up_networks(root: Path, *, making: bool = False) -> dict[str, Network]:
+    """Networks that are up, by id; with ``making`` also what killed processes left halfway."""
+    found: dict[str, Network] = {}
+    starts = (_UP, _MAKING) if making else (_UP,)
+    with suppress(FileNotFoundError):
+        for name in os.listdir(root):
+            if name.startswith(starts):
+                with suppress(OSError, ValueError, KeyError, TypeError):
+                    network = networks.decode((root / name).read_text())
+                    found[network.id] = network
+    return found
+
+
+def users(root: Path, network: Network) -> list[tuple[Path, Record]]:
+    """The living containers on this network."""
+    return [(directory, record) for directory, record in endpoints.living(root) if record.on(network.id)]
+
+
 def settle(root: Path) -> None:
-    """Remove what killed processes have left of the network. For ``sweep``."""
+    """Remove what killed processes have left of the networks. For ``sweep``."""
     with state.locked(root):
-        _settle(root, rules_changed=True)
-
-
-# --- records ----------------------------------------------------------------------------
-
-
-def _recorded_subnet(root: Path) -> Subnet | None:
-    with suppress(OSError):
-        return addresses.parse_subnet((root / "bridge").read_text().strip())
-    return None
-
-
-def _write_record(directory: Path, own: Published) -> None:
-    lines = [addresses.dotted(own.address)]
-    lines += [f"{port.protocol} {port.host_address} {port.host_port} {port.container_port}" for port in own.ports]
-    (directory / "network").write_text("\n".join(lines) + "\n")
-
-
-def _published(root: Path, *, apart_from: Path | None = None) -> Iterator[Published]:
-    """The record of each living container that is on the bridge."""
-    for directory in state.live(root):
-        if directory == apart_from:
-            continue
-        try:
-            first, *rest = (directory / "network").read_text().splitlines()
-        except (OSError, ValueError):
-            continue  # on another kind of network
-        address = addresses.parse_address(first)
-        if address is not None:
-            yield Published(address, tuple(_port(line) for line in rest))
-
-
-def _port(line: str) -> Port:
-    protocol, host_address, host_port, container_port = line.split()
-    return Port(int(container_port), int(host_port), host_address, protocol)
+        _settle(root)

@@ -13,6 +13,8 @@ from image.value import dataclass
 
 RESOLV_CONF: Final = "/etc/resolv.conf"
 RESOLVED_UPSTREAM: Final = "/run/systemd/resolve/resolv.conf"
+RESOLVER: Final = "127.0.0.11"
+"""Our own resolver, inside a container on a network that has names; docker's address for it."""
 _RESOLVED_STUB: Final = "127.0.0.53"
 _FALLBACK: Final = ("8.8.8.8", "8.8.4.4")
 _LOCAL_NAMES: Final = """\
@@ -25,9 +27,36 @@ ff02::2\tip6-allrouters
 """
 
 
-def hosts(hostname: str, address: str = "") -> str:
-    """Local names, then the container's own when it has an address."""
-    return _LOCAL_NAMES + (f"{address}\t{hostname}\n" if address else "")
+def hosts(hostname: str, *addresses: str) -> str:
+    """Local names, then the container's own at each of its addresses."""
+    return _LOCAL_NAMES + "".join(f"{address}\t{hostname}\n" for address in addresses)
+
+
+@dataclass(frozen=True, slots=True)
+class Dns:
+    """``--dns``, ``--dns-search`` (``.`` for none) and ``--dns-option``."""
+
+    servers: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+def with_wishes(host: str, wanted: Dns) -> str:
+    """The host's text with other name servers, search domains and options, where some are given.
+
+    An option replaces the host's of the same name.
+    """
+    words = [line.split() for line in host.splitlines()]
+    own = [word for line in words if line[:1] == ["options"] for word in line[1:]]
+    names = {option.partition(":")[0] for option in wanted.options}
+    kept = [word for word in own if word.partition(":")[0] not in names]
+    domains = [word for line in words if line[:1] in (["search"], ["domain"]) for word in line[1:]]
+    lines = [f"nameserver {server}" for server in wanted.servers or name_servers(host)]
+    if chosen := [domain for domain in wanted.search or domains if domain != "."]:
+        lines.append(f"search {' '.join(chosen)}")
+    if both := [*kept, *wanted.options]:
+        lines.append(f"options {' '.join(both)}")
+    return "\n".join(lines) + "\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +89,14 @@ def resolv_conf(host: str) -> ResolvConf:
         f"using {', '.join(_FALLBACK)}"
     )
     return ResolvConf("\n".join(lines) + "\n", warning)
+
+
+def for_resolver(host: str, wanted: Dns) -> str:
+    """For a network that has names: our resolver, which is asked for every name as it is."""
+    options = (
+        wanted.options if any(word.startswith("ndots:") for word in wanted.options) else (*wanted.options, "ndots:0")
+    )
+    return with_wishes(host, Dns((RESOLVER,), wanted.search, options))
 
 
 def _is_loopback_server(line: str) -> bool:

@@ -1,4 +1,4 @@
-"""Address translation and published ports: one nftables table, replaced as a whole.
+"""Address translation and published ports: one nftables table a network, replaced as a whole.
 
 ``ruleset`` says what the table must be for the containers that live; ``apply`` makes it so in
 one transaction. So nothing is ever added to or taken from rules of unknown state, and a
@@ -16,12 +16,13 @@ daemon started after the bridge shuts it until the next container of ours starts
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from image.errors import TierceError
 from image.value import dataclass
-from runner.network.addresses import Subnet, dotted
-from runner.network.ports import Port
+from runner.network.addresses import V4, V6, dotted, spelled
+from runner.network.networks import Network
+from runner.network.ports import ANY, Port
 from store import kernel
 
 _COMMENT = "tierce"
@@ -29,26 +30,28 @@ _COMMENT = "tierce"
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The ports of one container."""
+    """The ports of one container, at its addresses; no IPv6 address is 0."""
 
     address: int
     ports: tuple[Port, ...]
+    address6: int = 0
 
 
-def ruleset(table: str, bridge: str, subnet: Subnet, containers: Iterable[Published]) -> str:
-    """Commands that replace ``table``. Pure."""
-    redirects = [_redirect(container.address, port) for container in containers for port in container.ports]
-    ports = "\n".join(f"    {line}" for line in redirects)
+def ruleset(network: Network, containers: Iterable[Published]) -> str:
+    """Commands that replace the network's table. Pure."""
+    containers = list(containers)
+    redirects = [line for container in containers for line in _redirects(container)]
+    bridge = network.bridge
     return f"""\
-table ip {table}
-delete table ip {table}
-table ip {table} {{
+table inet {network.table}
+delete table inet {network.table}
+table inet {network.table} {{
   chain guard {{
     type filter hook prerouting priority raw;
     iifname "{bridge}" ip daddr 127.0.0.0/8 drop comment "route_localnet must not open loopback services"
   }}
   chain published {{
-{ports}
+{_block(redirects)}
   }}
   chain incoming {{
     type nat hook prerouting priority dstnat;
@@ -56,28 +59,69 @@ table ip {table} {{
   }}
   chain local {{
     type nat hook output priority -100;
+    ip6 daddr ::1 return comment "such a packet can never leave the host"
     fib daddr type local jump published
+  }}
+  chain refused {{
+    type filter hook input priority filter;
+{_block(_refused(containers))}
   }}
   chain leaving {{
     type nat hook postrouting priority srcnat;
-    ip saddr {subnet} oifname != "{bridge}" masquerade
-    oifname "{bridge}" ct status dnat ip saddr {{ 127.0.0.0/8, {subnet} }} masquerade
+{_block(_leaving(network))}
   }}
   chain forward {{
     type filter hook forward priority filter;
-    oifname != "{bridge}" accept
-    iifname "{bridge}" accept
-    ct state established,related accept
-    ct status dnat accept
-    drop
+{_block(_forward(network))}
   }}
 }}
 """
 
 
-def _redirect(address: int, port: Port) -> str:
-    where = "" if port.host_address == "0.0.0.0" else f"ip daddr {port.host_address} "  # noqa: S104  # no address
-    return f"{where}{port.protocol} dport {port.host_port} dnat to {dotted(address)}:{port.container_port}"
+def _block(lines: Iterable[str]) -> str:
+    return "\n".join(f"    {line}" for line in lines)
+
+
+def _redirects(container: Published) -> Iterator[str]:
+    for port in container.ports:
+        six = ":" in port.host_address
+        where = "" if port.host_address in ANY else f"ip{'6' * six} daddr {port.host_address} "
+        target = f"[{spelled(container.address6, V6)}]" if six else dotted(container.address)
+        family = f"meta nfproto ipv{6 if six else 4}"
+        yield f"{family} {where}{port.protocol} dport {port.host_port} dnat ip{'6' * six} to {target}:{port.container_port}"
+
+
+def _refused(containers: Iterable[Published]) -> Iterator[str]:
+    """Our own socket keeps the port on ::1, where nothing can answer: a client shall try 127.0.0.1 at once."""
+    for container in containers:
+        for port in container.ports:
+            if port.host_address == "::" and port.protocol == "tcp":
+                yield f'iifname "lo" ip6 daddr ::1 tcp dport {port.host_port} reject with tcp reset'
+
+
+def _leaving(network: Network) -> Iterator[str]:
+    """Outward as the host; and back through the bridge as the bridge, for siblings that came by a published port."""
+    bridge = network.bridge
+    for pool in network.pools:
+        family = "ip" if pool.subnet.bits == V4 else "ip6"
+        if network.masquerade and not network.internal:
+            yield f'{family} saddr {pool.subnet} oifname != "{bridge}" masquerade'
+        own = f"127.0.0.0/8, {pool.subnet}" if family == "ip" else f"{pool.subnet}"
+        yield f'oifname "{bridge}" ct status dnat {family} saddr {{ {own} }} masquerade'
+
+
+def _forward(network: Network) -> Iterator[str]:
+    """What passes: within, outward, answers and what a published port let in."""
+    bridge = network.bridge
+    yield f'oifname != "{bridge}" iifname != "{bridge}" accept'
+    if network.internal:
+        yield f'iifname "{bridge}" oifname "{bridge}" accept'
+    else:
+        yield f'oifname != "{bridge}" accept'
+        yield f'iifname "{bridge}" accept'
+        yield "ct state established,related accept"
+        yield "ct status dnat accept"
+    yield "drop"
 
 
 def apply(commands: str) -> None:
@@ -91,7 +135,7 @@ def apply(commands: str) -> None:
 
 def remove(table: str) -> None:
     """Remove the table; nothing happens when it is absent."""
-    apply(f"table ip {table}\ndelete table ip {table}\n")
+    apply(f"table inet {table}\ndelete table inet {table}\n")
 
 
 def _run_program(argv: Sequence[str], text: str = "") -> str:
@@ -110,35 +154,39 @@ def _forward_rules(bridge: str) -> tuple[list[str], ...]:
     return (["FORWARD", "-i", bridge, *marked], ["FORWARD", "-o", bridge, *marked])
 
 
-def open_forward(bridge: str) -> str:
-    """Let the bridge through an iptables FORWARD chain, if there is one. A warning, or "".
+def open_forward(bridge: str, *, ipv6: bool) -> str:
+    """Let the bridge through the FORWARD chains of iptables, if there are some. A warning, or "".
 
     Outward traffic and answers are free; what comes in has passed our own forward chain.
     """
-    if not _has_iptables_forward():
-        return ""
-    for rule in _forward_rules(bridge):
-        if _run_program(["iptables", "-w", "5", "-C", *rule]):
-            problem = _run_program(["iptables", "-w", "5", "-I", *rule])
-            if problem:
-                return f"containers may have no network: iptables' FORWARD chain could not be opened: {problem}"
+    for program in _programs(ipv6=ipv6):
+        for rule in _forward_rules(bridge):
+            if _run_program([program, "-w", "5", "-C", *rule]):
+                problem = _run_program([program, "-w", "5", "-I", *rule])
+                if problem:
+                    return f"containers may have no network: the FORWARD chain of {program} is closed: {problem}"
     return ""
 
 
-def close_forward(bridge: str) -> None:
+def close_forward(bridge: str, *, ipv6: bool) -> None:
     """Take our rules out again, however often they are there."""
-    if _has_iptables_forward():
+    for program in _programs(ipv6=ipv6):
         for rule in _forward_rules(bridge):
-            while not _run_program(["iptables", "-w", "5", "-D", *rule]):
+            while not _run_program([program, "-w", "5", "-D", *rule]):
                 pass
 
 
-def _has_iptables_forward() -> bool:
-    """Whether docker, or somebody else, uses iptables' filter table: as nftables or the old way."""
-    if kernel.run_nftables(b"list chain ip filter FORWARD") == "":
+def _programs(*, ipv6: bool) -> list[str]:
+    """Whose FORWARD chain is there: docker, or somebody else, made it, as nftables or the old way."""
+    families = [("ip", "iptables"), ("ip6", "ip6tables")] if ipv6 else [("ip", "iptables")]
+    return [program for family, program in families if _has_forward(family)]
+
+
+def _has_forward(family: str) -> bool:
+    if kernel.run_nftables(f"list chain {family} filter FORWARD".encode()) == "":
         return True
     try:
-        with open("/proc/net/ip_tables_names") as file:
+        with open(f"/proc/net/{family}_tables_names") as file:
             return "filter" in file.read().split()
     except OSError:
         return False

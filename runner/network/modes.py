@@ -1,7 +1,8 @@
-"""The network of one container, by mode: the one call that the builder and ``tierce run`` make.
+"""The network of one container: the one call that the builder and ``tierce run`` make.
 
 ``none`` is a namespace with nothing but loopback; ``host`` is the host's own; ``bridge`` is
-docker's default: an address on a shared bridge, translated, with published ports.
+one or more bridges, docker's default one or networks that users defined; ``container`` is the
+namespace of another container, with its files.
 """
 
 from __future__ import annotations
@@ -15,30 +16,56 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from image.errors import InvalidInput
+from image.value import dataclass
 from runner.network import files
+from runner.network.files import Dns
 from runner.network.ports import Port
 from runner.runtime import rtnetlink
 from runner.runtime.spec import Mount
 from runner.runtime.state import Lease
 
 if TYPE_CHECKING:
-    from runner.network.bridge import Endpoint
+    from runner.network.addresses import Subnet
+    from runner.network.bridge import Attachment, Places
+    from runner.network.ports import Reservation
 
 
 class NetworkMode(Enum):
     NONE = "none"
     HOST = "host"
     BRIDGE = "bridge"
+    CONTAINER = "container"
 
 
 def parse_mode(text: str) -> NetworkMode:
-    """Docker's ``--network``; "" and ``default`` are bridge. Raises InvalidInput."""
+    """Docker's ``--network`` where there are no names; "" and ``default`` are bridge. Raises InvalidInput."""
     if text in ("", "default"):
         return NetworkMode.BRIDGE
-    try:
+    if text in (NetworkMode.NONE.value, NetworkMode.HOST.value, NetworkMode.BRIDGE.value):
         return NetworkMode(text)
-    except ValueError:
-        raise InvalidInput(f"network {text!r} is not supported: use bridge, host or none") from None
+    raise InvalidInput(f"network {text!r} is not supported: use bridge, host or none")
+
+
+@dataclass(frozen=True, slots=True)
+class Networking:
+    """What a container's network is to be. See ``wishes.resolve``, which makes it of what a user said.
+
+    Without ``attachments``, ``bridge`` is the default network. ``name`` is what siblings call the
+    container. ``joined`` is the directory of the container whose namespace is shared. ``reserved``
+    are subnets that the default network must not take.
+    """
+
+    mode: NetworkMode
+    attachments: tuple[Attachment, ...] = ()
+    name: str = ""
+    joined: Path | None = None
+    dns: Dns = Dns()  # a frozen value
+    reserved: tuple[Subnet, ...] = ()
+
+    @property
+    def own_namespace(self) -> bool:
+        """Whether the container gets a network namespace of its own."""
+        return self.mode in (NetworkMode.NONE, NetworkMode.BRIDGE)
 
 
 class Connection:
@@ -46,7 +73,7 @@ class Connection:
 
     def __init__(
         self,
-        mode: NetworkMode,
+        network: Networking | NetworkMode,
         *,
         root: Path,
         lease: Lease,
@@ -61,21 +88,52 @@ class Connection:
 
         Raises PortInUse, Conflict or KernelError, leaving nothing behind.
         """
-        self.mode = mode
-        self._endpoint: Endpoint | None = None
-        if mode is NetworkMode.BRIDGE:
-            from runner.network.bridge import Endpoint  # netlink and firewall: only for those that use them
+        self.networking = Networking(network) if isinstance(network, NetworkMode) else network
+        self.mode = self.networking.mode
+        self.warnings: list[str] = []
+        self._root = root
+        self._directory = lease.directory
+        self._reservation: Reservation | None = None
+        self._places: Places | None = None
+        if self.mode is NetworkMode.BRIDGE:
+            self._take_places(ports)
+        else:
+            self._write_record()
+            if ports:
+                self.warnings.append(f"published ports are discarded when using {self.mode.value} network mode")
+        self.mounts = self._write_files(hostname, extra_hosts)
 
-            self._endpoint = Endpoint(root, lease, ports)
-        self.address = ""
-        self.warnings: list[str] = list(self._endpoint.warnings) if self._endpoint else []
-        if self._endpoint is not None:
-            from runner.network.addresses import dotted
+    def _take_places(self, ports: Sequence[Port]) -> None:
+        from runner.network import bridge  # netlink and firewall: only for those that use them
+        from runner.network.endpoints import Record
+        from runner.network.ports import Reservation
 
-            self.address = dotted(self._endpoint.address)
-        elif ports:
-            self.warnings.append(f"published ports are discarded when using {mode.value} network mode")
-        self.mounts = self._write_files(lease.directory, hostname, extra_hosts)
+        wanted = self.networking.attachments or (bridge.Attachment(bridge.default_network(self._root)),)
+        outside = [one.network for one in wanted if not one.network.internal]
+        if ports and not outside:
+            self.warnings.append("published ports are discarded: the container is on internal networks alone")
+            ports = ()
+        ports = [port.on(outside[0].host_binding) for port in ports] if outside else []
+        self._reservation = Reservation(ports, ipv6=bool(outside) and outside[0].ipv6)
+        try:
+            self._places = bridge.Places(
+                self._root,
+                self._directory,
+                wanted,
+                record=Record(self.networking.name, servers=self.networking.dns.servers),
+                ports=self._reservation.ports,
+                reserved=self.networking.reserved,
+            )
+        except BaseException:
+            self._reservation.close()
+            raise
+        self.warnings += self._places.warnings
+
+    def _write_record(self) -> None:
+        if self.networking.own_namespace:
+            from runner.network import endpoints
+
+            endpoints.write(self._directory, endpoints.Record(self.networking.name))
 
     def __enter__(self) -> Self:
         return self
@@ -87,64 +145,129 @@ class Connection:
 
     @property
     def own_namespace(self) -> bool:
-        """Whether the container gets a network namespace."""
-        return self.mode is not NetworkMode.HOST
+        """Whether the container gets a network namespace of its own."""
+        return self.networking.own_namespace
+
+    @property
+    def namespace(self) -> str:
+        """The path of the namespace that the container joins; "" when it has its own or the host's."""
+        if self.networking.joined is None:
+            return ""
+        from runner.network import endpoints
+
+        record = endpoints.read(self.networking.joined)
+        if record is None or not endpoints.is_alive(record.pid):
+            raise InvalidInput("cannot join the network of a container that is not running")
+        return f"/proc/{record.pid}/ns/net"
 
     @property
     def ports(self) -> tuple[Port, ...]:
         """The published ports, with those that the kernel chose."""
-        return self._endpoint.ports if self._endpoint else ()
+        return self._places.record.ports if self._places else ()
+
+    @property
+    def address(self) -> str:
+        """The first one of IPv4, "" without a bridge."""
+        from runner.network.addresses import dotted
+
+        return dotted(self._places.record.endpoints[0].address) if self._places else ""
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What holds the published ports: for the process that watches the container."""
+        return self._reservation.descriptors if self._reservation else []
 
     @property
     def requests(self) -> tuple[bytes, ...]:
         """For ``launch``: what is done inside the container's namespace."""
-        if self._endpoint is not None:
-            return self._endpoint.requests
+        if self._places is not None:
+            return self._places.requests
         return (rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX),) if self.own_namespace else ()
+
+    @property
+    def sysctl(self) -> dict[str, str]:
+        """Where a network has no IPv6, docker takes the link-local address away too."""
+        if self._places is None:
+            return {}
+        return {
+            f"net.ipv6.conf.{one.interface}.disable_ipv6": "0" if one.address6 else "1"
+            for one in self._places.record.endpoints
+        }
 
     def attach(self, pid: int) -> None:
         """For ``launch``: join the namespace of the process."""
-        if self._endpoint is not None:
-            self._endpoint.attach(pid)
+        if self._places is not None:
+            self._places.attach(pid)
+        elif self.own_namespace:
+            from runner.network import endpoints
+
+            endpoints.write(self._directory, endpoints.Record(self.networking.name, pid))
 
     def close(self) -> None:
         """Give everything back. Idempotent."""
-        if self._endpoint is not None:
-            self._endpoint.close()
-            self._endpoint = None
+        if self._places is not None:
+            self._places.close()
+            self._places = None
+        if self._reservation is not None:
+            self._reservation.close()
+            self._reservation = None
 
-    def _write_files(self, directory: Path, hostname: str, extra_hosts: Sequence[tuple[str, str]]) -> tuple[Mount, ...]:
-        hosts = _read("/etc/hosts") if self.mode is NetworkMode.HOST else files.hosts(hostname, self.address)
-        hosts += "".join(f"{self._host_address(address)}\t{name}\n" for name, address in extra_hosts)
+    # --- files ----------------------------------------------------------------------------
+
+    def _write_files(self, hostname: str, extra_hosts: Sequence[tuple[str, str]]) -> tuple[Mount, ...]:
+        if self.networking.joined is not None:
+            return _file_mounts(self.networking.joined)
         contents = {
-            "hosts": hosts,
+            "hosts": self._hosts(hostname, extra_hosts),
             "hostname": f"{hostname}\n",
             "resolv.conf": self._resolv_conf(),
         }
         for name, text in contents.items():
-            (directory / name).write_text(text)
-            (directory / name).chmod(0o644)  # whatever the umask: every user of the container reads them
-        return tuple(Mount(f"/etc/{name}", "bind", str(directory / name), ("bind", "rprivate")) for name in contents)
+            (self._directory / name).write_text(text)
+            (self._directory / name).chmod(0o644)  # whatever the umask: every user of the container reads them
+        return _file_mounts(self._directory)
+
+    def _hosts(self, hostname: str, extra: Sequence[tuple[str, str]]) -> str:
+        added = "".join(f"{self._host_address(address)}\t{name}\n" for name, address in extra)
+        if self.mode is NetworkMode.HOST:
+            return _read("/etc/hosts") + added
+        if self._places is None:
+            return files.hosts(hostname) + added
+        from runner.network.addresses import V6, dotted, spelled
+
+        found = self._places.record.endpoints
+        known = [dotted(one.address) for one in found if one.address]
+        known += [spelled(one.address6, V6) for one in found if one.address6]
+        return files.hosts(hostname, *known) + added
 
     def _host_address(self, address: str) -> str:
         if address != "host-gateway":
             return address
-        if self._endpoint is None:
+        if self._places is None:
             return "127.0.0.1"
-        from runner.network.addresses import dotted
-
-        return dotted(self._endpoint.subnet.gateway)
+        pools = self._places.networks[0].pools
+        return pools[0].gateway_text
 
     def _resolv_conf(self) -> str:
+        wanted = self.networking
         host = _read(files.RESOLV_CONF)
         if self.mode is NetworkMode.HOST:
-            return host
+            return host if wanted.dns == Dns() else files.with_wishes(host, wanted.dns)
         if files.uses_resolved_stub(host) and os.path.exists(files.RESOLVED_UPSTREAM):
             host = _read(files.RESOLVED_UPSTREAM)
+        if wanted.dns != Dns():
+            host = files.with_wishes(host, wanted.dns)
+            if wanted.dns.servers:
+                return host
         chosen = files.resolv_conf(host)
         if chosen.warning and self.mode is NetworkMode.BRIDGE:
             self.warnings.append(chosen.warning)
         return chosen.text
+
+
+def _file_mounts(directory: Path) -> tuple[Mount, ...]:
+    names = ("hosts", "hostname", "resolv.conf")
+    return tuple(Mount(f"/etc/{name}", "bind", str(directory / name), ("bind", "rprivate")) for name in names)
 
 
 def _read(path: str) -> str:

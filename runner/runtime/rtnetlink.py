@@ -1,4 +1,4 @@
-"""Requests of rtnetlink, encoded: links, addresses and routes of IPv4.
+"""Requests of rtnetlink, encoded: links, addresses and routes.
 
 Pure. Only what starting a container needs, because importing a netlink library costs more
 than starting ten containers. ``Connection`` in ``runner.network.link`` sends them; inside a
@@ -14,15 +14,26 @@ from typing import Final
 
 LOOPBACK_INDEX: Final = 1
 
-_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_NEWADDR, _RTM_NEWROUTE, RTM_GETROUTE = 16, 17, 18, 20, 24, 26
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
+_RTM_NEWADDR, _RTM_NEWROUTE, RTM_GETROUTE = 20, 24, 26
 _REQUEST, _ACK, _EXCLUSIVE, _CREATE, _DUMP = 0x1, 0x4, 0x200, 0x400, 0x300
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_PID = 1, 3, 4, 10, 18, 19
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_PROTINFO, _IFLA_LINKINFO, _IFLA_NET_NS_PID = (
+    1,
+    3,
+    4,
+    10,
+    12,
+    18,
+    19,
+)
+_IFLA_BRPORT_ISOLATED: Final = 33
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 _RTA_OIF, _RTA_GATEWAY = 4, 5
 _NESTED: Final = 0x8000
 _IFF_UP: Final = 1
-_AF_INET: Final = 2
+_AF_INET, _AF_BRIDGE, _AF_INET6 = 2, 7, 10
+_IFA_F_NODAD: Final = 2
 
 
 def _attribute(kind: int, data: bytes) -> bytes:
@@ -98,16 +109,27 @@ def get_link(name: str) -> bytes:
     return _request(_RTM_GETLINK, 0, _interface() + _attribute(_IFLA_IFNAME, _text(name)))
 
 
-def new_address(index: int, address: bytes, prefix: int, broadcast: bytes) -> bytes:
-    """An IPv4 address of four bytes."""
-    body = pack("=BBBBI", _AF_INET, prefix, 0, 0, index)
-    body += _attribute(_IFA_LOCAL, address) + _attribute(_IFA_ADDRESS, address) + _attribute(_IFA_BROADCAST, broadcast)
+def isolated_port(index: int) -> bytes:
+    """A bridge's port that reaches the bridge and no other such port."""
+    header = pack("=BxHiII", _AF_BRIDGE, 0, index, 0, 0)
+    return _request(_RTM_SETLINK, 0, header + _nested(_IFLA_PROTINFO, _attribute(_IFLA_BRPORT_ISOLATED, b"\1")))
+
+
+def _family(address: bytes) -> int:
+    return _AF_INET if len(address) == 4 else _AF_INET6
+
+
+def new_address(index: int, address: bytes, prefix: int, broadcast: bytes = b"") -> bytes:
+    """An address of four or sixteen bytes, usable at once: nobody else can have it."""
+    body = pack("=BBBBI", _family(address), prefix, _IFA_F_NODAD, 0, index)
+    body += _attribute(_IFA_LOCAL, address) + _attribute(_IFA_ADDRESS, address)
+    body += _attribute(_IFA_BROADCAST, broadcast) if broadcast else b""
     return _request(_RTM_NEWADDR, _CREATE | _EXCLUSIVE, body)
 
 
 def default_route(index: int, gateway: bytes) -> bytes:
     main_table, boot_protocol, universe, unicast = 254, 3, 0, 1
-    body = pack("=BBBBBBBBI", _AF_INET, 0, 0, 0, main_table, boot_protocol, universe, unicast, 0)
+    body = pack("=BBBBBBBBI", _family(gateway), 0, 0, 0, main_table, boot_protocol, universe, unicast, 0)
     body += _attribute(_RTA_GATEWAY, gateway) + _attribute(_RTA_OIF, pack("=I", index))
     return _request(_RTM_NEWROUTE, _CREATE | _EXCLUSIVE, body)
 

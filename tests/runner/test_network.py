@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from image.errors import Conflict, InvalidInput, PortInUse
 from runner.network import addresses, files, link
 from runner.network.addresses import Subnet, choose_address, choose_subnet, dotted, parse_address, parse_subnet
-from runner.network.bridge import bridge_name, table_name
+from runner.network.bridge import bridge_name, default_network
 from runner.network.modes import NetworkMode, parse_mode
 from runner.network.ports import Port, Reservation, parse_publish
 from runner.runtime.launch import Stdio
@@ -35,6 +35,9 @@ class TestPublish:
             ("127.0.0.1::80", (Port(80, 0, "127.0.0.1"),)),
             ("53:53/udp", (Port(53, 53, protocol="udp"),)),
             ("8000-8001:80-81", (Port(80, 8000), Port(81, 8001))),
+            ("8000-8009:80", (Port(80, 8000, host_last=8009),)),
+            ("[fd00::1]:8080:80", (Port(80, 8080, "fd00::1"),)),
+            ("[::]::53/udp", (Port(53, 0, "::", "udp"),)),
         ],
         ids=lambda value: value if isinstance(value, str) else "",
     )
@@ -43,7 +46,22 @@ class TestPublish:
 
     @pytest.mark.parametrize(
         "text",
-        ["", "x", "0", "65536", "80-79", "1-2:3", "80/sctp", "[::1]:80:80", "1.2.3:1:2", "a:1:2", "1:2:3:4", "٣"],
+        [
+            "",
+            "x",
+            "0",
+            "65536",
+            "80-79",
+            "1-2:3-5",
+            "80/sctp",
+            "[::1]:80:80",
+            "[::1:80:80",
+            "[x]:80:80",
+            "1.2.3:1:2",
+            "a:1:2",
+            "1:2:3:4",
+            "٣",
+        ],
     )
     def test_nonsense_is_refused(self, text: str) -> None:
         with pytest.raises(InvalidInput):
@@ -192,9 +210,9 @@ class TestBridge:
             with box.started(box.spec("sleep", "1000"), network=NetworkMode.BRIDGE):
                 pass
             assert link.link_index(bridge_name(box.root)) is not None
-            assert f"table ip {table_name(box.root)}\n" in _tables()
+            assert f"table inet {default_network(box.root).table}\n" in _tables()
         assert link.link_index(bridge_name(box.root)) is None
-        assert f"table ip {table_name(box.root)}\n" not in _tables()
+        assert f"table inet {default_network(box.root).table}\n" not in _tables()
         assert [path.name for path in box.root.iterdir() if path.name != "containers"] == ["lock"]
         assert list((box.root / "containers").iterdir()) == []
 

@@ -9,6 +9,7 @@ import pytest
 from image.config import ContainerConfig
 from image.errors import InvalidInput
 from runner.containers.options import RunOptions, Surroundings, command, container_spec, parse_tmpfs, parse_volume
+from runner.network.wishes import NetworkOptions
 from runner.runtime import capabilities
 from runner.runtime.spec import DockerSeccomp, Mount, NamedUser
 
@@ -96,7 +97,7 @@ def test_privileged_lifts_what_docker_lifts() -> None:
 
 
 def test_host_network_has_no_namespace_and_the_hosts_name() -> None:
-    spec = container_spec(RunOptions(network="host"), CONFIG, SURROUNDINGS)
+    spec = container_spec(RunOptions(network=NetworkOptions(("host",))), CONFIG, SURROUNDINGS)
     assert (spec.namespace("network"), spec.hostname, dict(spec.sysctl)) == (None, "thehost", {})
 
 

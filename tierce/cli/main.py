@@ -31,6 +31,16 @@ _IMAGE: Final = {
     "import": Entry("tierce.cli.archives", "import_", "Make an image of a root filesystem's tar"),
     "prune": Entry("tierce.cli.prune", "image_prune", "Remove images that nothing names"),
 }
+_NETWORK: Final = {
+    name: Entry("tierce.cli.network", name, summary)
+    for name, summary in (
+        ("create", "Create a network"),
+        ("ls", "List networks"),
+        ("inspect", "Show everything about one or more networks"),
+        ("rm", "Remove one or more networks"),
+        ("prune", "Remove networks that no container is on"),
+    )
+}
 _SYSTEM: Final = {
     "df": Entry("tierce.cli.system", "df", "Show how much space images and caches take"),
     "prune": Entry("tierce.cli.prune", "system_prune", "Remove what is not needed"),
@@ -71,6 +81,10 @@ COMMANDS: Final = LazyGroup(
             "image": LazyGroup(
                 "image", sections={"Commands": _IMAGE}, short_help="Manage images",
                 hidden={"list": _IMAGE["ls"], "remove": _IMAGE["rm"]},
+            ),
+            "network": LazyGroup(
+                "network", sections={"Commands": _NETWORK}, short_help="Manage networks",
+                hidden={"list": _NETWORK["ls"], "remove": _NETWORK["rm"]},
             ),
             "system": LazyGroup("system", sections={"Commands": _SYSTEM}, short_help="Manage the store"),
         },

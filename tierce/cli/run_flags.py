@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from tierce.cli.network_flags import NETWORK, read_network
+
 if TYPE_CHECKING:
     from runner.containers.options import RunOptions
 
@@ -32,10 +34,7 @@ _PROCESS: Final = (
     click.option("-i", "--interactive", is_flag=True, help="Pass standard input on"),
     click.option("-t", "--tty", is_flag=True, help="Give it a terminal"),
     click.option("--entrypoint", metavar="PROGRAM", help="Run this instead of the image's entrypoint"),
-    click.option("--network", "--net", default="", metavar="MODE", help="none, host or bridge  [bridge]"),
-    click.option(
-        "-p", "--publish", multiple=True, metavar="[IP:][PORT:]PORT[/udp]", help="Make a port reachable from here"
-    ),
+    *NETWORK,
     click.option("-h", "--hostname", default="", metavar="NAME", help="Host name"),
     click.option("--cap-add", multiple=True, metavar="CAP", help="Give a capability, or ALL"),
     click.option("--cap-drop", multiple=True, metavar="CAP", help="Take a capability, or ALL"),
@@ -96,8 +95,10 @@ def read_options(words: Sequence[str], flags: Mapping[str, Any]) -> RunOptions:
         group_add=tuple(flags["group_add"]),
         interactive=flags["interactive"],
         tty=flags["tty"],
-        network=flags["network"],
+        network=read_network(flags),
         publish=tuple(flags["publish"]),
+        publish_all=flags["publish_all"],
+        expose=tuple(flags["expose"]),
         hostname=flags["hostname"],
         cap_add=tuple(flags["cap_add"]),
         cap_drop=tuple(flags["cap_drop"]),

@@ -58,6 +58,7 @@ def _enter(settings: Settings, store: Store, failed: FailedStep, words: tuple[st
     from image.errors import TierceError
     from runner.containers import foreground
     from runner.containers.options import RunOptions
+    from runner.network.wishes import NetworkOptions
     from runner.runtime.privileges import probe
     from runner.runtime.state import runtime_directory
     from store.failed_steps import FailedSteps
@@ -70,7 +71,7 @@ def _enter(settings: Settings, store: Store, failed: FailedStep, words: tuple[st
             user=failed.user,
             interactive=True,
             tty=sys.stdin.isatty(),
-            network=failed.network,
+            network=NetworkOptions((failed.network,)),
             hostname="" if failed.network == "host" else "tierce-build",
             volumes=tuple(_cache_volumes(held, store, failed)),
             tmpfs=tuple(mount.target for mount in failed.mounts if not mount.id),

@@ -103,7 +103,7 @@ def test_examples_are_valid_command_lines(path: str, entry: Entry) -> None:
     known = {name for param in found.params for name in (*param.opts, *param.secondary_opts)} | {"--help"}
     for line in found.examples.strip().splitlines():
         own = re.split(r"[#|]|\$\(", line.partition("tierce ")[2])[0]
-        for flag in re.findall(r"(?<=\s)--[a-z-]+", own):
+        for flag in re.findall(r"(?<=\s)--[a-z0-9-]+", own):
             assert flag in known, f"{line}: {flag}"
 
 

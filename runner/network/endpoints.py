@@ -1,0 +1,135 @@
+"""Where containers are on networks: one file a container in the runtime directory, of plain lines.
+
+    <root>/containers/ID/network
+
+    name NAME                                   what siblings call it
+    pid PID                                     whose network namespace it is
+    server ADDRESS                              where other names are asked for
+    on NETWORK INTERFACE INDEX IPV4 IPV6 MAC ALIAS,...
+    port PROTOCOL ADDRESS HOST_PORT PORT        of the endpoint above it
+
+A container counts while its lease is locked; what dead ones wrote is free. Plain lines, because
+the resolver beside each container reads them with nothing but the interpreter's own modules.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from image.value import dataclass
+from runner.network.addresses import parse_address, parse_address6, spelled
+from runner.network.ports import Port
+from runner.runtime import state
+
+FILE = "network"
+_NOTHING = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A container's place on one network. ``network`` is an id; no IPv6 address is 0."""
+
+    network: str
+    interface: str
+    index: int
+    address: int
+    address6: int
+    mac: bytes
+    aliases: tuple[str, ...] = ()
+    ports: tuple[Port, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """All of one container. ``servers`` are the user's ``--dns``; ``pid`` is 0 until it starts."""
+
+    name: str = ""
+    pid: int = 0
+    servers: tuple[str, ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
+
+    def on(self, network: str) -> Endpoint | None:
+        return next((endpoint for endpoint in self.endpoints if endpoint.network == network), None)
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        return tuple(port for endpoint in self.endpoints for port in endpoint.ports)
+
+
+def write(directory: Path, record: Record) -> None:
+    """Replace the container's file at once."""
+    partial = directory / f".{FILE}"
+    partial.write_text("".join(f"{line}\n" for line in _lines(record)))
+    partial.rename(directory / FILE)
+
+
+def _lines(record: Record) -> Iterator[str]:
+    if record.name:
+        yield f"name {record.name}"
+    if record.pid:
+        yield f"pid {record.pid}"
+    for server in record.servers:
+        yield f"server {server}"
+    for one in record.endpoints:
+        six = spelled(one.address6, 128) if one.address6 else _NOTHING
+        aliases = ",".join(one.aliases) or _NOTHING
+        where = f"{one.interface} {one.index} {spelled(one.address)} {six} {one.mac.hex(':')}"
+        yield f"on {one.network} {where} {aliases}"
+        for port in one.ports:
+            yield f"port {port.protocol} {port.host_address} {port.host_port} {port.container_port}"
+
+
+def read(directory: Path) -> Record | None:
+    """None when the container is on no network, or has just gone."""
+    try:
+        text = (directory / FILE).read_text()
+    except OSError:
+        return None
+    record = Record()
+    for line in text.splitlines():
+        with suppress(ValueError):
+            record = _with_line(record, *line.split(" "))
+    return record
+
+
+def _with_line(record: Record, kind: str, *words: str) -> Record:
+    match kind:
+        case "name":
+            return replace(record, name=words[0])
+        case "pid":
+            return replace(record, pid=int(words[0]))
+        case "server":
+            return replace(record, servers=(*record.servers, words[0]))
+        case "on":
+            return replace(record, endpoints=(*record.endpoints, _endpoint(*words)))
+        case "port":
+            protocol, address, host_port, port = words
+            last = record.endpoints[-1]
+            last = replace(last, ports=(*last.ports, Port(int(port), int(host_port), address, protocol)))
+            return replace(record, endpoints=(*record.endpoints[:-1], last))
+    return record
+
+
+def _endpoint(network: str, interface: str, index: str, four: str, six: str, mac: str, aliases: str) -> Endpoint:
+    address = parse_address(four)
+    if address is None:
+        raise ValueError(four)
+    names = () if aliases == _NOTHING else tuple(aliases.split(","))
+    return Endpoint(
+        network, interface, int(index), address, parse_address6(six) or 0, bytes.fromhex(mac.replace(":", "")), names
+    )
+
+
+def living(root: Path, *, apart_from: Path | None = None) -> Iterator[tuple[Path, Record]]:
+    """Directory and record of each living container that has a network of its own."""
+    for directory in state.live(root):
+        if directory != apart_from and (record := read(directory)) is not None:
+            yield directory, record
+
+
+def is_alive(pid: int) -> bool:
+    return pid > 0 and os.path.exists(f"/proc/{pid}/ns/net")

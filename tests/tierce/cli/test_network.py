@@ -1,0 +1,216 @@
+"""``tierce network`` and ``run --network``, as a user calls them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import Tierce
+
+
+@pytest.fixture
+def net(tierce: Tierce, tmp_path: Path) -> Tierce:
+    """Tierce with a runtime directory of its own, so that its networks are its own."""
+    return replace(tierce, environment={"TIERCE_RUNTIME_DIR": str(tmp_path / "run")})
+
+
+@pytest.fixture
+def box(net: Tierce, busybox_archive: Path) -> Tierce:
+    net("load", "--input", busybox_archive)
+    return net
+
+
+@contextmanager
+def running(
+    tierce: Tierce, name: str, *flags: str, script: str = "trap exit TERM; echo up; while :; do sleep 0.1; done"
+) -> Iterator[None]:
+    """A container in the foreground of another process; ready when it has said so."""
+    process = tierce.start("run", "--rm", "--name", name, *flags, "busybox", "sh", "-c", script)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "up\n", process.stderr and process.stderr.read()
+        yield
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+class TestDefinitions:
+    def test_created_listed_inspected_removed(self, net: Tierce) -> None:
+        identity = net("network", "create", "--label", "a=b", "web").stdout.strip()
+        assert len(identity) == 64
+        listed = net("network", "ls", "--format", "{{.Name}} {{.Driver}} {{.Scope}}").stdout.splitlines()
+        assert listed == ["bridge bridge local", "host host local", "none null local", "web bridge local"]
+        assert net("network", "ls", "-q", "--filter", "label=a=b").stdout == f"{identity[:12]}\n"
+        [document] = json.loads(net("network", "inspect", "web").stdout)
+        assert (document["Id"], document["Driver"], document["Labels"]) == (identity, "bridge", {"a": "b"})
+        assert document["Containers"] == {}
+        assert net("network", "rm", identity[:5]).stdout == f"{identity[:5]}\n"
+        assert net.attempt("network", "inspect", "web").stderr == (
+            "tierce: network web not found (tierce network create web)\n"
+        )
+
+    def test_subnet_gateway_and_range(self, net: Tierce) -> None:
+        net("network", "create", "--subnet", "10.201.0.0/24", "--gateway", "10.201.0.9", "--ip-range", "10.201.0.128/25", "web")  # fmt: skip
+        [document] = json.loads(net("network", "inspect", "web").stdout)
+        config = {"Subnet": "10.201.0.0/24", "Gateway": "10.201.0.9", "IPRange": "10.201.0.128/25"}
+        assert document["IPAM"]["Config"] == [config]
+
+    def test_ipv6_gets_a_subnet_of_its_own(self, net: Tierce) -> None:
+        net("network", "create", "--ipv6", "six")
+        form = "{{.EnableIPv6}}{{range .IPAM.Config}} {{.Subnet}}{{end}}"
+        enabled, four, six = net("network", "inspect", "--format", form, "six").stdout.split()
+        assert enabled == "true"
+        assert four.endswith(("/16", "/20"))
+        assert six.startswith("fd")
+
+    def test_two_networks_never_overlap(self, net: Tierce) -> None:
+        subnets = set()
+        for name in ("one", "two", "three"):
+            net("network", "create", name)
+            subnets.add(net("network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", name).stdout)
+        assert len(subnets) == 3
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (("bridge",), "network 'bridge' is predefined: choose another name"),
+            (("x/y",), "invalid network name 'x/y': use letters"),
+            (("--driver", "overlay", "web"), "network driver 'overlay' is not supported, use bridge"),
+            (("--subnet", "10.0.0.0", "web"), "invalid subnet '10.0.0.0'"),
+            (("--subnet", "10.201.0.0/24", "--gateway", "10.9.0.1", "web"), "no --subnet contains it"),
+            (("--subnet", "10.201.0.0/24", "--subnet", "10.202.0.0/24", "web"), "at most one subnet of each"),
+            (("--subnet", "10.200.0.0/23", "web"), "overlaps 10.200.0.0/24 of network taken"),
+            (("--subnet", "127.0.0.0/8", "web"), "this host already uses 127.0.0.0/8"),
+            (("-o", "x=y", "web"), "network option 'x' is not supported"),
+            (("-o", "mtu=9", "web"), "the MTU is a number from 68 to 65535"),
+            (("-o", "com.docker.network.bridge.name=a-name-much-too-long", "web"), "not a name for an interface"),
+            (("taken",), "network with name taken already exists"),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+    )
+    def test_a_bad_wish_is_a_clear_error(self, net: Tierce, arguments: tuple[str, ...], message: str) -> None:
+        net("network", "create", "--subnet", "10.200.0.0/24", "taken")
+        refused = net.attempt("network", "create", *arguments)
+        assert refused.code == 1
+        assert message in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+
+    def test_a_predefined_network_cannot_be_removed(self, net: Tierce) -> None:
+        assert "cannot be removed" in net.attempt("network", "rm", "bridge").stderr
+
+    def test_rm_of_an_absent_network(self, net: Tierce) -> None:
+        assert net.attempt("network", "rm", "absent").code == 1
+        assert net("network", "rm", "--force", "absent").code == 0
+
+    def test_prune(self, net: Tierce) -> None:
+        net("network", "create", "--label", "keep", "kept")
+        net("network", "create", "gone")
+        assert net("network", "prune", "-f", "--filter", "label!=keep").stdout == "Deleted Networks:\ngone\n\n"
+        assert net("network", "ls", "--filter", "type=custom", "--format", "{{.Name}}").stdout == "kept\n"
+
+
+@pytest.mark.root
+class TestContainers:
+    def test_in_use_is_not_removed(self, box: Tierce) -> None:
+        box("network", "create", "web")
+        with running(box, "one", "--network", "web"):
+            refused = box.attempt("network", "rm", "web")
+            assert (refused.code, "has active endpoints: one" in refused.stderr) == (1, True)
+            box("network", "prune", "-f")
+            [document] = json.loads(box("network", "inspect", "web").stdout)
+            assert [entry["Name"] for entry in document["Containers"].values()] == ["one"]
+        box("network", "rm", "web")
+
+    def test_addresses_as_wanted(self, box: Tierce) -> None:
+        box("network", "create", "--subnet", "10.201.0.0/24", "--subnet", "fd00:201::/64", "web")
+        flags = (
+            "--network",
+            "web",
+            "--ip",
+            "10.201.0.77",
+            "--ip6",
+            "fd00:201::77",
+            "--mac-address",
+            "02:00:00:00:00:09",
+        )
+        script = "ip addr show eth0; ip route; ip -6 route; cat /etc/hosts"
+        out = box("run", "--rm", "-h", "me", *flags, "busybox", "sh", "-c", script).stdout
+        for wanted in (
+            "inet 10.201.0.77/24", "inet6 fd00:201::77/64", "link/ether 02:00:00:00:00:09",
+            "default via 10.201.0.1", "default via fd00:201::1", "10.201.0.77\tme", "fd00:201::77\tme",
+        ):  # fmt: skip
+            assert wanted in out
+
+    def test_address_in_use(self, box: Tierce) -> None:
+        box("network", "create", "--subnet", "10.201.0.0/24", "web")
+        for address, message in (
+            ("10.201.0.1", "is already in use"),
+            ("10.9.0.1", "has no subnet that contains 10.9.0.1"),
+            ("x", "invalid address 'x'"),
+        ):
+            refused = box.attempt("run", "--network", "web", "--ip", address, "busybox", "true")
+            assert (refused.code, message in refused.stderr) == (125, True)
+
+    def test_several_networks(self, box: Tierce) -> None:
+        box("network", "create", "--subnet", "10.201.0.0/24", "--internal", "one")
+        box("network", "create", "--subnet", "10.202.0.0/24", "two")
+        script = "ip -4 -o addr | awk '{print $2, $4}'; ip route | grep default"
+        out = box("run", "--rm", "--network", "one", "--network", "two", "busybox", "sh", "-c", script).stdout
+        assert out.splitlines() == [
+            "lo 127.0.0.1/8", "eth0 10.201.0.2/24", "eth1 10.202.0.2/24", "default via 10.202.0.1 dev eth1 ",
+        ]  # fmt: skip
+
+    def test_the_namespace_of_another(self, box: Tierce) -> None:
+        with running(box, "one", "-h", "theirs"):
+            script = "ip -o -4 addr show eth0 | awk '{print $4}'; cat /etc/hostname"
+            out = box("run", "--rm", "--network", "container:one", "busybox", "sh", "-c", script).stdout
+            assert out.splitlines()[1:] == ["theirs"]
+            assert "/" in out
+        refused = box.attempt("run", "--rm", "--network", "container:one", "busybox", "true")
+        assert (refused.code, "no running container one" in refused.stderr) == (125, True)
+
+    @pytest.mark.parametrize(
+        ("flags", "message"),
+        [
+            (("--network", "absent"), "network absent not found"),
+            (("--network", "none", "--network", "bridge"), "cannot be combined"),
+            (("--network", "host", "--ip", "1.2.3.4"), "conflicting options: --ip"),
+            (("--ip", "172.28.0.9"), "only on networks that you created"),
+            (("--network-alias", "x"), "only for networks that you created"),
+            (("--network", "name=web,speed=9"), "'speed' is not known"),
+            (("--dns", "x"), "invalid --dns 'x'"),
+            (("--mac-address", "01:00:00:00:00:00"), "invalid MAC address"),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+    )
+    def test_a_bad_wish_is_a_clear_error(self, box: Tierce, flags: tuple[str, ...], message: str) -> None:
+        refused = box.attempt("run", "--rm", *flags, "busybox", "true")
+        assert refused.code == 125
+        assert message in refused.stderr
+
+    def test_resolv_conf_and_hosts(self, box: Tierce) -> None:
+        flags = (
+            "--dns",
+            "10.9.8.7",
+            "--dns-search",
+            "corp.example",
+            "--dns-option",
+            "timeout:1",
+            "--add-host",
+            "db:10.1.2.3",
+        )
+        out = box("run", "--rm", *flags, "busybox", "cat", "/etc/resolv.conf", "/etc/hosts").stdout
+        assert "nameserver 10.9.8.7\nsearch corp.example\n" in out
+        assert "timeout:1" in out
+        assert "10.1.2.3\tdb" in out
+
+    def test_gateway_of_the_host(self, box: Tierce) -> None:
+        box("network", "create", "--subnet", "10.201.0.0/24", "web")
+        flags = ("--network", "web", "--add-host", "here:host-gateway")
+        assert "10.201.0.1\there" in box("run", "--rm", *flags, "busybox", "cat", "/etc/hosts").stdout
