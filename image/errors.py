@@ -5,8 +5,8 @@
     │                    InvalidManifest, InvalidConfig, InvalidSpec, InvalidArchive,
     │                    InvalidTemplate(position)
     ├ NotFound           BlobNotFound, ReferenceNotFound, LayerNotFound, ContainerNotFound,
-    │                    SourceNotFound
-    ├ Conflict           NameInUse, ImageInUse, PortInUse
+    │                    SourceNotFound, VolumeNotFound
+    ├ Conflict           NameInUse, ImageInUse, PortInUse, VolumeInUse
     ├ VerificationError  DigestMismatch, SizeMismatch, PolicyRejected
     ├ DockerfileError    span, hint
     ├ RegistryError      method, url, status, codes, temporary
@@ -118,6 +118,10 @@ class ContainerNotFound(NotFound):
     """No container with this name or id."""
 
 
+class VolumeNotFound(NotFound):
+    """No volume with this name."""
+
+
 class SourceNotFound(NotFound):
     """COPY or ADD names a file that its source does not have.
 
@@ -144,6 +148,10 @@ class ImageInUse(Conflict):
 
 class PortInUse(Conflict):
     """A port of the host to be published is taken."""
+
+
+class VolumeInUse(Conflict):
+    """A container uses the volume."""
 
 
 class VerificationError(TierceError):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from image.errors import InvalidInput, ReferenceNotFound
@@ -20,11 +22,13 @@ from runner.network.modes import NetworkMode
 from runner.network.wishes import resolve, running
 from runner.runtime.privileges import probe
 from runner.runtime.state import check_id, runtime_directory
+from runner.volumes.request import MountRequest, merge
 from store.store import Session, Store
 from tierce.images import RunnableImage, find, runnable
 
 if TYPE_CHECKING:
     from runner.runtime.operations import Operation
+    from runner.volumes.provide import MountPoint
 
 PullPolicy = Literal["missing", "always", "never"]
 _ID_BYTES: Final = 32
@@ -85,19 +89,40 @@ def run(store: Store, image: RunnableImage, options: RunOptions, around: Surroun
     with store.session() as session:
         directories = _unpacked(session, image)
         workspace = session.workspace(directories[0] if directories else None)
-        return foreground.run(
-            options,
-            image.config.config,
-            store.layers.overlay(directories, workspace, volatile=True),
-            container_id=check_id(name or identity),
-            root=root,
-            privileges=privileges,
-            environ=around.environ,
-            cwd=around.cwd,
-            warn=around.warn,
-            trace=around.trace,
-            network=network,
-        )
+        with _mounted(store, options, image, directories) as points:
+            return foreground.run(
+                options,
+                image.config.config,
+                store.layers.overlay(directories, workspace, volatile=True),
+                container_id=check_id(name or identity),
+                root=root,
+                privileges=privileges,
+                environ=around.environ,
+                cwd=around.cwd,
+                warn=around.warn,
+                mounts=tuple(point.mount for point in points),
+                trace=around.trace,
+                network=network,
+            )
+
+
+@contextmanager
+def _mounted(
+    store: Store, options: RunOptions, image: RunnableImage, directories: Sequence[str]
+) -> Iterator[tuple[MountPoint, ...]]:
+    """What the container mounts besides its root; its anonymous volumes go with it."""
+    requests = mount_requests(options, image)
+    if not requests:
+        yield ()
+        return
+    from runner.volumes.provide import provided, remove_anonymous
+    from runner.volumes.volumes import Volumes
+    from store.layers import mounted
+
+    volumes = Volumes(store.root)
+    with provided(requests, volumes, lambda: mounted(store.layers.overlay(directories))) as points:
+        yield points
+    remove_anonymous(points, volumes)
 
 
 def with_hostname(options: RunOptions, hostname: str) -> RunOptions:
@@ -120,43 +145,6 @@ def _unpacked(session: Session, image: RunnableImage) -> list[str]:
     return [layer.directory for layer in session.store.layers.stack(chain)]
 
 
-def parse_mount(text: str) -> tuple[Literal["bind", "tmpfs"], str]:
-    """``--mount``'s ``type=bind,src=...,dst=...[,readonly]`` as ``-v`` or ``--tmpfs`` would say it.
-
-    A source that is absent is an error here, as docker has it. Raises InvalidInput.
-    """
-    fields = {key: value if equals else "true" for key, equals, value in (w.partition("=") for w in text.split(","))}
-    kind = fields.pop("type", "volume")
-    source = _first(fields, "source", "src")
-    target = _first(fields, "destination", "dst", "target")
-    if not target:
-        raise InvalidInput(f"invalid mount {text!r}: the target is missing")
-    read_only = _first(fields, "readonly", "ro") in {"true", "1"}
-    if kind == "tmpfs":
-        sizes = {"tmpfs-size": "size", "tmpfs-mode": "mode"}
-        words = [f"{sizes[key]}={fields.pop(key)}" for key in list(fields) if key in sizes]
-        _refuse(text, fields)
-        return "tmpfs", ":".join(filter(None, (target, ",".join(words + (["ro"] if read_only else [])))))
-    if kind != "bind":
-        raise InvalidInput(f"invalid mount {text!r}: type {kind!r} is not supported, use bind or tmpfs")
-    propagation = fields.pop("bind-propagation", "")
-    _refuse(text, fields)
-    if not os.path.exists(source):
-        raise InvalidInput(f"invalid mount {text!r}: bind source path does not exist: {source}")
-    words = [word for word in ("ro" if read_only else "", propagation) if word]
-    return "bind", ":".join(filter(None, (os.path.abspath(source), target, ",".join(words))))
-
-
-def _first(fields: dict[str, str], *names: str) -> str:
-    found = [fields.pop(name) for name in names if name in fields]
-    return found[0] if found else ""
-
-
-def _refuse(text: str, fields: Mapping[str, str]) -> None:
-    if fields:
-        raise InvalidInput(f"invalid mount {text!r}: {next(iter(fields))!r} is not supported")
-
-
 def read_env_file(path: str) -> list[str]:
     """The lines of an ``--env-file``: ``NAME=VALUE`` or ``NAME``, without comments. Raises InvalidInput."""
     try:
@@ -173,12 +161,25 @@ def read_env_file(path: str) -> list[str]:
     return kept
 
 
-def security_options(words: Sequence[str]) -> bool:
-    """Whether ``--security-opt`` asks for no new privileges. Raises InvalidInput for what else it asks."""
-    wanted = False
-    for word in words:
-        key, _, value = word.replace(":", "=", 1).partition("=")
-        if key != "no-new-privileges" or value not in {"", "true", "false"}:
-            raise InvalidInput(f"security option {word!r} is not supported: there is no-new-privileges")
-        wanted = value != "false"
-    return wanted
+def inline_seccomp(words: Sequence[str]) -> tuple[str, ...]:
+    """``--security-opt`` words with the content of a seccomp profile instead of its path. Raises InvalidInput."""
+    return tuple(_inline(word) for word in words)
+
+
+def _inline(word: str) -> str:
+    for prefix in ("seccomp=", "seccomp:"):
+        path = word.removeprefix(prefix)
+        if path != word and path not in ("unconfined", "builtin"):
+            try:
+                return "seccomp=" + Path(path).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+                raise InvalidInput(f"opening seccomp profile {path} failed: {(why or 'unreadable').lower()}") from error
+    return word
+
+
+def mount_requests(options: RunOptions, image: RunnableImage) -> tuple[MountRequest, ...]:
+    """All that a container of this image mounts. Raises InvalidInput."""
+    if options.volumes_from:
+        raise InvalidInput("--volumes-from is not supported yet: name the volumes with -v")
+    return merge(options.mounts, image=image.config.config.volumes)

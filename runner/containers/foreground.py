@@ -17,15 +17,17 @@ from image.config import ContainerConfig
 from image.errors import CommandNotStarted, InvalidInput, TierceError
 from runner.containers import terminal
 from runner.containers.attach import OWN_STDIO, Signals, UserStdio, window
+from runner.containers.devices import find_devices
 from runner.containers.options import RunOptions, Surroundings, container_spec
 from runner.containers.relay import Relay
+from runner.containers.security import Shared
 from runner.containers.start import start
 from runner.network.modes import Networking
 from runner.runtime import defaults
 from runner.runtime.launch import Stdio
 from runner.runtime.operations import Operation
 from runner.runtime.privileges import Privileges
-from runner.runtime.spec import Spec
+from runner.runtime.spec import Mount
 
 if TYPE_CHECKING:
     from store.layers import OverlayMount
@@ -50,14 +52,18 @@ def run(
     environ: Mapping[str, str],
     cwd: str,
     warn: Callable[[str], None],
+    mounts: tuple[Mount, ...] = (),
+    joined: Mapping[Shared, int] | None = None,
     stdio: UserStdio = OWN_STDIO,
     trace: Callable[[Operation], None] | None = None,
     network: Networking | None = None,
 ) -> int:
     """Run the container to its end: its exit code, or 128 + the signal that ended it.
 
-    ``rootfs`` and its upper directory are the caller's, to be thrown away or kept. ``root`` is
-    the runtime directory; without ``network`` it is the kind that the options name; ``warn`` gets each thing that could not be as docker has it. Only for
+    ``rootfs`` and its upper directory are the caller's, to be thrown away or kept; so are the
+    sources of ``mounts``. ``joined`` are the pids of containers whose namespaces are shared.
+    ``root`` is the runtime directory; without ``network`` it is the kind that the options name;
+    ``warn`` gets each thing that could not be as docker has it. Only for
     the main thread: signals that arrive meanwhile go to the container.
 
     Raises TierceError when it could not be started; ``exit_status`` has the number for that.
@@ -69,11 +75,15 @@ def run(
         environ,
         cwd,
         os.uname().nodename,
-        defaults.host_devices() if options.privileged else (),
+        defaults.host_devices() if options.security.privileged else (),
         terminal.size(stdio.stdout, stdio.stdin),
+        mounts=mounts,
+        devices=find_devices(options.devices),
+        joined=joined or {},
+        processors=os.cpu_count() or 0,
+        machine=os.uname().machine,
     )
     spec = container_spec(options, config, surroundings)
-    _make_volume_sources(spec)
     with ExitStack() as held:
         relay = Relay()
         given = held.enter_context(_container_stdio(options, stdio, relay))
@@ -100,19 +110,6 @@ def run(
             held.enter_context(window(container, stdio, relay, interactive=options.interactive))
         relay.run(container, signals)
         return container.wait()
-
-
-def _make_volume_sources(spec: Spec) -> None:
-    """``-v`` of a host path that is absent makes a directory, as docker's does."""
-    for mount in spec.mounts:
-        if mount.type == "bind":
-            try:
-                os.makedirs(mount.source, exist_ok=True)
-            except FileExistsError:
-                pass  # a file, which is mounted as one
-            except OSError as error:
-                why = os.strerror(error.errno or 0).lower()
-                raise InvalidInput(f"cannot mount {mount.source}: {why}") from error
 
 
 # --- the container's descriptors ----------------------------------------------------------

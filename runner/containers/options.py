@@ -7,34 +7,38 @@ after the image replace it; the environment is docker's, then the image's, then 
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Mapping
+from dataclasses import field, replace
 from typing import Final
 
 from image.config import ContainerConfig
 from image.errors import InvalidInput
 from image.value import dataclass
+from runner.containers import security
+from runner.containers.devices import DeviceRequest
+from runner.containers.limits import Limits, last_of_each, resources
+from runner.containers.security import Security, Shared
 from runner.network.modes import NetworkMode
 from runner.network.ports import Port, parse_exposed, parse_publish
 from runner.network.wishes import NetworkOptions
 from runner.runtime import capabilities, defaults
-from runner.runtime.spec import Device, Mount, NamedUser, Process, Resources, Spec
+from runner.runtime.spec import Device, DeviceRule, Mount, NamedUser, Process, Spec
+from runner.volumes.request import MountRequest
 
-_CPU_PERIOD_US: Final = 100_000
-_LEAST_MEMORY: Final = 6 << 20
-_IGNORED_VOLUME_OPTIONS: Final = frozenset({"z", "Z", "cached", "delegated", "consistent", "nocopy"})
-"""SELinux labels and Docker Desktop's hints: docker on a host like ours ignores them too."""
-_PROPAGATION: Final = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
+_LONGEST_HOST_NAME: Final = 63
+_HOST_NAME: Final = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """As the user wrote them. ``memory`` in bytes, ``cpus`` in processors; None where not given."""
+    """As the user wrote them. ``shm_size`` in bytes, None where not given."""
 
     args: tuple[str, ...] = ()
     entrypoint: str | None = None
     env: tuple[str, ...] = ()
-    volumes: tuple[str, ...] = ()
-    tmpfs: tuple[str, ...] = ()
+    mounts: tuple[MountRequest, ...] = ()
+    volumes_from: tuple[str, ...] = ()
     workdir: str = ""
     user: str = ""
     group_add: tuple[str, ...] = ()
@@ -45,14 +49,14 @@ class RunOptions:
     publish_all: bool = False
     expose: tuple[str, ...] = ()
     hostname: str = ""
-    cap_add: tuple[str, ...] = ()
-    cap_drop: tuple[str, ...] = ()
-    privileged: bool = False
+    domainname: str = ""
     read_only: bool = False
-    no_new_privileges: bool = False
-    memory: int | None = None
-    cpus: float | None = None
-    pids_limit: int | None = None
+    shm_size: int | None = None
+    sysctls: tuple[tuple[str, str], ...] = ()
+    devices: tuple[DeviceRequest, ...] = ()
+    cgroup_parent: str = ""
+    limits: Limits = Limits()
+    security: Security = Security()
 
     def ports(self, config: ContainerConfig) -> tuple[Port, ...]:
         """What is to be published; with ``publish_all``, what the image exposes too. Raises InvalidInput."""
@@ -65,9 +69,18 @@ class RunOptions:
         return (*given, *(Port(number, protocol=kind) for kind, number in wanted if (number, kind) not in taken))
 
 
+def _nothing_joined() -> dict[Shared, int]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the spec takes from where the command runs. ``size`` is rows, columns of the terminal."""
+    """What the spec takes from where the command runs.
+
+    ``size`` is rows, columns of the terminal; ``mounts`` the mount points that are ready;
+    ``devices`` what ``--device`` has found; ``joined`` the pids of the running containers whose
+    namespaces are shared; ``processors`` how many this machine has, 0 for unknown.
+    """
 
     container_id: str
     environ: Mapping[str, str]
@@ -75,16 +88,63 @@ class Surroundings:
     host_name: str
     host_devices: tuple[Device, ...] = ()
     size: tuple[int, int] | None = None
+    mounts: tuple[Mount, ...] = ()
+    devices: tuple[tuple[Device, DeviceRule], ...] = ()
+    joined: Mapping[Shared, int] = field(default_factory=_nothing_joined, hash=False)
+    processors: int = 0
+    machine: str = "x86_64"
 
 
 def container_spec(options: RunOptions, config: ContainerConfig, surroundings: Surroundings) -> Spec:
     """The container that these options make of this image. Raises InvalidInput."""
-    mode = options.network.mode
-    own_network = mode in (NetworkMode.NONE, NetworkMode.BRIDGE)
-    shared_name = surroundings.host_name if mode is NetworkMode.HOST else surroundings.container_id[:12]
-    hostname = options.hostname or shared_name
-    granted = capabilities.choose(add=options.cap_add, drop=options.cap_drop, privileged=options.privileged)
-    process = Process(
+    own_network = options.network.mode in (NetworkMode.NONE, NetworkMode.BRIDGE)
+    asked = options.security
+    security.check_modes(asked, hostname=bool(options.hostname))
+    sysctls = dict(options.sysctls)
+    security.check_sysctls(sysctls, asked, own_network=own_network)
+    protections = security.parse_protections(asked.options)
+    granted = capabilities.choose(add=asked.cap_add, drop=asked.cap_drop, privileged=asked.privileged)
+    hostname = _host_name(options, surroundings)
+    taken = {mount.destination for mount in surroundings.mounts}
+    shared = tuple(mount for mount in security.ipc_mounts(asked, options.shm_size) if mount.destination not in taken)
+    spec = defaults.default_spec(
+        _process(options, config, surroundings, hostname, granted, protections),
+        hostname=hostname,
+        own_network=own_network,
+        privileged=asked.privileged,
+        readonly_root=options.read_only,
+        host_devices=surroundings.host_devices,
+        mounts=shared + surroundings.mounts,
+        resources=resources(options.limits, processors=surroundings.processors),
+    )
+    return _opened(
+        replace(
+            spec,
+            domainname=options.domainname,
+            mounts=_without_shm(spec.mounts) if asked.ipc == "none" else spec.mounts,
+            namespaces=security.namespaces(asked, own_network=own_network, joined=surroundings.joined),
+            sysctl={**spec.sysctl, **sysctls},
+            seccomp=security.seccomp(
+                protections, privileged=asked.privileged, capabilities=granted, machine=surroundings.machine
+            ),
+            devices=(*spec.devices, *(device for device, _ in surroundings.devices)),
+            cgroups_path=f"{options.cgroup_parent}/{surroundings.container_id}" if options.cgroup_parent else "",
+        ),
+        options,
+        surroundings,
+        protections,
+    )
+
+
+def _process(
+    options: RunOptions,
+    config: ContainerConfig,
+    surroundings: Surroundings,
+    hostname: str,
+    granted: tuple[str, ...],
+    protections: security.Protections,
+) -> Process:
+    return Process(
         args=command(options, config),
         env=defaults.environment(
             (*config.env, *_given_environment(options.env, surroundings.environ)),
@@ -96,21 +156,45 @@ def container_spec(options: RunOptions, config: ContainerConfig, surroundings: S
         terminal=options.tty,
         console_size=surroundings.size if options.tty else None,
         capabilities=capabilities.granted(granted),
-        no_new_privileges=options.no_new_privileges,
+        rlimits=last_of_each(options.limits.ulimits),
+        no_new_privileges=protections.no_new_privileges,
+        oom_score_adj=options.limits.oom_score_adj,
     )
-    return defaults.default_spec(
-        process,
-        hostname=hostname,
-        own_network=own_network,
-        privileged=options.privileged,
-        readonly_root=options.read_only,
-        host_devices=surroundings.host_devices,
-        mounts=(
-            *(parse_tmpfs(text) for text in options.tmpfs),
-            *(parse_volume(text, cwd=surroundings.cwd) for text in options.volumes),
-        ),
-        resources=resources(options),
+
+
+def _opened(spec: Spec, options: RunOptions, surroundings: Surroundings, protections: security.Protections) -> Spec:
+    """Without the protections that the user has taken away, with the devices that they have given."""
+    rules = tuple(rule for _, rule in surroundings.devices) + options.security.device_rules
+    allowed = spec.resources.devices
+    if allowed:
+        allowed += rules
+    elif options.security.pid == "host":
+        # a group of its own although nothing is limited: without a pid namespace it alone tells who is to be ended
+        allowed = (DeviceRule(allow=True),)
+    mounts = spec.mounts
+    if protections.writable_cgroups:
+        mounts = tuple(defaults.writable(mount) if mount.type == "cgroup" else mount for mount in mounts)
+    return replace(
+        spec,
+        mounts=mounts,
+        masked_paths=spec.masked_paths if protections.system_paths else (),
+        readonly_paths=spec.readonly_paths if protections.system_paths else (),
+        resources=replace(spec.resources, devices=allowed),
     )
+
+
+def _without_shm(mounts: tuple[Mount, ...]) -> tuple[Mount, ...]:
+    return tuple(mount for mount in mounts if (mount.destination, mount.source) != ("/dev/shm", "shm"))  # noqa: S108  # inside the container
+
+
+def _host_name(options: RunOptions, surroundings: Surroundings) -> str:
+    """Raises InvalidInput."""
+    hosts_own = options.network.mode is NetworkMode.HOST or options.security.uts == "host"
+    if not options.hostname:
+        return surroundings.host_name if hosts_own else surroundings.container_id[:12]
+    if len(options.hostname) > _LONGEST_HOST_NAME or not _HOST_NAME.fullmatch(options.hostname):
+        raise InvalidInput(f"invalid hostname: {options.hostname!r}")
+    return options.hostname
 
 
 def command(options: RunOptions, config: ContainerConfig) -> tuple[str, ...]:
@@ -140,51 +224,3 @@ def _working_directory(path: str) -> str:
     if path and not path.startswith("/"):
         raise InvalidInput(f"the working directory {path!r} is invalid, it needs to be an absolute path")
     return posixpath.normpath(path) if path else "/"
-
-
-def parse_volume(text: str, *, cwd: str) -> Mount:
-    """``HOST_PATH:PATH[:OPTIONS]``. Raises InvalidInput, also for volumes with a name or none."""
-    source, *rest = text.split(":")
-    if not rest:
-        raise InvalidInput(f"cannot mount {text!r}: volumes without a host path are not supported yet")
-    target, *more = rest
-    if len(more) > 1 or not target.startswith("/") or posixpath.normpath(target) == "/":
-        raise InvalidInput(f"cannot mount {text!r}: expected HOST_PATH:/PATH[:ro]")
-    if source.startswith((".", "~")):
-        source = posixpath.join(cwd, source)
-    if not source.startswith("/"):
-        raise InvalidInput(f"cannot mount {text!r}: named volumes are not supported yet, give a host path")
-    words = more[0].split(",") if more else []
-    options, propagation = ["rbind"], "rprivate"
-    for word in words:
-        if word == "ro":
-            options.append("rro")
-        elif word in _PROPAGATION:
-            propagation = word
-        elif word not in _IGNORED_VOLUME_OPTIONS and word != "rw":
-            raise InvalidInput(f"cannot mount {text!r}: option {word!r} is not supported")
-    return Mount(posixpath.normpath(target), "bind", posixpath.normpath(source), (*options, propagation))
-
-
-def parse_tmpfs(text: str) -> Mount:
-    """``PATH[:OPTIONS]`` of ``--tmpfs``; docker adds noexec, nosuid and nodev. Raises InvalidInput."""
-    target, _, given = text.partition(":")
-    if not target.startswith("/"):
-        raise InvalidInput(f"cannot mount a tmpfs on {target!r}: not an absolute path")
-    words = tuple(word for word in given.split(",") if word)
-    return Mount(posixpath.normpath(target), "tmpfs", "tmpfs", ("noexec", "nosuid", "nodev", *words))
-
-
-def resources(options: RunOptions) -> Resources:
-    """Docker's reading of the limits. Raises InvalidInput."""
-    if options.memory is not None and options.memory < _LEAST_MEMORY:
-        raise InvalidInput(f"memory limit of {options.memory} bytes is too small: at least 6 MiB")
-    if options.cpus is not None and options.cpus <= 0:
-        raise InvalidInput(f"invalid number of cpus: {options.cpus}")
-    return Resources(
-        memory_limit=options.memory,
-        memory_swap=None if options.memory is None else 2 * options.memory,
-        cpu_period_us=None if options.cpus is None else _CPU_PERIOD_US,
-        cpu_quota_us=None if options.cpus is None else round(options.cpus * _CPU_PERIOD_US),
-        pids_limit=options.pids_limit,
-    )

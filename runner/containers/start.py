@@ -117,6 +117,7 @@ def _on_network(spec: Spec, connection: Connection) -> Spec:
     first_bind = next((at for at, mount in enumerate(spec.mounts) if mount.type == "bind"), len(spec.mounts))
     return replace(
         spec,
+        hostname=spec.hostname if spec.namespace("uts") else "",  # for the files alone, where the host's name is shared
         mounts=spec.mounts[:first_bind] + added + spec.mounts[first_bind:],
         sysctl={**spec.sysctl, **connection.sysctl},
         namespaces=_joining(spec, connection.namespace),

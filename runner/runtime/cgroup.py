@@ -32,6 +32,8 @@ _ALWAYS_ALLOWED = (
 )
 """As runc adds to every list: making any node is allowed, opening only the harmless ones and ptys."""
 
+_V2_THROTTLES = {"read_bps": "rbps", "write_bps": "wbps", "read_iops": "riops", "write_iops": "wiops"}
+_OOM_COUNTERS = ("memory.oom_control", "memory.events.local", "memory.events")
 _REMOVE_ATTEMPTS = 100
 _REMOVE_PAUSE_S = 0.01
 
@@ -74,6 +76,10 @@ class ControlGroups:
     def _device_paths(self) -> tuple[str, ...]:
         return tuple(path for path in self.paths if path == self.device_path)
 
+    def oom_killed(self) -> bool:
+        """Whether the kernel has killed a process of the container for want of memory."""
+        return any(_oom_kills(f"{path}/{file}") for path in self.paths for file in _OOM_COUNTERS)
+
     def remove(self) -> None:
         """Kill what is left in the groups and remove them. Idempotent."""
         for path in self.paths if not self.borrowed else ():
@@ -106,6 +112,16 @@ def _v1_settings(resources: Resources) -> Iterator[Setting]:
         yield Setting("cpuset", "cpuset.cpus", resources.cpuset_cpus, asked=True)
     if resources.cpuset_mems:
         yield Setting("cpuset", "cpuset.mems", resources.cpuset_mems, asked=True)
+    if resources.memory_swappiness is not None:
+        yield Setting("memory", "memory.swappiness", str(resources.memory_swappiness), asked=False)
+    if resources.oom_kill_disable:
+        yield Setting("memory", "memory.oom_control", "1", asked=False)
+    if resources.blkio_weight is not None:
+        # the scheduler of the disks decides whether there are weights; docker discards them with a warning
+        yield Setting("blkio", "blkio.weight", str(resources.blkio_weight), asked=False)
+    for throttle in resources.throttles:
+        line = f"{throttle.major}:{throttle.minor} {throttle.rate}"
+        yield Setting("blkio", f"blkio.throttle.{throttle.kind}_device", line, asked=True)
     if resources.pids_limit is not None:
         yield Setting("pids", "pids.max", _limit(resources.pids_limit), asked=True)
 
@@ -128,6 +144,11 @@ def _v2_settings(resources: Resources) -> Iterator[Setting]:
         yield Setting("", "cpuset.cpus", resources.cpuset_cpus, asked=True)
     if resources.cpuset_mems:
         yield Setting("", "cpuset.mems", resources.cpuset_mems, asked=True)
+    if resources.blkio_weight is not None:
+        yield Setting("", "io.bfq.weight", str(resources.blkio_weight), asked=False)
+    for throttle in resources.throttles:
+        line = f"{throttle.major}:{throttle.minor} {_V2_THROTTLES[throttle.kind]}={throttle.rate}"
+        yield Setting("", "io.max", line, asked=True)
     if resources.pids_limit is not None:
         yield Setting("", "pids.max", _limit(resources.pids_limit), asked=True)
 
@@ -244,7 +265,7 @@ def _enable_controllers(mount: str, place: str) -> None:
     above = mount
     for name in place.split("/"):
         with open(f"{above}/cgroup.controllers") as file:
-            wanted = [word for word in file.read().split() if word in ("memory", "pids", "cpu", "cpuset")]
+            wanted = [word for word in file.read().split() if word in ("memory", "pids", "cpu", "cpuset", "io")]
         for word in wanted:
             with suppress(NotPermitted):
                 _write(f"{above}/cgroup.subtree_control", f"+{word}")
@@ -289,6 +310,15 @@ def _membership(process: str) -> dict[str, str]:
 def _alone(cgroups: Cgroups) -> bool:
     """Whether the device list has a v1 hierarchy of its own."""
     return list(cgroups.v1.values()).count(cgroups.v1.get("devices", "")) == 1
+
+
+def _oom_kills(path: str) -> bool:
+    """A line ``oom_kill N`` with N above zero, in the file of v1 (memory.oom_control) or v2."""
+    try:
+        with open(path) as file:
+            return any(line.startswith("oom_kill ") and int(line.split()[1]) > 0 for line in file)
+    except OSError:
+        return False  # another controller's group, or gone
 
 
 def leftovers(cgroups: Cgroups, container_id: str) -> ControlGroups:

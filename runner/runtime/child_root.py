@@ -160,9 +160,21 @@ def bind_root(sandbox: Sandbox, path: bytes) -> None:
     sandbox.root = tree
 
 
-def open_source(sandbox: Sandbox, slot: int, source: bytes, recursive: int) -> None:
+def open_source(sandbox: Sandbox, slot: int, source: bytes, recursive: int, subdirectory: bytes) -> None:
     flags = kernel.OPEN_TREE_CLONE | (kernel.AT_RECURSIVE if recursive else 0)
-    sandbox.sources[slot] = kernel.open_tree(kernel.AT_FDCWD, source, flags)
+    if not subdirectory:
+        sandbox.sources[slot] = kernel.open_tree(kernel.AT_FDCWD, source, flags)
+        return
+    whole = posix.open(source, kernel.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    try:  # another container may be putting a link there at this moment
+        part = kernel.openat2(whole, subdirectory, kernel.O_PATH, 0, _IN_ROOT)
+    except OSError as error:
+        error.filename = subdirectory
+        raise
+    finally:
+        posix.close(whole)
+    sandbox.sources[slot] = kernel.open_tree(part, b"", flags | kernel.AT_EMPTY_PATH)
+    posix.close(part)
 
 
 def attach_source(

@@ -87,12 +87,17 @@ def default_spec(
 ) -> Spec:
     """Docker's container around ``process``, whose ``capabilities`` the caller has chosen.
 
-    ``mounts`` come after docker's own and replace those at the same destination.
+    ``mounts`` come after docker's own and replace those at the same destination; one on
+    /dev replaces what docker mounts below it too.
     ``privileged`` lifts masks, read-only paths, seccomp and the device list, and gives
     ``host_devices``.
     """
     taken = {mount.destination for mount in mounts}
-    standard = tuple(_unlocked(mount) if privileged else mount for mount in MOUNTS if mount.destination not in taken)
+    standard = tuple(
+        writable(mount) if privileged else mount
+        for mount in MOUNTS
+        if mount.destination not in taken and not ("/dev" in taken and mount.destination.startswith("/dev/"))
+    )
     wanted = resources or Resources()
     return Spec(
         process=process,
@@ -123,7 +128,8 @@ def example_spec() -> Spec:
     return replace(default_spec(process, hostname="tierce", readonly_root=True), sysctl={}, seccomp=None)
 
 
-def _unlocked(mount: Mount) -> Mount:
+def writable(mount: Mount) -> Mount:
+    """The mount without read-only."""
     return replace(mount, options=tuple("rw" if option == "ro" else option for option in mount.options))
 
 

@@ -106,9 +106,13 @@ def bind_root(path: str) -> Operation:
     return _operation("bind_root", "root filesystem", f"mount --rbind {path} {path}", path)
 
 
-def open_source(slot: int, source: str, *, recursive: bool) -> Operation:
-    """Hold a bind mount's source as a detached mount, before the root can hide its path."""
-    return _operation("open_source", "mounts", f"open_tree {source}", slot, source, recursive)
+def open_source(slot: int, source: str, *, recursive: bool, subdirectory: str = "") -> Operation:
+    """Hold a bind mount's source as a detached mount, before the root can hide its path.
+
+    ``subdirectory`` is inside the source, whatever links are in it.
+    """
+    text = f"open_tree {source}{'/' if subdirectory else ''}{subdirectory}"
+    return _operation("open_source", "mounts", text, slot, source, recursive, subdirectory)
 
 
 def attach_source(

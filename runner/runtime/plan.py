@@ -76,6 +76,8 @@ _SYSCTL_NAMESPACES: Final = (
     ("kernel.shm", "ipc"),
     ("kernel.domainname", "uts"),
 )
+_PEERS: Final = kernel.MS_SHARED | kernel.MS_SLAVE
+_SUBDIRECTORY: Final = "X-mount.subdir="
 
 
 def plan(
@@ -114,9 +116,11 @@ def _steps(
     yield from _namespaces(spec)
     yield operations.join_keyring(f"_ses.{container_id}")
     shared = spec.rootfs_propagation.endswith(("shared", "slave"))
+    sources = [(slot, mount, parse_options(mount.options)) for slot, mount in enumerate(filter(_is_bind, spec.mounts))]
+    # a mount that shares or follows what the host mounts is copied while it is still the host's peer
+    yield from (_source(*source) for source in sources if source[2].propagation & _PEERS)
     yield operations.isolate_mounts(kernel.MS_SLAVE if shared else kernel.MS_PRIVATE)
-    for slot, mount in enumerate(mount for mount in spec.mounts if _is_bind(mount)):
-        yield operations.open_source(slot, mount.source, recursive=parse_options(mount.options).recursive)
+    yield from (_source(*source) for source in sources if not source[2].propagation & _PEERS)
     yield _root(spec, rootfs)
     yield from _mounts(spec, privileges)
     yield from _devices(spec, privileges)
@@ -161,6 +165,11 @@ def _is_bind(mount: Mount) -> bool:
     return mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options
 
 
+def _source(slot: int, mount: Mount, options: MountOptions) -> Operation:
+    subdirectory = next((w.removeprefix(_SUBDIRECTORY) for w in options.data if w.startswith(_SUBDIRECTORY)), "")
+    return operations.open_source(slot, mount.source, recursive=options.recursive, subdirectory=subdirectory)
+
+
 def _has_cgroup_mount(spec: Spec) -> bool:
     return any(mount.type == _CGROUP and not _is_bind(mount) for mount in spec.mounts)
 
@@ -190,8 +199,9 @@ def _mounts(spec: Spec, privileges: Privileges) -> Iterator[Operation]:
 
 
 def _attach(slot: int, mount: Mount, options: MountOptions) -> Operation:
-    if options.data:
-        raise InvalidSpec("mounts", f"bind mount on {mount.destination}: unknown option {options.data[0]!r}")
+    unknown = next((word for word in options.data if not word.startswith(_SUBDIRECTORY)), None)
+    if unknown is not None:
+        raise InvalidSpec("mounts", f"bind mount on {mount.destination}: unknown option {unknown!r}")
     return operations.attach_source(
         slot,
         mount.source,

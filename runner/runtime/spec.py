@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from image.descriptor import no_annotations
 from image.value import dataclass
@@ -53,11 +53,15 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Rlimit:
-    """A resource limit such as ``RLIMIT_NOFILE``; 2**64-1 is no limit."""
+    """A resource limit such as ``RLIMIT_NOFILE``; 2**64-1 is no limit.
+
+    One that is ``required`` fails the start when it may not be raised so far; others warn.
+    """
 
     type: str
     soft: int
     hard: int
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,19 @@ class DeviceRule:
     access: str = "rwm"
 
 
+ThrottleKind: TypeAlias = Literal["read_bps", "write_bps", "read_iops", "write_iops"]
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """At most ``rate`` bytes or operations a second for one block device."""
+
+    kind: ThrottleKind
+    major: int
+    minor: int
+    rate: int
+
+
 @dataclass(frozen=True, slots=True)
 class Resources:
     """Cgroup limits; None leaves the kernel's default. Bytes, microseconds, counts."""
@@ -134,12 +151,16 @@ class Resources:
     memory_limit: int | None = None
     memory_reservation: int | None = None
     memory_swap: int | None = None
+    memory_swappiness: int | None = None
+    oom_kill_disable: bool = False
     cpu_shares: int | None = None
     cpu_quota_us: int | None = None
     cpu_period_us: int | None = None
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
     pids_limit: int | None = None
+    blkio_weight: int | None = None
+    throttles: tuple[Throttle, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,14 +100,6 @@ class TestPipes:
         # pid 1 cannot kill itself, so a shell runs the one that dies
         assert self.run(command, options("sh -c 'kill -9 $$'; exit $?")).returncode == 137
 
-    def test_volume_of_an_absent_path_makes_it(self, command: list[str], tmp_path: Path) -> None:
-        from tests.support.boxes import make_rootfs
-
-        command[3] = str(make_rootfs(tmp_path / "rootfs"))
-        given = options("echo x > /data/file", f"volumes=('{tmp_path}/made/here:/data',)")
-        assert self.run(command, given).returncode == 0
-        assert (tmp_path / "made/here/file").read_text() == "x\n"
-
     def test_signal_is_forwarded(self, command: list[str]) -> None:
         script = "trap 'echo got; exit 9' USR1; echo ready; while :; do sleep 0.05; done"
         with subprocess.Popen([*command, options(script)], stdout=subprocess.PIPE, cwd=CHECKOUT) as process:

@@ -8,10 +8,12 @@ import pytest
 
 from image.config import ContainerConfig
 from image.errors import InvalidInput
-from runner.containers.options import RunOptions, Surroundings, command, container_spec, parse_tmpfs, parse_volume
+from runner.containers.limits import Limits
+from runner.containers.options import RunOptions, Surroundings, command, container_spec
+from runner.containers.security import Security
 from runner.network.wishes import NetworkOptions
 from runner.runtime import capabilities
-from runner.runtime.spec import DockerSeccomp, Mount, NamedUser
+from runner.runtime.spec import DockerSeccomp, NamedUser
 
 SURROUNDINGS = Surroundings("c0ffee" * 6, {"HERE": "value"}, "/work/dir", "thehost")
 CONFIG = ContainerConfig(
@@ -79,17 +81,17 @@ def test_relative_working_directory_is_refused() -> None:
     ids=["default", "one each", "drop all but", "all but", "none"],
 )
 def test_capabilities(add: tuple[str, ...], drop: tuple[str, ...], expected: set[str]) -> None:
-    spec = container_spec(RunOptions(cap_add=add, cap_drop=drop), CONFIG, SURROUNDINGS)
+    spec = container_spec(RunOptions(security=Security(cap_add=add, cap_drop=drop)), CONFIG, SURROUNDINGS)
     assert set(spec.process.capabilities.bounding) == expected
 
 
 def test_unknown_capability() -> None:
     with pytest.raises(InvalidInput, match="'fly'"):
-        container_spec(RunOptions(cap_add=("fly",)), CONFIG, SURROUNDINGS)
+        container_spec(RunOptions(security=Security(cap_add=("fly",))), CONFIG, SURROUNDINGS)
 
 
 def test_privileged_lifts_what_docker_lifts() -> None:
-    spec = container_spec(RunOptions(privileged=True), CONFIG, SURROUNDINGS)
+    spec = container_spec(RunOptions(security=Security(privileged=True)), CONFIG, SURROUNDINGS)
     assert (spec.masked_paths, spec.readonly_paths, spec.seccomp, spec.resources.devices) == ((), (), None, ())
     assert spec.process.capabilities.effective == capabilities.ALL
     assert not any("ro" in mount.options for mount in spec.mounts)
@@ -102,30 +104,9 @@ def test_host_network_has_no_namespace_and_the_hosts_name() -> None:
 
 
 def test_limits() -> None:
-    limits = container_spec(RunOptions(memory=64 << 20, cpus=1.5, pids_limit=9), CONFIG, SURROUNDINGS).resources
+    limits = container_spec(
+        RunOptions(limits=Limits(memory=64 << 20, cpus=1.5, pids_limit=9)), CONFIG, SURROUNDINGS
+    ).resources
     assert (limits.memory_swap, limits.cpu_quota_us, limits.cpu_period_us) == (128 << 20, 150_000, 100_000)
     with pytest.raises(InvalidInput, match="6 MiB"):
-        container_spec(RunOptions(memory=1), CONFIG, SURROUNDINGS)
-
-
-@pytest.mark.parametrize(
-    ("text", "mount"),
-    [
-        ("/a:/b", Mount("/b", "bind", "/a", ("rbind", "rprivate"))),
-        ("./a:/b/:ro", Mount("/b", "bind", "/work/dir/a", ("rbind", "rro", "rprivate"))),
-        ("/a:/b:rw,z,rslave", Mount("/b", "bind", "/a", ("rbind", "rslave"))),
-    ],
-    ids=["plain", "relative and ro", "labels and propagation"],
-)
-def test_volume(text: str, mount: Mount) -> None:
-    assert parse_volume(text, cwd="/work/dir") == mount
-
-
-@pytest.mark.parametrize("text", ["/data", "name:/data", "/a:b", "/a:/", "/a:/b:rx", "/a:/b:ro:x", ""])
-def test_volume_that_is_refused(text: str) -> None:
-    with pytest.raises(InvalidInput):
-        parse_volume(text, cwd="/")
-
-
-def test_tmpfs() -> None:
-    assert parse_tmpfs("/run:size=1m,exec").options == ("noexec", "nosuid", "nodev", "size=1m", "exec")
+        container_spec(RunOptions(limits=Limits(memory=1)), CONFIG, SURROUNDINGS)

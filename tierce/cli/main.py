@@ -47,6 +47,13 @@ _SYSTEM: Final = {
     "info": Entry("tierce.cli.system", "info", "Show the store, the kernel and what is possible here"),
     "check": Entry("tierce.cli.system", "check", "Verify every byte and record of the store"),
 }
+_VOLUME: Final = {
+    "create": Entry("tierce.cli.volume", "create", "Make a volume"),
+    "inspect": Entry("tierce.cli.volume", "inspect", "Show everything about one or more volumes"),
+    "ls": Entry("tierce.cli.volume", "ls", "List volumes"),
+    "prune": Entry("tierce.cli.volume", "prune", "Remove volumes that no container uses"),
+    "rm": Entry("tierce.cli.volume", "rm", "Remove one or more volumes"),
+}
 _BUILDER: Final = {
     "build": _IMAGE["build"],
     "du": Entry("tierce.cli.builder", "du", "Show what the build cache holds"),
@@ -87,6 +94,10 @@ COMMANDS: Final = LazyGroup(
                 hidden={"list": _NETWORK["ls"], "remove": _NETWORK["rm"]},
             ),
             "system": LazyGroup("system", sections={"Commands": _SYSTEM}, short_help="Manage the store"),
+            "volume": LazyGroup(
+                "volume", sections={"Commands": _VOLUME}, short_help="Manage volumes",
+                hidden={"list": _VOLUME["ls"], "remove": _VOLUME["rm"]},
+            ),
         },
         "Commands": {
             "completion": Entry("tierce.cli.completion", "completion", "Print the set-up of a shell's completion"),

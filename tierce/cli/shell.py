@@ -13,6 +13,7 @@ import click
 from tierce.cli.command import ExitCode, Settings, command
 
 if TYPE_CHECKING:
+    from runner.runtime.spec import Mount
     from store.failed_steps import FailedStep
     from store.store import Store
 
@@ -73,8 +74,6 @@ def _enter(settings: Settings, store: Store, failed: FailedStep, words: tuple[st
             tty=sys.stdin.isatty(),
             network=NetworkOptions((failed.network,)),
             hostname="" if failed.network == "host" else "tierce-build",
-            volumes=tuple(_cache_volumes(held, store, failed)),
-            tmpfs=tuple(mount.target for mount in failed.mounts if not mount.id),
         )
         try:
             return foreground.run(
@@ -87,17 +86,21 @@ def _enter(settings: Settings, store: Store, failed: FailedStep, words: tuple[st
                 environ=settings.environ,
                 cwd=os.getcwd(),
                 warn=lambda line: click.echo(f"WARNING: {line}", err=True),
+                mounts=tuple(_mounts(held, store, failed)),
             )
         except TierceError as error:
             raise ExitCode(foreground.exit_status(error), error) from error
 
 
-def _cache_volumes(held: ExitStack, store: Store, failed: FailedStep) -> Iterator[str]:
-    """The step's cache directories, as ``-v`` says it."""
+def _mounts(held: ExitStack, store: Store, failed: FailedStep) -> Iterator[Mount]:
+    """The step's own mounts, its cache directories with what is in them."""
+    from runner.runtime.spec import Mount
     from store.cache_mounts import CacheMounts
 
     caches = CacheMounts(store.root)
     for mount in failed.mounts:
         if mount.id:
             acquired = caches.acquire(mount.id, "shared", mode=mount.mode, uid=mount.uid, gid=mount.gid)
-            yield f"{held.enter_context(acquired)}:{mount.target}"
+            yield Mount(mount.target, "bind", str(held.enter_context(acquired)), ("rbind", "rprivate"))
+        else:
+            yield Mount(mount.target, "tmpfs", "tmpfs", ("noexec", "nosuid", "nodev"))
