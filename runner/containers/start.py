@@ -55,6 +55,11 @@ class Container:
         """Until the end: its exit code, or 128 + the signal that killed it."""
         return self._running.wait()
 
+    @property
+    def oom_killed(self) -> bool:
+        """Whether the kernel has killed one of its processes for want of memory; asked before ``close``."""
+        return self._running.oom_killed
+
     def kill(self, number: int = signal.SIGKILL) -> None:
         """A signal for its pid 1; KILL ends every process of the container. Safe from any thread."""
         self._running.kill(number)

@@ -72,11 +72,12 @@ def configure_network(_: Sandbox, requests: tuple[bytes, ...]) -> None:
 # --- operations: the process ----------------------------------------------------------------
 
 
-def set_rlimit(sandbox: Sandbox, name: bytes, resource: int, soft: int, hard: int) -> None:
+def set_rlimit(sandbox: Sandbox, name: bytes, resource: int, soft: int, hard: int, required: int) -> None:
     try:
         kernel.prlimit(resource, soft, hard)
     except OSError as error:
-        if error.errno != _EPERM:
+        if error.errno != _EPERM or required:
+            error.filename = b"%s=%d:%d" % (name, soft, hard)
             raise
         sandbox.warnings.append(f"{name.decode()} stays as it is: it may not be raised to {soft}:{hard} here")
 

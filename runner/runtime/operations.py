@@ -221,9 +221,10 @@ def configure_network(requests: tuple[bytes, ...]) -> Operation:
 # --- the process ----------------------------------------------------------------------------
 
 
-def set_rlimit(name: str, resource: int, soft: int, hard: int) -> Operation:
-    """A limit that may not be raised here is left as it is, with a warning to the parent."""
-    return _operation("set_rlimit", "resource limits", f"prlimit {name}={soft}:{hard}", name, resource, soft, hard)
+def set_rlimit(name: str, resource: int, soft: int, hard: int, *, required: bool = False) -> Operation:
+    """A limit that may not be raised here is left as it is, with a warning to the parent, unless it is ``required``."""
+    text = f"prlimit {name}={soft}:{hard}"
+    return _operation("set_rlimit", "resource limits", text, name, resource, soft, hard, required)
 
 
 def set_oom_score(value: int) -> Operation:

@@ -34,7 +34,7 @@ def process_steps(
     for limit in process.rlimits:
         if limit.type not in _RLIMITS:
             raise InvalidSpec("process.rlimits", f"unknown resource limit {limit.type!r}")
-        yield operations.set_rlimit(limit.type, _RLIMITS[limit.type], limit.soft, limit.hard)
+        yield operations.set_rlimit(limit.type, _RLIMITS[limit.type], limit.soft, limit.hard, required=limit.required)
     user = process.user
     umask = _DEFAULT_UMASK
     if isinstance(user, NamedUser):

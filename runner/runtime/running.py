@@ -100,6 +100,11 @@ class Running:
                 self._code = code if code >= 0 else 128 - code
         return self._code
 
+    @property
+    def oom_killed(self) -> bool:
+        """Whether the kernel has killed one of its processes for want of memory; asked before ``close``."""
+        return self._groups.oom_killed()
+
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal to pid 1 of the container; nothing happens when it has ended.
 
