@@ -22,6 +22,7 @@ from typing import Final
 from image.errors import InvalidInput, StorageError
 from image.value import dataclass
 from store.directories import OPEN_DIRECTORY, PATH_LIMIT, Descent
+from store.owners import RECORD, Record, in_user_namespace, read_record
 from store.tar import END_OF_ARCHIVE, PADDING, Kind, header
 from store.unpack import OPAQUE_MARKER, OVERLAY_XATTRS, WHITEOUT_PREFIX
 
@@ -96,6 +97,7 @@ class _Packer:
         self._clamp_s = clamp_s
         self._whiteouts = whiteouts
         self._owner = owner
+        self._recorded = in_user_namespace()
         self._first_names: dict[tuple[int, int], bytes] = {}  # of files with several links
         self._entries = 0
         self._size = 0
@@ -142,7 +144,13 @@ class _Packer:
             if status.st_nlink > 1 and self._is_linked(status):
                 return
             listed = os.listxattr(fd)
-            self._head(Kind.FILE, status, size=status.st_size, xattrs=self._xattrs(fd, listed) if listed else [])
+            xattrs = self._xattrs(fd, listed) if listed else []
+            record = read_record(fd) if self._recorded and listed else None
+            if record is not None and record.mode:
+                device = (os.major(record.device), os.minor(record.device))
+                self._head(_NODE_KINDS[record.mode], status, device=device, xattrs=xattrs, record=record)
+                return
+            self._head(Kind.FILE, status, size=status.st_size, xattrs=xattrs, record=record)
             self._content(fd, status.st_size)
         finally:
             os.close(fd)
@@ -192,7 +200,8 @@ class _Packer:
         descent.down(name)
         listed = os.listxattr(descent.fd)
         xattrs = self._xattrs(descent.fd, listed) if listed else []
-        self._head(Kind.DIRECTORY, os.fstat(descent.fd), slash=b"/", xattrs=xattrs)
+        record = read_record(descent.fd) if self._recorded and listed else None
+        self._head(Kind.DIRECTORY, os.fstat(descent.fd), slash=b"/", xattrs=xattrs, record=record)
         if self._whiteouts and listed and _is_opaque(descent.fd, listed):
             self._whiteout(self.path + b"/" + OPAQUE_MARKER)
 
@@ -214,11 +223,13 @@ class _Packer:
         device: tuple[int, int] = (0, 0),
         slash: bytes = b"",
         xattrs: Xattrs | tuple[()] = (),
+        record: Record | None = None,
     ) -> None:
         mtime_s = status.st_mtime_ns // 1_000_000_000
         if self._clamp_s is not None and mtime_s > self._clamp_s:
             mtime_s = self._clamp_s
-        uid, gid = self._owner or (status.st_uid, status.st_gid)
+        own = (status.st_uid, status.st_gid) if record is None else (record.uid, record.gid)
+        uid, gid = self._owner or own
         self._entries += 1
         self._put(
             header(
@@ -250,7 +261,7 @@ class _Packer:
                         f"cannot store {os.fsdecode(self.path)!r} in a layer: it has overlay attribute {name.decode()}, "
                         "mount with redirect_dir=off,metacopy=off"
                     )
-            elif name not in _HOST_XATTRS:
+            elif name not in _HOST_XATTRS and name != RECORD:
                 value = (
                     os.getxattr(where, name)
                     if isinstance(where, int)

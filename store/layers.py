@@ -33,6 +33,7 @@ from image.value import dataclass
 from store import kernel
 from store.content import storage_errors
 from store.metadata import LayerRecord, Metadata
+from store.owners import in_user_namespace
 
 _T = TypeVar("_T")
 _VIEW: Final = "view"
@@ -55,6 +56,8 @@ class OverlayMount:
     merged: str
     volatile: bool = False
     """Skip flushing to disk: for trees that a crash would discard anyway."""
+    userxattr: bool = False
+    """Overlay's own attributes are ``user.overlay.*``, as a user namespace must have them (Linux 5.11)."""
 
     @property
     def options(self) -> bytes:
@@ -64,6 +67,8 @@ class OverlayMount:
             words += f",upperdir={self.upper},workdir={self.work}"
             if self.volatile:
                 words += ",volatile"
+        if self.userxattr:
+            words += ",userxattr"
         return os.fsencode(words)
 
 
@@ -181,11 +186,12 @@ class LayerStore:
         lowers = tuple(self._short(directory) for directory in directories)
         if workspace is None:
             lowers = lowers or (_VIEW,)  # a mount of no layer needs a second empty directory
-            return OverlayMount(self.base, (*lowers, _EMPTY), None, None, _VIEW)
+            return OverlayMount(self.base, (*lowers, _EMPTY), None, None, _VIEW, userxattr=in_user_namespace())
         at = workspace.directory
         return OverlayMount(
-            self.base, (*lowers, _EMPTY), f"{at}/diff", f"{at}/work", f"{at}/merged", volatile and _knows_volatile()
-        )
+            self.base, (*lowers, _EMPTY), f"{at}/diff", f"{at}/work", f"{at}/merged",
+            volatile and _knows_volatile(), in_user_namespace(),
+        )  # fmt: skip
 
     def discard(self, directory: str) -> Path | None:
         """Take a layer directory out of use at once; the path that ``empty_trash`` will delete."""

@@ -27,6 +27,7 @@ from typing import Final, Literal, assert_never
 from image.errors import InvalidArchive, StorageError
 from image.value import dataclass
 from store.directories import OPEN_DIRECTORY, PATH_LIMIT, Directories, Directory, remove_tree
+from store.owners import RECORD, in_user_namespace, owners
 from store.tar import Entry, Kind
 from store.tar_reader import Reader, shown
 
@@ -43,6 +44,7 @@ WHITEOUT_PREFIX: Final = b".wh."
 OPAQUE_MARKER: Final = b".wh..wh..opq"
 OVERLAY_XATTRS: Final = (b"trusted.overlay.", b"user.overlay.")
 OPAQUE_XATTR: Final = b"trusted.overlay.opaque"
+_USER_OPAQUE_XATTR: Final = b"user.overlay.opaque"
 
 _BOOKKEEPING_PREFIX: Final = b".wh..wh."  # of AUFS; docker skips it too
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -100,6 +102,8 @@ class _Unpacker:
         self._converts = whiteouts != "keep"
         self._overlay = whiteouts == "overlay"
         self._owner = (os.geteuid(), os.getegid())
+        self._owners = owners()
+        self._opaque = _USER_OPAQUE_XATTR if in_user_namespace() else OPAQUE_XATTR
         self._umask = _umask()
         self._chmod_bits = self._umask | 0o7000
         self._mtimes: dict[bytes, int] = {}
@@ -155,7 +159,7 @@ class _Unpacker:
             if entry.size:
                 self._reader.copy_to(fd)
             if parent.setgid or (entry.uid, entry.gid) != self._owner:
-                os.fchown(fd, entry.uid, entry.gid)
+                self._owners.own(fd, entry.uid, entry.gid)
             if mode & self._chmod_bits:  # after chown, which takes setuid away
                 os.fchmod(fd, mode)
             if entry.xattrs:  # after chown, which takes capabilities away
@@ -177,7 +181,7 @@ class _Unpacker:
                     self._replace_by_directory(parent, name, status)
             path = _join(parent.path, name)
         directory = self._directories.at(path)
-        os.fchown(directory.fd, entry.uid, entry.gid)
+        self._owners.own(directory.fd, entry.uid, entry.gid)
         os.fchmod(directory.fd, entry.mode)
         self._set_xattrs(directory.fd, entry)
         self._directories.refresh(directory)
@@ -216,12 +220,15 @@ class _Unpacker:
         self._note_written(parent, name)
         mode = _NODE_TYPES[entry.kind] | (entry.mode & 0o777)
         device = os.makedev(*entry.device)
-        self._replacing(parent, name, lambda: os.mknod(name, mode, device, dir_fd=parent.fd))
+        if entry.kind is not Kind.FIFO and device != _WHITEOUT_DEVICE and in_user_namespace():
+            self._replacing(parent, name, lambda: self._owners.make_device(name, parent.fd, mode, device))
+        else:
+            self._replacing(parent, name, lambda: os.mknod(name, mode, device, dir_fd=parent.fd))
         self._dress(entry, parent, name)
 
     def _dress(self, entry: Entry, parent: Directory, name: bytes) -> None:
         """Owner, mode, attributes and time of what cannot be opened."""
-        os.chown(name, entry.uid, entry.gid, dir_fd=parent.fd, follow_symlinks=False)
+        self._owners.own_name(name, parent.fd, entry.uid, entry.gid)
         path = b"/proc/self/fd/%d/%b" % (parent.fd, name)
         if entry.kind is not Kind.SYMLINK:
             fd = os.open(name, _LOOK, dir_fd=parent.fd)
@@ -234,7 +241,7 @@ class _Unpacker:
 
     def _set_xattrs(self, where: int | bytes, entry: Entry) -> None:
         for name, value in entry.xattrs:
-            if name.startswith(OVERLAY_XATTRS):
+            if name.startswith(OVERLAY_XATTRS) or name == RECORD:
                 continue
             if not name or b"\0" in name:
                 raise InvalidArchive(f"extended attribute name {shown(name)!r} is malformed")
@@ -245,7 +252,7 @@ class _Unpacker:
                     os.setxattr(where, name, value, follow_symlinks=False)
             except OSError as error:
                 # user.* exists for files and directories only, and says so with EPERM
-                if error.errno != errno.ENOTSUP and not (error.errno == errno.EPERM and name.startswith(b"user.")):
+                if error.errno != errno.ENOTSUP and not (error.errno == errno.EPERM and _may_be_refused(name)):
                     raise
                 if len(self._skipped_xattrs) < _SKIPPED_XATTRS_LIMIT:
                     self._skipped_xattrs.add(shown(name))
@@ -332,7 +339,7 @@ class _Unpacker:
 
     def _hide_all(self, directory: Directory) -> None:
         if self._written is None:
-            os.setxattr(directory.fd, OPAQUE_XATTR, b"y")
+            os.setxattr(directory.fd, self._opaque, b"y")
             return
         for name in os.listdir(directory.fd):
             self._remove_lower(directory, os.fsencode(name))
@@ -362,7 +369,12 @@ class _Unpacker:
         return self._overlay and stat.S_ISCHR(status.st_mode) and status.st_rdev == _WHITEOUT_DEVICE
 
     def _make_opaque(self, parent: Directory, name: bytes) -> None:
-        os.setxattr(b"/proc/self/fd/%d/%b" % (parent.fd, name), OPAQUE_XATTR, b"y", follow_symlinks=False)
+        os.setxattr(b"/proc/self/fd/%d/%b" % (parent.fd, name), self._opaque, b"y", follow_symlinks=False)
+
+
+def _may_be_refused(name: bytes) -> bool:
+    """Names that some files, or processes in a user namespace, must not have."""
+    return name.startswith(b"user.") or (in_user_namespace() and name.startswith((b"trusted.", b"security.")))
 
 
 def clean(name: bytes) -> bytes:

@@ -38,8 +38,16 @@ def system_info(store: Store, privileges: Privileges) -> Record:
         MemTotal=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         Name=machine.nodename,
         KernelFeatures=dict(kernel_features()),
-        Privileges=dict(privileges.describe()),
+        Privileges=dict(privileges.describe()) | dict(_network(privileges)),
     )
+
+
+def _network(privileges: Privileges) -> Iterator[tuple[str, str]]:
+    """What connects an ordinary user's containers; root's have a bridge."""
+    if privileges.rootless is not None:
+        from runner.network.rootless import find_program, missing
+
+        yield "Network", missing() or str(find_program())
 
 
 def kernel_features() -> Iterator[tuple[str, str]]:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from runner.containers.sweep import sweep
-from runner.network.modes import Connection, Networking, NetworkMode
+from runner.network.modes import Connection, Networking, NetworkMode, connect
 from runner.network.ports import Port
 from runner.runtime import state
 from runner.runtime.launch import Running, Stdio, launch
@@ -99,7 +99,7 @@ def start(
         lease = state.acquire(root, container_id)
         held.callback(lease.release)
         connection = held.enter_context(
-            Connection(network, root=root, lease=lease, hostname=spec.hostname, ports=ports, extra_hosts=extra_hosts)
+            connect(network, root=root, lease=lease, hostname=spec.hostname, ports=ports, extra_hosts=extra_hosts)
         )
         running = held.enter_context(
             launch(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from runner.runtime import cgroup, state
 from runner.runtime.privileges import Cgroups
+from runner.runtime.user_namespace import entered
 
 
 def sweep(root: Path, cgroups: Cgroups) -> tuple[str, ...]:
@@ -23,7 +24,8 @@ def sweep(root: Path, cgroups: Cgroups) -> tuple[str, ...]:
         for directory in found:
             cgroup.leftovers(cgroups, directory.name).remove()
             shutil.rmtree(directory, ignore_errors=True)
-    from runner.network.bridge import settle
+    if entered() is None:  # an ordinary user's containers have no bridge
+        from runner.network.bridge import settle
 
-    settle(root)
+        settle(root)
     return tuple(directory.name for directory in found)

@@ -23,6 +23,7 @@ from runner.network.ports import Port
 from runner.runtime import rtnetlink
 from runner.runtime.spec import Mount
 from runner.runtime.state import Lease
+from runner.runtime.user_namespace import entered
 
 if TYPE_CHECKING:
     from runner.network.addresses import Subnet
@@ -263,6 +264,24 @@ class Connection:
         if chosen.warning and self.mode is NetworkMode.BRIDGE:
             self.warnings.append(chosen.warning)
         return chosen.text
+
+
+def connect(
+    network: Networking | NetworkMode,
+    *,
+    root: Path,
+    lease: Lease,
+    hostname: str,
+    ports: Sequence[Port] = (),
+    extra_hosts: Sequence[tuple[str, str]] = (),
+) -> Connection:
+    """The connection that this process can make: an ordinary user's has no bridge. See ``Connection``."""
+    made: type[Connection] = Connection
+    if entered() is not None:
+        from runner.network.rootless import UserConnection
+
+        made = UserConnection
+    return made(network, root=root, lease=lease, hostname=hostname, ports=ports, extra_hosts=extra_hosts)
 
 
 def _file_mounts(directory: Path) -> tuple[Mount, ...]:

@@ -11,7 +11,7 @@ from runner.runtime.accounts import read_accounts, resolve_user, users
 from runner.runtime.child_root import CONTROL, Refused, Sandbox, directory, frame, kind_of
 from store import kernel
 
-_EPERM, _ENOENT, _EACCES = 1, 2, 13
+_EPERM, _ENOENT, _EACCES, _EINVAL = 1, 2, 13, 22
 _SIGKILL = 9
 _S_IFMT, _S_IFDIR, _S_IFIFO = 0o170000, 0o040000, 0o010000
 _X_OK = 1
@@ -117,7 +117,11 @@ def _give_stdio(uid: int, terminal: int) -> None:
     """Let the user open /dev/stdout again: pipes and the console become theirs, files of the host do not."""
     for fd in (0, 1, 2):
         if terminal or kind_of(fd) == _S_IFIFO:
-            posix.chown(fd, uid, -1)
+            try:
+                posix.chown(fd, uid, -1)
+            except OSError as error:
+                if error.errno != _EINVAL:  # not an id of this user namespace: said when the user is taken on
+                    raise
 
 
 def enter_directory(_: Sandbox, path: bytes, make: int) -> None:
@@ -152,15 +156,39 @@ def drop_privileges(
         if not bounding >> capability & 1:
             kernel.prctl(kernel.PR_CAPBSET_DROP, capability)
     kernel.prctl(kernel.PR_SET_KEEPCAPS, 1)
-    posix.setgroups(sandbox.groups)
-    posix.setgid(sandbox.gid)
-    posix.setuid(sandbox.uid)
+    _become_user(sandbox)
     kernel.prctl(kernel.PR_SET_KEEPCAPS, 0)
     kernel.capset(effective & held, permitted & held, inheritable & held)
     raised = ambient & permitted & inheritable & held
     for capability in range(64):
         if raised >> capability & 1:
             kernel.prctl(kernel.PR_CAP_AMBIENT, kernel.PR_CAP_AMBIENT_RAISE, capability)
+
+
+def _become_user(sandbox: Sandbox) -> None:
+    try:
+        posix.setgroups(sandbox.groups)
+    except PermissionError:
+        if not _setgroups_denied():
+            raise
+    try:
+        posix.setgid(sandbox.gid)
+        posix.setuid(sandbox.uid)
+    except OSError as error:
+        if error.errno != _EINVAL:
+            raise
+        who = f"user {sandbox.uid}:{sandbox.gid}"
+        text = f"{who} does not exist in this user namespace: give this user ranges in /etc/subuid and /etc/subgid"
+        raise Refused("user", text) from error
+
+
+def _setgroups_denied() -> bool:
+    """Whether this user namespace maps one id alone, which has no other groups to take or to leave."""
+    fd = posix.open("/proc/self/setgroups", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        return posix.read(fd, 16).startswith(b"deny")
+    finally:
+        posix.close(fd)
 
 
 def execute(sandbox: Sandbox, args: tuple[bytes, ...], env: tuple[bytes, ...]) -> None:

@@ -284,8 +284,9 @@ def write_sysctl(sandbox: Sandbox, path: bytes, value: bytes, required: int) -> 
     try:
         posix.write(fd, value)
     except OSError as error:
-        error.filename = path
-        raise
+        if required:
+            error.filename = path
+            raise
     finally:
         posix.close(fd)
 

@@ -47,6 +47,10 @@ def launch(
     # the interpreter needs longer to start than everything up to sending the orders
     running = spawn(stdio, lease.fd)
     try:
+        if not privileges.initial_user_namespace:
+            from runner.runtime.fit import fit
+
+            spec = fit(spec, privileges)
         groups = cgroup.create(privileges.cgroups, lease.container_id, spec.resources, spec.cgroups_path)
         running.hold(groups)
         requests = tuple(network.requests) if network else _loopback(spec)

@@ -154,7 +154,7 @@ def _namespaces(spec: Spec) -> Iterator[Operation]:
 def _root(spec: Spec, rootfs: OverlayMount | Path) -> Operation:
     if isinstance(rootfs, Path):
         return operations.bind_root(str(rootfs.absolute()))
-    options = rootfs.options + (b",userxattr" if spec.uid_mappings else b"")
+    options = rootfs.options + (b",userxattr" if spec.uid_mappings and not rootfs.userxattr else b"")
     return operations.mount_overlay(str(rootfs.base), options, rootfs.merged)
 
 

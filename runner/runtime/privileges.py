@@ -14,6 +14,7 @@ from typing import Final
 from image.errors import NotPermitted
 from image.value import dataclass
 from runner.runtime import capabilities
+from runner.runtime.user_namespace import Entered, entered
 from store import kernel
 
 _NEEDED: Final = (
@@ -50,6 +51,10 @@ class Privileges:
     initial_user_namespace: bool
     cgroups: Cgroups
     seccomp: bool
+    mapped_gids: int = 1 << 32
+    """Group ids from 0 up to here exist; all of them unless in a user namespace."""
+    rootless: Entered | None = None
+    """How an ordinary user's process became root of a user namespace, or why it did not."""
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -58,7 +63,8 @@ class Privileges:
 
     @property
     def can_raise_limits(self) -> bool:
-        return bool(self.capabilities & capabilities.mask(["CAP_SYS_RESOURCE"]))
+        """Only the first user namespace's CAP_SYS_RESOURCE counts."""
+        return self.initial_user_namespace and bool(self.capabilities & capabilities.mask(["CAP_SYS_RESOURCE"]))
 
     @property
     def can_make_devices(self) -> bool:
@@ -69,11 +75,28 @@ class Privileges:
         """Raises NotPermitted, naming what is missing, when no container can be started."""
         if self.uid != 0 or self.missing:
             lacking = ", ".join(self.missing) or "uid 0"
+            if self.rootless is not None and self.rootless.how == "no":
+                raise NotPermitted(
+                    f"cannot start a container as uid {self.rootless.outer_uid}: {self.rootless.problem}, or try sudo"
+                )
             raise NotPermitted(f"cannot start a container as uid {self.uid}: needs root with {lacking} (try sudo)")
+
+    def _mode(self) -> str:
+        if self.uid != 0 or self.missing:
+            return "cannot run containers"
+        match self.rootless:
+            case Entered("ranges"):
+                return f"rootless, in a user namespace with {self.mapped_gids} ids"
+            case Entered():
+                return "rootless, in a user namespace with one id"
+            case _:
+                return "root" if self.initial_user_namespace else "root of a user namespace"
 
     def describe(self) -> Iterator[tuple[str, str]]:
         """Lines for ``tierce system info``: what, and the finding."""
-        yield "Mode", "root" if self.uid == 0 and not self.missing else "cannot run containers"
+        yield "Mode", self._mode()
+        if self.rootless is not None and self.rootless.problem:
+            yield "To improve", self.rootless.problem
         if self.missing:
             yield "Missing capabilities", ", ".join(self.missing)
         yield "Cgroup layout", self.cgroups.layout
@@ -91,7 +114,19 @@ def probe() -> Privileges:
         initial_user_namespace=_read("/proc/self/uid_map").split() == ["0", "0", "4294967295"],
         cgroups=parse_cgroups(_read("/proc/self/mountinfo")),
         seccomp=kernel.seccomp_has_action(0x7FFF0000),
+        mapped_gids=_mapped_ids(_read("/proc/self/gid_map")),
+        rootless=entered(),
     )
+
+
+def _mapped_ids(id_map: str) -> int:
+    """How many ids from 0 on have no gap between them."""
+    end = 0
+    for start, _, size in sorted(tuple(map(int, line.split())) for line in id_map.splitlines()):
+        if start != end:
+            break
+        end += size
+    return end
 
 
 def _read(path: str) -> str:

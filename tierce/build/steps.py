@@ -12,7 +12,7 @@ from typing import BinaryIO, Final, assert_never
 
 from builder.ports import HostMount, MemoryMount, SandboxRequest, Stream
 from runner.containers.start import Container, start
-from runner.network.modes import Connection, NetworkMode, parse_mode
+from runner.network.modes import NetworkMode, connect, parse_mode
 from runner.runtime import capabilities
 from runner.runtime.defaults import default_spec
 from runner.runtime.launch import Stdio
@@ -49,7 +49,7 @@ class StepRunner:
             if not self._holds_bridge:
                 lease = acquire(self._runtime_directory, f"build-{secrets.token_hex(8)}")
                 self._held.callback(lease.release)
-                hold = Connection(NetworkMode.BRIDGE, root=self._runtime_directory, lease=lease, hostname="")
+                hold = connect(NetworkMode.BRIDGE, root=self._runtime_directory, lease=lease, hostname="")
                 self._held.enter_context(hold)
                 self._holds_bridge = True
 

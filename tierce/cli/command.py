@@ -33,8 +33,17 @@ class Settings(NamedTuple):
 
     @contextmanager
     def store(self) -> Iterator[Store]:
-        """The store under the root, made when absent. Raises StorageError."""
+        """The store under the root, made when absent. Raises StorageError.
+
+        An ordinary user's process becomes root of a user namespace first: files of a store
+        belong to the ids of its images.
+        """
         from store.store import Store
+
+        if os.geteuid() != 0:
+            from runner.runtime.user_namespace import enter
+
+            enter(os.environ)
 
         with Store.open(self.root) as store:
             yield store

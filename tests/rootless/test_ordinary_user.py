@@ -1,0 +1,188 @@
+"""``tierce`` as an ordinary user, with subordinate ids and without: the real command line."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import Tierce
+from tests.support.ordinary_user import OrdinaryUser, ordinary_user
+from tests.support.process import need
+
+pytestmark = pytest.mark.root
+
+_DOCKERFILE = """
+FROM busybox
+RUN mkdir -p /d/e && echo x > /d/f && ln -s f /d/l && mkfifo /d/p && ln /d/f /d/hard && chmod 4755 /d/f
+RUN chown -R 33:44 /d && chown -h 55:66 /d/l
+COPY --chown=7:8 Dockerfile /copied
+USER 1000:1001
+RUN touch /tmp/of-the-user
+"""
+
+
+@pytest.fixture(scope="module")
+def user(busybox_archive: Path) -> Iterator[OrdinaryUser]:
+    need("newuidmap")
+    with ordinary_user(ranges=True) as made:
+        made("load", "--input", made.give(busybox_archive))
+        yield made
+        made("system", "prune", "--all", "--force")
+
+
+@pytest.fixture(scope="module")
+def single(busybox_archive: Path) -> Iterator[OrdinaryUser]:
+    """A user for whom one id alone is mapped."""
+    with ordinary_user(ranges=False) as made:
+        made("load", "--input", made.give(busybox_archive))
+        yield made
+
+
+@pytest.fixture(params=["ranges", "single"])
+def either(request: pytest.FixtureRequest, user: OrdinaryUser, single: OrdinaryUser) -> OrdinaryUser:
+    return user if request.param == "ranges" else single
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    directory = tmp_path / "context"
+    directory.mkdir()
+    (directory / "Dockerfile").write_text(_DOCKERFILE)
+    return directory
+
+
+def test_a_container_has_a_root_of_its_own(either: OrdinaryUser) -> None:
+    said = either(
+        "run", "--rm", "--network", "none", "busybox", "sh", "-c", "id -u; touch /x; stat -c %u:%g /x /bin"
+    ).stdout
+    assert said.split() == ["0", "0:0", "0:0"]
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        pytest.param(["sh", "-c", "exit 7"], 7, id="its-exit-code"),
+        pytest.param(["nothing-like-it"], 127, id="no-such-program"),
+        pytest.param(["sh", "-c", "mount -t tmpfs x /mnt || exit 3"], 3, id="no-mounts"),
+        pytest.param(["sh", "-c", "echo x > /proc/sys/kernel/hostname || exit 4"], 4, id="no-sysctl"),
+    ],
+)
+def test_exit_codes(either: OrdinaryUser, command: list[str], code: int) -> None:
+    assert either.attempt("run", "--rm", "--network", "none", "busybox", *command).code == code
+
+
+def test_devices_and_host_network(either: OrdinaryUser) -> None:
+    script = "echo x > /dev/null && head -c 3 /dev/urandom | wc -c && ls /sys/class/net"
+    said = either("run", "--rm", "--network", "host", "busybox", "sh", "-c", script).stdout.split()
+    assert said[0] == "3"
+    assert "lo" in said
+
+
+@pytest.mark.parametrize("flags", [["--memory", "64m"], ["--pids-limit", "10"], ["--cpus", "1"]], ids=lambda f: f[0])
+def test_a_limit_that_cannot_be_set_is_an_error(user: OrdinaryUser, flags: list[str]) -> None:
+    result = user.attempt("run", "--rm", *flags, "--network", "none", "busybox", "true")
+    assert result.code == 125
+    assert "as an ordinary user" in result.stderr
+
+
+def test_a_user_who_is_not_mapped(single: OrdinaryUser) -> None:
+    result = single.attempt("run", "--rm", "--user", "1000", "--network", "none", "busybox", "true")
+    assert result.code == 125
+    assert "/etc/subuid" in result.stderr
+
+
+def test_the_same_digest_as_roots_build(user: OrdinaryUser, tierce_with_busybox: Tierce, context: Path) -> None:
+    flags = ("build", "--quiet", "--network", "none", "--build-arg", "SOURCE_DATE_EPOCH=1700000000")
+    assert user(*flags, user.give(context)).stdout == tierce_with_busybox(*flags, context).stdout
+
+
+def test_volumes_belong_to_the_user(user: OrdinaryUser) -> None:
+    place = user.home / "shared"
+    user("run", "--rm", "--network", "none", "-v", f"{place}:/v", "busybox", "touch", "/v/made")
+    assert (place / "made").stat().st_uid == user.uid
+
+
+def test_published_ports(user: OrdinaryUser) -> None:
+    need("pasta")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = ["sh", "-c", "echo hello | nc -l -p 80"]
+    with user.start("run", "--rm", "-p", f"127.0.0.1:{port}:80", "busybox", *server) as process:
+        try:
+            assert _fetch(port) == b"hello\n"
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
+
+
+def _fetch(port: int) -> bytes:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+                if data := connection.recv(100):
+                    return data
+        except OSError:
+            pass
+        time.sleep(0.05)
+    return b""
+
+
+def test_a_killed_launcher_takes_everything_with_it(user: OrdinaryUser) -> None:
+    need("pasta")
+    with user.start("run", "--rm", "busybox", "sh", "-c", "echo up; sleep 1000") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        process.kill()
+    assert user("run", "--rm", "--network", "none", "busybox", "echo", "next").stdout == "next\n"
+    # pasta, the watcher and the container are looked for by ``nothing_left_behind``
+
+
+def test_a_port_for_root_alone(user: OrdinaryUser) -> None:
+    need("pasta")
+    lowest = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    if lowest <= 80:
+        pytest.skip("needs net.ipv4.ip_unprivileged_port_start above 80")
+    result = user.attempt("run", "--rm", "-p", "80:80", "busybox", "true")
+    assert result.code == 125
+    assert "ip_unprivileged_port_start" in result.stderr
+
+
+@pytest.mark.network
+def test_the_network_of_a_build(user: OrdinaryUser, tmp_path: Path) -> None:
+    need("pasta")
+    (tmp_path / "c").mkdir()
+    address = socket.gethostbyname("deb.debian.org")
+    (tmp_path / "c/Dockerfile").write_text(
+        f"FROM busybox\nRUN nc -w 5 {address} 80 </dev/null && ip route | grep default\n"
+    )
+    assert "10.0.2.2" in user("build", "--no-cache", user.give(tmp_path / "c")).stderr
+
+
+def test_an_image_and_its_files_go(busybox_archive: Path, context: Path) -> None:
+    need("newuidmap")
+    with ordinary_user(ranges=True) as other:
+        other("load", "--input", other.give(busybox_archive))
+        other("build", "-t", "gone", "--network", "none", other.give(context))
+        other("system", "prune", "--all", "--force")
+        store = other.home / ".local/share/tierce"
+        assert list(store.glob("overlay2/*/diff")) == []
+        assert list((store / "blobs/sha256").iterdir()) == []
+
+
+def test_system_info(user: OrdinaryUser, single: OrdinaryUser) -> None:
+    rich, poor = (json.loads(one("system", "info", "--format", "json").stdout)["Privileges"] for one in (user, single))
+    assert "65537 ids" in rich["Mode"]
+    assert "one id" in poor["Mode"]
+    assert "usermod --add-subuids" in poor["To improve"]
+    assert (
+        rich["Network"]
+        == subprocess.run(["which", "pasta"], check=False, capture_output=True, text=True).stdout.strip()
+    )
