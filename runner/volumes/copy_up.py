@@ -69,7 +69,7 @@ def _both(
             if read_flags & os.O_DIRECTORY:
                 _copy_content(reader, writer, top, f"{path}/", copied)
             else:
-                while os.copy_file_range(reader, writer, _CHUNK):
+                while os.sendfile(writer, reader, None, _CHUNK):  # copy_file_range does not leave an overlay
                     pass
                 _copy_facts(reader, writer)
         finally:
@@ -124,10 +124,12 @@ def settle(volume: str, data: str) -> None:
         return
     place = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
+        whole = os.fstat(ready)
         for name in os.listdir(ready):
             if not _exists(name, place):  # a container was faster: the file is its own
                 os.rename(name, name, src_dir_fd=ready, dst_dir_fd=place)
         _copy_facts(ready, place)
+        os.utime(place, ns=(whole.st_atime_ns, whole.st_mtime_ns))  # before the entries moved out
     finally:
         os.close(place)
         os.close(ready)

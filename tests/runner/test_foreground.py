@@ -32,7 +32,7 @@ from runner.runtime.privileges import probe
 rootfs, root, options = sys.argv[1:4]
 try:
     code = run(
-        eval("RunOptions(" + options + ")"), ContainerConfig(), Path(rootfs), container_id="fg", root=Path(root),
+        eval("RunOptions(" + options + ")"), ContainerConfig(), Path(rootfs), container_id=f"fg-{os.getpid()}", root=Path(root),
         privileges=probe(), environ=os.environ, cwd=os.getcwd(), warn=lambda text: print("warning:", text, file=sys.stderr),
     )
 except TierceError as error:
