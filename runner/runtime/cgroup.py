@@ -14,7 +14,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from image.errors import InvalidInput, NotPermitted
@@ -124,6 +124,10 @@ def _v1_settings(resources: Resources) -> Iterator[Setting]:
         yield Setting("blkio", f"blkio.throttle.{throttle.kind}_device", line, asked=True)
     if resources.pids_limit is not None:
         yield Setting("pids", "pids.max", _limit(resources.pids_limit), asked=True)
+    for size, limit in resources.hugepage_limits:
+        yield Setting("hugetlb", f"hugetlb.{size}.limit_in_bytes", str(limit), asked=limit > 0)
+    if resources.unified:
+        raise InvalidInput("linux.resources.unified needs cgroup v2, and this machine has its controllers in v1")
 
 
 def _v2_settings(resources: Resources) -> Iterator[Setting]:
@@ -151,6 +155,10 @@ def _v2_settings(resources: Resources) -> Iterator[Setting]:
         yield Setting("", "io.max", line, asked=True)
     if resources.pids_limit is not None:
         yield Setting("", "pids.max", _limit(resources.pids_limit), asked=True)
+    for size, limit in resources.hugepage_limits:
+        yield Setting("", f"hugetlb.{size}.max", str(limit), asked=limit > 0)
+    for file, value in resources.unified:
+        yield Setting("", file, value, asked=True)
 
 
 def weight(shares: int) -> int:
@@ -177,27 +185,29 @@ def _device_line(rule: DeviceRule) -> str:
     return f"{rule.type} {major}:{minor} {rule.access}"
 
 
-def create(cgroups: Cgroups, container_id: str, resources: Resources, path: str = "") -> ControlGroups:
+def create(
+    cgroups: Cgroups, container_id: str, resources: Resources, path: str = "", *, everywhere: bool = False
+) -> ControlGroups:
     """Make the container's groups with their limits; nothing is left when this raises.
 
-    ``path`` is where a bundle wants them, relative to the root of each hierarchy.
+    ``path`` is where a bundle wants them, relative to the root of each hierarchy. With
+    ``everywhere`` there is a group for each controller, limited or not: others want to count,
+    freeze and change limits later.
     """
-    place = (path or f"{PARENT}/{container_id}").strip("/")
-    if ":" in place or ".." in place.split("/"):
-        raise InvalidInput(f"cgroups path {path!r} is not supported: give a plain path (cgroupfs, not systemd)")
+    own = place(container_id, path)
     made: list[str] = []
     warnings: list[str] = []
     try:
         if cgroups.layout == "v2" and resources.devices:
-            _filter_devices(cgroups.v2, place, resources.devices, made)
+            _filter_devices(cgroups.v2, own, resources.devices, made)
         for setting in settings(resources, cgroups):
             mount = cgroups.v1.get(setting.controller) if setting.controller else cgroups.v2
-            group = f"{mount}/{place}"
+            group = f"{mount}/{own}"
             try:
                 if mount is None:
                     raise NotPermitted(f"no cgroup controller {setting.controller}")
                 if group not in made:
-                    _make(str(mount), place, setting.controller)
+                    _make(str(mount), own, setting.controller)
                     made.append(group)
                 _write(f"{group}/{setting.file}", setting.value)
             except NotPermitted as error:
@@ -206,10 +216,58 @@ def create(cgroups: Cgroups, container_id: str, resources: Resources, path: str 
                 warning = f"{setting.controller or 'cgroup'} limits of the container are not applied: {error}"
                 if not any(known.startswith(warning.split(":", maxsplit=1)[0]) for known in warnings):
                     warnings.append(warning)
+        if everywhere:
+            _make_others(cgroups, own, made)
     except NotPermitted:
         ControlGroups(tuple(made)).remove()
         raise
-    return ControlGroups(tuple(made), tuple(warnings), f"{cgroups.v1['devices']}/{place}" if _alone(cgroups) else "")
+    return ControlGroups(tuple(made), tuple(warnings), f"{cgroups.v1['devices']}/{own}" if _alone(cgroups) else "")
+
+
+def change(cgroups: Cgroups, groups: Sequence[str], resources: Resources) -> None:
+    """Other limits for a container that runs. Raises NotPermitted or InvalidInput at the first that cannot be."""
+    wanted = sorted(settings(resources, cgroups), key=lambda setting: "memsw" in setting.file)
+    if _raises_memory(cgroups, groups, wanted):
+        wanted.reverse()  # v1 refuses a memory limit above that of memory and swap together
+    for setting in wanted:
+        mount = cgroups.v1.get(setting.controller) if setting.controller else cgroups.v2
+        group = next((path for path in groups if mount and path.startswith(f"{mount}/")), None)
+        if group is None:
+            raise NotPermitted(f"cannot set {setting.file}: the container has no group of {setting.controller or 'v2'}")
+        try:
+            _write(f"{group}/{setting.file}", setting.value)
+        except NotPermitted as error:
+            if setting.asked:
+                raise NotPermitted(f"cannot set {setting.file} to {setting.value}: {error}") from error
+
+
+def _raises_memory(cgroups: Cgroups, groups: Sequence[str], wanted: Sequence[Setting]) -> bool:
+    group = next((path for path in groups if path.startswith(f"{cgroups.v1.get('memory')}/")), "")
+    value = next((setting.value for setting in wanted if setting.file == "memory.limit_in_bytes"), "")
+    try:
+        with open(f"{group}/memory.limit_in_bytes") as file:
+            return bool(value) and (int(value) < 0 or int(value) > int(file.read()))
+    except OSError:
+        return False
+
+
+def place(container_id: str, path: str = "") -> str:
+    """Where the groups of a container are in each hierarchy. Raises InvalidInput."""
+    chosen = (path or f"{PARENT}/{container_id}").strip("/")
+    if ":" in chosen or ".." in chosen.split("/"):
+        raise InvalidInput(f"cgroups path {path!r} is not supported: give a plain path (cgroupfs, not systemd)")
+    return chosen
+
+
+def _make_others(cgroups: Cgroups, place: str, made: list[str]) -> None:
+    """The rest of the hierarchies that hold controllers; one that may not be used is left out."""
+    mounts = {mount: controller for controller, mount in cgroups.v1.items()} or {cgroups.v2: ""}
+    for mount, controller in mounts.items():
+        group = f"{mount}/{place}"
+        if mount and group not in made:
+            with suppress(NotPermitted):
+                _make(mount, place, controller)
+                made.append(group)
 
 
 def _filter_devices(mount: str, place: str, rules: tuple[DeviceRule, ...], made: list[str]) -> None:
@@ -321,10 +379,11 @@ def _oom_kills(path: str) -> bool:
         return False  # another controller's group, or gone
 
 
-def leftovers(cgroups: Cgroups, container_id: str) -> ControlGroups:
-    """The groups that a killed launcher may have left for this container."""
+def leftovers(cgroups: Cgroups, container_id: str, path: str = "") -> ControlGroups:
+    """The groups that a killed launcher may have left for this container; ``path`` as for ``create``."""
     mounts = dict.fromkeys([*cgroups.v1.values(), *([cgroups.v2] if cgroups.v2 else [])])
-    paths = (f"{mount}/{PARENT}/{container_id}" for mount in mounts)
+    own = place(container_id, path)
+    paths = (f"{mount}/{own}" for mount in mounts)
     return ControlGroups(tuple(path for path in paths if os.path.isdir(path)))
 
 

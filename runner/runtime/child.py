@@ -24,7 +24,10 @@ import posix
 import sys
 
 from runner.runtime.child_process import (
+    await_hooks,
     await_parent,
+    await_start,
+    check_program,
     configure_network,
     die_with_watcher,
     drop_privileges,
@@ -36,7 +39,9 @@ from runner.runtime.child_process import (
     load_seccomp,
     no_new_privileges,
     open_container,
+    open_fifo_directory,
     report,
+    run_hook,
     set_oom_score,
     set_rlimit,
     start_session,
@@ -61,6 +66,7 @@ from runner.runtime.child_root import (
     mask_path,
     mount_filesystem,
     mount_overlay,
+    move_root,
     open_source,
     pivot_root,
     readonly_root,
@@ -249,7 +255,8 @@ OPERATIONS: dict[str, Callable[..., None]] = {
         mount_filesystem, make_device, bind_device, make_link, make_console, set_hostname, set_domainname,
         write_sysctl, make_readonly, remount_readonly, mask_path, readonly_root, pivot_root, await_parent,
         unshare_cgroup,
-        open_container, enter_container, hide_process,
+        open_container, enter_container, hide_process, open_fifo_directory, await_hooks, await_start, run_hook,
+        check_program, move_root,
         configure_network, set_rlimit, set_oom_score, use_user, find_user, start_session, no_new_privileges,
         load_seccomp, drop_privileges, enter_directory, execute,
     )

@@ -11,6 +11,10 @@ from runner.runtime.accounts import read_accounts, resolve_user, users
 from runner.runtime.child_root import CONTROL, Refused, Sandbox, directory, frame, kind_of
 from store import kernel
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 _EPERM, _ENOENT, _EACCES, _EINVAL = 1, 2, 13, 22
 _SIGKILL = 9
 _S_IFMT, _S_IFDIR, _S_IFIFO = 0o170000, 0o040000, 0o010000
@@ -67,6 +71,90 @@ def unshare_cgroup(_: Sandbox) -> None:
 
 def configure_network(_: Sandbox, requests: tuple[bytes, ...]) -> None:
     kernel.route_requests(requests)
+
+
+def open_fifo_directory(sandbox: Sandbox, path: bytes) -> None:
+    sandbox.fifo_directory = kernel.openat2(kernel.AT_FDCWD, path, kernel.O_PATH | posix.O_DIRECTORY)
+
+
+def await_hooks(sandbox: Sandbox) -> None:
+    report(sandbox, "hooks")
+    size = int.from_bytes(_read_all(CONTROL, 8), "little")
+    sandbox.state = _read_all(CONTROL, size)
+
+
+def _read_all(fd: int, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        chunk = posix.read(fd, size - len(data))
+        if not chunk:
+            posix._exit(137)  # the launcher has given up or died
+        data += chunk
+    return data
+
+
+def await_start(sandbox: Sandbox) -> None:
+    """From here on nobody but the reader of exec.fifo has a hand on us."""
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, 0)
+    report(sandbox, "started", tuple(sandbox.warnings))
+    posix.close(sandbox.report)
+    posix.close(CONTROL)
+    sandbox.report = -1
+    # by name, since a descriptor of the fifo could only be opened again through a /proc that is the image's
+    fifo = posix.open("exec.fifo", posix.O_WRONLY | posix.O_CLOEXEC, dir_fd=sandbox.fifo_directory)
+    posix.write(fifo, b"0")
+    posix.close(fifo)
+    posix.close(sandbox.fifo_directory)
+
+
+def run_hook(
+    sandbox: Sandbox, kind: bytes, path: bytes, args: tuple[bytes, ...], env: tuple[bytes, ...], timeout_s: int,
+    status: bytes,
+) -> None:  # fmt: skip
+    """The hook gets the state as its input; what it says is told only when it fails."""
+    state = sandbox.state.replace(b'"status":"creating"', b'"status":"%s"' % status)
+    stdin, feed = posix.pipe2(posix.O_CLOEXEC)
+    said, stdout = posix.pipe2(posix.O_CLOEXEC)
+    pid = posix.fork()
+    if pid == 0:
+        _become_hook(path, args, env, stdin, stdout)
+    posix.close(stdin)
+    posix.close(stdout)
+    try:  # noqa: SIM105  # contextlib costs more than the whole operation
+        posix.write(feed, state)  # far below what a pipe holds
+    except BrokenPipeError:
+        pass  # it does not want to know
+    posix.close(feed)
+    pidfd = posix.pidfd_open(pid)
+    late = not kernel.poll({pidfd: kernel.POLLIN}, timeout_s * 1000 if timeout_s else -1)
+    if late:
+        posix.kill(pid, _SIGKILL)
+    code = posix.waitstatus_to_exitcode(posix.waitpid(pid, 0)[1])
+    posix.close(pidfd)
+    if late or code:
+        why = f"ran longer than {timeout_s} s" if late else f"exit status {code}"
+        posix.set_blocking(said, False)
+        try:
+            text = posix.read(said, 4096).decode("utf-8", "replace").strip()
+        except BlockingIOError:
+            text = ""  # a process that it left behind holds the pipe
+        raise Refused(
+            "internal", f"{kind.decode()} hook {path.decode('utf-8', 'replace')}: {why}{f': {text}' if text else ''}"
+        )
+    posix.close(said)
+
+
+def _become_hook(path: bytes, args: tuple[bytes, ...], env: tuple[bytes, ...], stdin: int, stdout: int) -> NoReturn:
+    try:
+        posix.dup2(stdin, 0)
+        posix.dup2(stdout, 1)
+        posix.dup2(stdout, 2)
+        kernel.close_on_exec_from(CONTROL)
+        kernel.reset_signals()
+        posix.execve(path, args, dict(item.split(b"=", 1) for item in env if b"=" in item))
+    except OSError as error:
+        posix.write(2, str(error).encode())
+    posix._exit(127)
 
 
 # --- operations: the process ----------------------------------------------------------------
@@ -140,8 +228,13 @@ def no_new_privileges(_: Sandbox) -> None:
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
 
 
-def load_seccomp(_: Sandbox, program: bytes) -> None:
-    kernel.load_seccomp(program)
+def load_seccomp(_: Sandbox, program: bytes, flags: int, listener: int) -> None:
+    if not listener:
+        kernel.load_seccomp(program, flags)
+        return
+    fd = kernel.load_seccomp_listener(program)
+    kernel.send_descriptor(CONTROL, frame("listener"), fd)
+    posix.close(fd)
 
 
 def drop_privileges(
@@ -210,6 +303,11 @@ def execute(sandbox: Sandbox, args: tuple[bytes, ...], env: tuple[bytes, ...]) -
     except OSError as error:
         status = 127 if error.errno == _ENOENT else 126
         raise Refused("command", posix.strerror(error.errno or 0).lower(), status) from error
+
+
+def check_program(_: Sandbox, name: bytes, env: tuple[bytes, ...]) -> None:
+    variables = dict(item.split(b"=", 1) for item in env if b"=" in item)
+    find_program(name, variables.get(b"PATH", b""))
 
 
 def find_program(name: bytes, search: bytes) -> bytes:

@@ -39,8 +39,8 @@ class Sandbox:
     """What the operations have found out so far."""
 
     __slots__ = (
-        "console", "container", "detached", "extra", "gid", "groups", "home", "report", "root", "sources", "uid",
-        "warnings",
+        "console", "container", "detached", "extra", "fifo_directory", "gid", "groups", "home", "report", "root",
+        "sources", "state", "uid", "warnings",
     )  # fmt: skip
 
     def __init__(self, report: int, extra: int = 0, detached: int = 0) -> None:
@@ -48,6 +48,8 @@ class Sandbox:
         self.extra = extra
         self.detached = detached
         self.container = -1
+        self.fifo_directory = -1
+        self.state = b""
         self.root = -1
         self.sources: dict[int, int] = {}
         self.console = -1
@@ -339,4 +341,11 @@ def pivot_root(sandbox: Sandbox) -> None:
     posix.fchdir(sandbox.root)
     kernel.pivot_root(b".", b".")  # the old root is stacked on the new one, and taken off again
     kernel.umount2(b".", kernel.MNT_DETACH)
+    posix.chdir("/")
+
+
+def move_root(sandbox: Sandbox) -> None:
+    posix.fchdir(sandbox.root)
+    kernel.mount(b".", b"/", None, kernel.MS_MOVE)
+    posix.chroot(".")
     posix.chdir("/")

@@ -6,9 +6,9 @@ other platforms) is refused by name, never dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from image.descriptor import no_annotations
 from image.document import Node, decode, encode
@@ -19,6 +19,8 @@ from runner.runtime.spec import (
     Device,
     DeviceRule,
     DockerSeccomp,
+    Hook,
+    Hooks,
     IdMapping,
     Mount,
     NamedUser,
@@ -32,6 +34,8 @@ from runner.runtime.spec import (
     SeccompRule,
     Spec,
     StringMap,
+    Throttle,
+    ThrottleKind,
     User,
 )
 
@@ -41,7 +45,7 @@ _T = TypeVar("_T")
 def decode_spec(raw: bytes) -> Spec:
     """A ``config.json`` from outside. Raises InvalidSpec with the field's path."""
     document = decode(raw, InvalidSpec)
-    for unsupported in ("hooks", "solaris", "windows", "vm", "zos"):
+    for unsupported in ("solaris", "windows", "vm", "zos"):
         node = document.get(unsupported)
         if node is not None and node.value:
             raise node.fail("not supported by this runtime")
@@ -66,7 +70,39 @@ def decode_spec(raw: bytes) -> Spec:
         gid_mappings=_each(linux, "gidMappings", _id_mapping),
         annotations=_string_map(document, "annotations"),
         oci_version=document.need("ociVersion").string(),
+        hooks=_optional(document, "hooks", _hooks) or Hooks(),
     )
+
+
+def decode_process(raw: bytes) -> Process:
+    """The ``process`` of a config.json by itself, as ``exec --process`` takes it. Raises InvalidSpec."""
+    return _process(decode(raw, InvalidSpec))
+
+
+def decode_resources(raw: bytes) -> Resources:
+    """The ``resources`` of a config.json by itself, as ``update --resources`` takes them. Raises InvalidSpec."""
+    return _resources(decode(raw, InvalidSpec))
+
+
+def _hooks(node: Node) -> Hooks:
+    return Hooks(
+        prestart=_each(node, "prestart", _hook),
+        create_runtime=_each(node, "createRuntime", _hook),
+        create_container=_each(node, "createContainer", _hook),
+        start_container=_each(node, "startContainer", _hook),
+        poststart=_each(node, "poststart", _hook),
+        poststop=_each(node, "poststop", _hook),
+    )
+
+
+def _hook(node: Node) -> Hook:
+    path = node.need("path").string()
+    if not path.startswith("/") or "\0" in path:
+        raise node.need("path").fail("not an absolute path")
+    timeout_s = _integer(node, "timeout")
+    if timeout_s is not None and timeout_s <= 0:
+        raise node.need("timeout").fail("not greater than zero")
+    return Hook(path, _strings(node, "args"), _strings(node, "env"), timeout_s)
 
 
 def _each(node: Node, key: str, read: Callable[[Node], _T]) -> tuple[_T, ...]:
@@ -208,11 +244,10 @@ def _device_rule(node: Node) -> DeviceRule:
 
 def _resources(node: Node) -> Resources:
     empty = Node({}, node.path, InvalidSpec)
-    memory, cpu, pids = (node.get(key) or empty for key in ("memory", "cpu", "pids"))
-    for unsupported in ("hugepageLimits", "rdma", "network", "unified"):
-        member = node.get(unsupported)
-        if member is not None and member.value:
-            raise member.fail("not supported by this runtime")
+    memory, cpu, pids, block = (node.get(key) or empty for key in ("memory", "cpu", "pids", "blockIO"))
+    rdma = node.get("rdma")
+    if rdma is not None and rdma.value:
+        raise rdma.fail("not supported by this runtime")
     return Resources(
         devices=_each(node, "devices", _device_rule),
         memory_limit=_integer(memory, "limit"),
@@ -224,7 +259,46 @@ def _resources(node: Node) -> Resources:
         cpuset_cpus=cpu.maybe_string("cpus"),
         cpuset_mems=cpu.maybe_string("mems"),
         pids_limit=_integer(pids, "limit"),
+        memory_swappiness=_integer(memory, "swappiness"),
+        oom_kill_disable=_flag(memory, "disableOOMKiller"),
+        blkio_weight=_integer(block, "weight") or None,
+        throttles=tuple(_throttles(block)),
+        hugepage_limits=_each(
+            node, "hugepageLimits", lambda n: (_file_word(n.need("pageSize")), _unsigned(n, "limit", bits=64))
+        ),
+        unified=_unified(node),
     )
+
+
+_THROTTLES: Final[Mapping[str, ThrottleKind]] = {
+    "throttleReadBpsDevice": "read_bps",
+    "throttleWriteBpsDevice": "write_bps",
+    "throttleReadIOPSDevice": "read_iops",
+    "throttleWriteIOPSDevice": "write_iops",
+}
+
+
+def _throttles(block: Node) -> Iterator[Throttle]:
+    for name, kind in _THROTTLES.items():
+        member = block.get(name)
+        for entry in member.items() if member else ():
+            yield Throttle(
+                kind, _unsigned(entry, "major"), _unsigned(entry, "minor"), _unsigned(entry, "rate", bits=64)
+            )
+
+
+def _file_word(node: Node) -> str:
+    word = node.string()
+    if "/" in word or "\0" in word:
+        raise node.fail("not part of a file name")
+    return word
+
+
+def _unified(node: Node) -> tuple[tuple[str, str], ...]:
+    member = node.get("unified")
+    if member is None:
+        return ()
+    return tuple((_file_word(Node(key, member.path, InvalidSpec)), value) for key, value in member.string_map().items())
 
 
 def _seccomp(node: Node) -> Seccomp:
@@ -233,6 +307,9 @@ def _seccomp(node: Node) -> Seccomp:
         _integer(node, "defaultErrnoRet"),
         _strings(node, "architectures"),
         _each(node, "syscalls", seccomp_rule),
+        _strings(node, "flags"),
+        node.maybe_string("listenerPath"),
+        node.maybe_string("listenerMetadata"),
     )
 
 
@@ -277,6 +354,7 @@ def _encode_spec(spec: Spec) -> dict[str, Any]:
         "hostname": spec.hostname,
         "domainname": spec.domainname,
         "mounts": [_encode_mount(mount) for mount in spec.mounts],
+        "hooks": _encode_hooks(spec.hooks),
         "annotations": dict(spec.annotations),
         "linux": _present({
             "uidMappings": [_encode_mapping(mapping) for mapping in spec.uid_mappings],
@@ -328,6 +406,23 @@ def _encode_mount(mount: Mount) -> dict[str, Any]:
     })  # fmt: skip
 
 
+def _encode_hooks(hooks: Hooks) -> dict[str, Any]:
+    def each(found: tuple[Hook, ...]) -> list[dict[str, Any]]:
+        return [
+            _present({"path": hook.path, "args": list(hook.args), "env": list(hook.env), "timeout": hook.timeout_s})
+            for hook in found
+        ]
+
+    return _present({
+        "prestart": each(hooks.prestart),
+        "createRuntime": each(hooks.create_runtime),
+        "createContainer": each(hooks.create_container),
+        "startContainer": each(hooks.start_container),
+        "poststart": each(hooks.poststart),
+        "poststop": each(hooks.poststop),
+    })  # fmt: skip
+
+
 def _encode_mapping(mapping: IdMapping) -> dict[str, Any]:
     return {"containerID": mapping.container_id, "hostID": mapping.host_id, "size": mapping.size}
 
@@ -354,6 +449,8 @@ def _encode_resources(resources: Resources) -> dict[str, Any]:
             "limit": resources.memory_limit,
             "reservation": resources.memory_reservation,
             "swap": resources.memory_swap,
+            "swappiness": resources.memory_swappiness,
+            "disableOOMKiller": resources.oom_kill_disable or None,
         }),
         "cpu": _present({
             "shares": resources.cpu_shares,
@@ -363,6 +460,17 @@ def _encode_resources(resources: Resources) -> dict[str, Any]:
             "mems": resources.cpuset_mems,
         }),
         "pids": _present({"limit": resources.pids_limit}),
+        "blockIO": _present({
+            "weight": resources.blkio_weight,
+            **{
+                name: [
+                    {"major": t.major, "minor": t.minor, "rate": t.rate} for t in resources.throttles if t.kind == kind
+                ]
+                for name, kind in _THROTTLES.items()
+            },
+        }),
+        "hugepageLimits": [{"pageSize": size, "limit": limit} for size, limit in resources.hugepage_limits],
+        "unified": dict(resources.unified),
     })  # fmt: skip
 
 
@@ -378,6 +486,9 @@ def _encode_seccomp(spec: Spec) -> dict[str, Any] | None:
         "defaultAction": seccomp.default_action,
         "defaultErrnoRet": seccomp.default_errno,
         "architectures": list(seccomp.architectures),
+        "flags": list(seccomp.flags),
+        "listenerPath": seccomp.listener_path,
+        "listenerMetadata": seccomp.listener_metadata,
         "syscalls": [
             _present({
                 "names": list(rule.names),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from image.errors import InvalidSpec
 from runner.runtime import cgroup
+from runner.runtime.lifecycle import Lifecycle
 from runner.runtime.operations import Operation
 from runner.runtime.plan import plan
 from runner.runtime.privileges import Privileges
@@ -30,8 +31,9 @@ def launch(
     stdio: Stdio = Stdio(),  # a frozen value
     network: Network | None = None,
     trace: Callable[[Operation], None] | None = None,
+    lifecycle: Lifecycle = Lifecycle(),  # a frozen value
 ) -> Running:
-    """Start ``spec`` on ``rootfs``; returns once its program has been executed.
+    """Start ``spec`` on ``rootfs``; returns once its program has been executed, or waits to be.
 
     The overlay is mounted inside the container's own mount namespace. ``lease`` is held by
     the container too, so that its end is seen even when this process is killed; releasing it
@@ -45,20 +47,30 @@ def launch(
     if spec.uid_mappings or spec.gid_mappings or spec.namespace("user"):
         raise InvalidSpec("linux.uidMappings", "user namespaces are not supported yet")
     # the interpreter needs longer to start than everything up to sending the orders
-    running = spawn(stdio, lease.fd)
+    running = spawn(stdio, lease.fd, detached=lifecycle.detached)
     try:
         if not privileges.initial_user_namespace:
             from runner.runtime.fit import fit
 
             spec = fit(spec, privileges)
-        groups = cgroup.create(privileges.cgroups, lease.container_id, spec.resources, spec.cgroups_path)
+        groups = cgroup.create(
+            privileges.cgroups, lease.container_id, spec.resources, spec.cgroups_path,
+            everywhere=lifecycle.every_group,
+        )  # fmt: skip
         running.hold(groups)
         requests = tuple(network.requests) if network else _loopback(spec)
-        operations = plan(spec, rootfs, privileges, container_id=lease.container_id, network=requests)
+        operations = plan(
+            spec, rootfs, privileges, container_id=lease.container_id, network=requests, lifecycle=lifecycle
+        )
         if trace is not None:
             for operation in operations:
                 trace(operation)
-        running.begin(operations, attach=network.attach if network else None)
+        running.begin(
+            operations,
+            attach=network.attach if network else None,
+            hooks=lifecycle.hooks,
+            listener=lifecycle.listener,
+        )
     except BaseException:
         running.close()
         raise

@@ -1,9 +1,6 @@
-"""``tierce-runtime``: an OCI runtime on the command line, for bundles in the foreground.
+"""``tierce-runtime``: an OCI runtime with runc's command line.
 
-An honest subset of runc's interface: ``run``, ``spec`` and ``features``. Every other verb is
-refused by name, because half a lifecycle would mislead an engine.
-
-Arguments are read by hand: an argument parser's import costs as much as a container.
+A small dispatcher; the verbs are in ``verbs``, one file each, imported when called.
 """
 
 from __future__ import annotations
@@ -11,216 +8,114 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import Final, NoReturn
 
 from image.errors import InvalidInput, TierceError
-from image.value import dataclass
-
-if TYPE_CHECKING:
-    from runner.runtime.spec import Spec
+from runner.runtime.arguments import Options, parse_arguments
+from runner.runtime.call import Call, say
 
 _USAGE: Final = """\
-usage: tierce-runtime [--root DIR] [--debug] run [-b BUNDLE] [--pid-file FILE] ID
-       tierce-runtime spec [-b BUNDLE]
-       tierce-runtime features
-       tierce-runtime --version
+usage: tierce-runtime [OPTIONS] VERB [OPTIONS] [ID] [ARGUMENTS]
 
-run       start the container of a bundle and wait for its end
-spec      write a config.json to start from
-features  say what this runtime can do, as JSON
+create ID    make the container of a bundle, up to its program
+start ID     let it execute its program
+run ID       create and start, and wait for the end (-d does not wait)
+exec ID CMD  one more process in a container that runs
+kill ID SIG  a signal for pid 1, or with -a for every process
+delete ID    remove what is left of a container (-f ends it first)
+state ID     what it is, as JSON
+list         all containers
+ps ID        its processes
+pause ID     stop its processes where they are
+resume ID    let them go on
+update ID    other limits
+events ID    what it uses, and when it runs out of memory (--stats once)
+spec         write a config.json to start from
+features     say what this runtime can do, as JSON
 
-options of run:
-  -b, --bundle DIR   the bundle, by default the current directory
-  --pid-file FILE    write the container's pid here
 options for all:
-  --root DIR         where the state of running containers is kept
-  --debug            print every step of the start
+  --root DIR               where the state of containers is kept
+  --log FILE               write errors there too, in --log-format text or json
+  --debug                  print every step of a start
+  --cgroup-manager cgroupfs
+docs/runtime.md has the rest
 """
-_ELSEWHERE: Final = frozenset({
-    "create", "start", "state", "kill", "delete", "exec", "list", "ps", "pause", "resume", "update", "events",
-    "checkpoint", "restore",
-})  # fmt: skip
 _RUNTIME_FAILED: Final = 1
-_WITH_VALUE: Final = {"-b": "bundle", "--bundle": "bundle", "--root": "root", "--pid-file": "pid_file"}
-_FLAGS: Final = {"--debug": "debug", "-h": "help", "--help": "help", "-v": "version", "--version": "version"}
-
-
-@dataclass(frozen=True, slots=True)
-class Arguments:
-    """The command line, read."""
-
-    verb: str = ""
-    operands: tuple[str, ...] = ()
-    bundle: str = "."
-    root: str = ""
-    pid_file: str = ""
-    debug: bool = False
-    help: bool = False
-    version: bool = False
-
-
-def parse_arguments(words: Sequence[str]) -> Arguments:
-    """Options anywhere, then a verb and its operands. Raises InvalidInput."""
-    found: dict[str, str | bool] = {}
-    operands: list[str] = []
-    waiting = iter(words)
-    for word in waiting:
-        name, separator, value = word.partition("=")
-        if name in _WITH_VALUE:
-            given = value if separator else next(waiting, None)
-            if given is None:
-                raise InvalidInput(f"{name} needs a value")
-            found[_WITH_VALUE[name]] = given
-        elif word in _FLAGS:
-            found[_FLAGS[word]] = True
-        elif word.startswith("-"):
-            raise InvalidInput(f"option {name} is not supported (see --help)")
-        else:
-            operands.append(word)
-    arguments = Arguments(verb=operands[0] if operands else "", operands=tuple(operands[1:]))
-    return replace(arguments, **found)  # type: ignore[arg-type]  # the tables above name the fields
+_EXEC_FAILED: Final = 255
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """The console script: exits with the container's status, or 1 when the runtime failed."""
+    """The console script: exits with the container's status, 1 when the runtime failed, 255 when exec did."""
+    words = sys.argv[1:] if argv is None else argv
+    verb, common = "", Options({})
     try:
-        status = _dispatch(parse_arguments(sys.argv[1:] if argv is None else argv))
+        arguments = parse_arguments(words)
+        verb, common = arguments.verb, arguments.common
+        if verb and not common.flag("help") and not common.flag("version"):
+            _check(common)
+            call = Call(arguments, _root(common), lambda text: _log(common, "warning", text))
+            status = import_module(f"runner.runtime.verbs.{verb}").run(call)
+        else:
+            status = _explain(common)
     except TierceError as error:
-        _say(sys.stderr.fileno(), f"tierce-runtime: {error}\n")
+        _log(common, "error", str(error))
+        status = _EXEC_FAILED if verb == "exec" else _RUNTIME_FAILED
+    except BrokenPipeError:
         status = _RUNTIME_FAILED
-    sys.exit(status)
+    os._exit(status)  # nothing is buffered, and taking the modules apart takes as long as a container
 
 
-def _say(fd: int, text: str) -> None:
-    os.write(fd, text.encode("utf-8", "surrogateescape"))
+def _explain(common: Options) -> int:
+    if common.flag("version"):
+        from importlib.metadata import version
+
+        from runner.runtime.spec import OCI_VERSION
+
+        say(1, f"tierce-runtime version {version('tierce')}\ncommit: {version('tierce')}\nspec: {OCI_VERSION}\n")
+        return 0
+    say(1 if common.flag("help") else 2, _USAGE)
+    return 0 if common.flag("help") else _RUNTIME_FAILED
 
 
-def _dispatch(arguments: Arguments) -> int:
-    if arguments.version:
-        return _version()
-    if arguments.help or not arguments.verb:
-        _say(1 if arguments.help else 2, _USAGE)
-        return 0 if arguments.help else _RUNTIME_FAILED
-    match arguments.verb:
-        case "run":
-            return _run(arguments)
-        case "spec":
-            return _spec(arguments)
-        case "features":
-            return _features()
-        case verb if verb in _ELSEWHERE:
-            raise InvalidInput(f"{verb} is not supported yet: this runtime runs bundles in the foreground only")
-        case verb:
-            raise InvalidInput(f"unknown command {verb!r} (see --help)")
+def _check(common: Options) -> None:
+    if common.flag("systemd-cgroup") or common.text("cgroup-manager") == "systemd":
+        raise InvalidInput("systemd's control groups are not supported: use the cgroupfs driver")
+    if common.text("log-format", "text") not in ("text", "json"):
+        raise InvalidInput(f"--log-format {common.text('log-format')!r} is not text or json")
+    if common.text("rootless", "auto") not in ("auto", "true", "false"):
+        raise InvalidInput(f"--rootless {common.text('rootless')!r} is not auto, true or false")
 
 
-def _version() -> int:
-    from importlib.metadata import version
+def _root(common: Options) -> Path:
+    if common.text("root"):
+        return Path(common.text("root"))
+    from runner.runtime.state import runtime_directory
 
-    from runner.runtime.spec import OCI_VERSION
-
-    _say(1, f"tierce-runtime version {version('tierce')}\nspec: {OCI_VERSION}\n")
-    return 0
-
-
-def _run(arguments: Arguments) -> int:
-    from contextlib import ExitStack
-
-    from runner.containers.attach import Signals, UserStdio, window
-    from runner.containers.relay import Relay
-    from runner.containers.sweep import sweep
-    from runner.runtime import state
-    from runner.runtime.launch import Stdio, launch
-    from runner.runtime.privileges import probe
-
-    if len(arguments.operands) != 1:
-        raise InvalidInput("run takes exactly one container id")
-    container_id = state.check_id(arguments.operands[0])
-    spec, rootfs = _read_bundle(Path(arguments.bundle))
-    root = Path(arguments.root) if arguments.root else state.runtime_directory(os.environ, os.geteuid()) / "oci"
-    privileges = probe()
-    privileges.require()
-    sweep(root, privileges.cgroups)
-    with ExitStack() as held:
-        lease = state.acquire(root, container_id)
-        held.callback(lease.release)
-        signals = held.enter_context(Signals())
-        running = held.enter_context(
-            launch(
-                spec,
-                rootfs,
-                privileges=privileges,
-                lease=lease,
-                stdio=Stdio() if spec.process.terminal else Stdio(0, 1, 2),
-                trace=(lambda operation: _say(2, f"+ {operation}\n")) if arguments.debug else None,
-            )
-        )
-        for warning in running.warnings:
-            _say(2, f"tierce-runtime: warning: {warning}\n")
-        if arguments.pid_file:
-            _write_pid(Path(arguments.pid_file), running.pid)
-        signals.forward_to(running)
-        relay = Relay()
-        if running.console is not None:
-            held.enter_context(window(running, UserStdio(), relay, interactive=True))
-        relay.run(running, signals)
-        return running.wait()
+    return runtime_directory(os.environ, os.geteuid()) / "oci"
 
 
-def _read_bundle(bundle: Path) -> tuple[Spec, Path]:
-    from runner.runtime.config_json import decode_spec
-
-    try:
-        raw = (bundle / "config.json").read_bytes()
-    except OSError as error:
-        raise InvalidInput(f"cannot read {bundle / 'config.json'}: {os.strerror(error.errno or 0).lower()}") from error
-    spec = decode_spec(raw)
-    rootfs = bundle.absolute() / spec.root.path
-    if not rootfs.is_dir():
-        raise InvalidInput(f"cannot run {bundle}: its root filesystem {rootfs} is not a directory")
-    mounts = tuple(
-        replace(mount, source=str(bundle.absolute() / mount.source))
-        if mount.type == "bind" and mount.source and not mount.source.startswith("/")
-        else mount
-        for mount in spec.mounts
-    )
-    return replace(spec, mounts=mounts), rootfs
-
-
-def _write_pid(path: Path, pid: int) -> None:
-    """Whoever waits for the file must never read half a number."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(str(pid))
-        temporary.rename(path)
-    except OSError as error:
-        raise InvalidInput(f"cannot write {path}: {os.strerror(error.errno or 0).lower()}") from error
-
-
-def _spec(arguments: Arguments) -> int:
-    from runner.runtime.config_json import encode_spec
-    from runner.runtime.defaults import example_spec
-
-    path = Path(arguments.bundle) / "config.json"
-    try:
-        with open(path, "xb") as file:
-            file.write(encode_spec(example_spec()) + b"\n")
-    except FileExistsError:
-        raise InvalidInput(f"{path} exists: remove it first") from None
-    except OSError as error:
-        raise InvalidInput(f"cannot write {path}: {os.strerror(error.errno or 0).lower()}") from error
-    return 0
-
-
-def _features() -> int:
+def _log(common: Options, level: str, text: str) -> None:
+    """To the user, and to the file where an engine looks for it."""
+    prefix = "" if level == "error" else f"{level}: "
+    say(2, f"tierce-runtime: {prefix}{text}\n")
+    path = common.text("log")
+    if not path:
+        return
     import json
+    import time
 
-    from runner.runtime.features import features
-
-    _say(1, json.dumps(features(), indent=2) + "\n")
-    return 0
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    if common.text("log-format") == "json":
+        line = json.dumps({"level": level, "msg": text, "time": now})
+    else:
+        line = f'time="{now}" level={level} msg={json.dumps(text)}'
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        say(2, f"tierce-runtime: cannot write {path}: {os.strerror(error.errno or 0).lower()}\n")
 
 
 if __name__ == "__main__":

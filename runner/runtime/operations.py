@@ -11,7 +11,7 @@ import os
 from typing import TypeAlias
 
 from image.value import dataclass
-from runner.runtime.spec import Device
+from runner.runtime.spec import Device, Hook
 
 Plain: TypeAlias = "bytes | int | tuple[Plain, ...]"
 """What crosses to the child: paths and text as bytes, truth as 0 or 1."""
@@ -251,8 +251,10 @@ def no_new_privileges() -> Operation:
     return _operation("no_new_privileges", "no new privileges", "setpriv --no-new-privs")
 
 
-def load_seccomp(program: bytes) -> Operation:
-    return _operation("load_seccomp", "seccomp", f"seccomp filter of {len(program) // 8} instructions", program)
+def load_seccomp(program: bytes, flags: int = 0, *, listener: bool = False) -> Operation:
+    """A filter; its ``listener``, if it notifies, goes to the parent. ``flags`` are seccomp(2)'s."""
+    text = f"seccomp filter of {len(program) // 8} instructions"
+    return _operation("load_seccomp", "seccomp", text, program, flags, listener)
 
 
 def drop_privileges(bounding: int, effective: int, permitted: int, inheritable: int, ambient: int) -> Operation:
@@ -266,6 +268,37 @@ def enter_directory(path: str, *, make: bool = True) -> Operation:
     """Go to the working directory, making it first with ``make``."""
     text = f"mkdir -p {path} && cd {path}" if make else f"cd {path}"
     return _operation("enter_directory", "working directory", text, path, make)
+
+
+def check_program(name: str, env: tuple[str, ...]) -> Operation:
+    """Look the program up, so that a missing one is told before the process waits for its start."""
+    return _operation("check_program", "exec", f"which {name}", name, env)
+
+
+def open_fifo_directory(path: str) -> Operation:
+    """Hold the directory of exec.fifo, which is out of reach once the root has changed."""
+    return _operation("open_fifo_directory", "exec fifo", f"open {path}", path)
+
+
+def await_start() -> Operation:
+    """All is ready: tell the parent, and wait until somebody reads exec.fifo."""
+    return _operation("await_start", "exec fifo", "echo 0 > exec.fifo")
+
+
+def await_hooks() -> Operation:
+    """Wait until the parent has run its hooks, and take the state for ours from it."""
+    return _operation("await_hooks", "hooks", "wait for the hooks of the host")
+
+
+def run_hook(kind: str, hook: Hook, status: str) -> Operation:
+    """Run a hook here and now, with the container's ``status`` in the state that it reads."""
+    words = (kind, hook.path, hook.args or (hook.path,), hook.env, hook.timeout_s or 0, status)
+    return _operation("run_hook", f"{kind} hook", " ".join(hook.args or (hook.path,)), *words)
+
+
+def move_root() -> Operation:
+    """The root becomes / where pivot_root cannot be used."""
+    return _operation("move_root", "changing the root", "mount --move . / && chroot .")
 
 
 def execute(args: tuple[str, ...], env: tuple[str, ...]) -> Operation:

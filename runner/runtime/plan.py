@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from image.errors import InvalidSpec
 from runner.runtime import operations
+from runner.runtime.lifecycle import Lifecycle
 from runner.runtime.mount_options import MountOptions, parse_options
 from runner.runtime.operations import Operation
 from runner.runtime.plan_process import process_steps
@@ -87,6 +88,7 @@ def plan(
     *,
     container_id: str = "container",
     network: Sequence[bytes] = (),
+    lifecycle: Lifecycle = Lifecycle(),  # a frozen value
 ) -> tuple[Operation, ...]:
     """Every step in order; what comes before ``clone`` is done outside the new namespaces.
 
@@ -96,7 +98,7 @@ def plan(
     Raises InvalidSpec for what cannot be done.
     """
     _check(spec)
-    return tuple(_steps(spec, rootfs, privileges, container_id, tuple(network)))
+    return tuple(_steps(spec, rootfs, privileges, container_id, tuple(network), lifecycle))
 
 
 def _check(spec: Spec) -> None:
@@ -111,10 +113,18 @@ def _check(spec: Spec) -> None:
 
 
 def _steps(
-    spec: Spec, rootfs: OverlayMount | Path, privileges: Privileges, container_id: str, network: tuple[bytes, ...]
+    spec: Spec,
+    rootfs: OverlayMount | Path,
+    privileges: Privileges,
+    container_id: str,
+    network: tuple[bytes, ...],
+    lifecycle: Lifecycle,
 ) -> Iterator[Operation]:
-    yield from _namespaces(spec)
-    yield operations.join_keyring(f"_ses.{container_id}")
+    yield from _namespaces(spec, lifecycle)
+    if lifecycle.keyring:
+        yield operations.join_keyring(f"_ses.{container_id}")
+    if lifecycle.fifo_directory:
+        yield operations.open_fifo_directory(lifecycle.fifo_directory)
     shared = spec.rootfs_propagation.endswith(("shared", "slave"))
     sources = [(slot, mount, parse_options(mount.options)) for slot, mount in enumerate(filter(_is_bind, spec.mounts))]
     # a mount that shares or follows what the host mounts is copied while it is still the host's peer
@@ -132,13 +142,20 @@ def _steps(
     if network:
         yield operations.configure_network(network)
     yield from _restrictions(spec)
-    yield operations.pivot_root()
+    if spec.hooks.before_start:
+        yield operations.await_hooks()
+    yield from (operations.run_hook("createContainer", hook, "creating") for hook in spec.hooks.create_container)
+    yield operations.pivot_root() if lifecycle.pivot else operations.move_root()
     if spec.process.oom_score_adj is not None:
         yield operations.set_oom_score(spec.process.oom_score_adj)
-    yield from process_steps(spec.process, spec.seccomp, privileges, make_directory=True)
+    waiting = (operations.await_start(),) if lifecycle.fifo_directory else ()
+    hooks = (operations.run_hook("startContainer", hook, "created") for hook in spec.hooks.start_container)
+    yield from process_steps(
+        spec.process, spec.seccomp, privileges, make_directory=True, before_exec=(*waiting, *hooks)
+    )
 
 
-def _namespaces(spec: Spec) -> Iterator[Operation]:
+def _namespaces(spec: Spec, lifecycle: Lifecycle) -> Iterator[Operation]:
     for entry in spec.namespaces:
         if entry.path:
             yield operations.join_namespace(entry.path, {**_CLONE_FLAGS, _CGROUP: kernel.CLONE_NEWCGROUP}[entry.type])
@@ -148,7 +165,10 @@ def _namespaces(spec: Spec) -> Iterator[Operation]:
             flags |= _CLONE_FLAGS.get(entry.type, 0)  # the cgroup namespace comes once we are in our group
     if spec.uid_mappings:
         flags |= kernel.CLONE_NEWUSER
-    yield operations.clone(flags)
+    yield operations.clone(flags, detached=lifecycle.detached)
+    pids = spec.namespace("pid")
+    if (pids is None or pids.path) and not spec.uid_mappings:  # others can see us
+        yield operations.hide_process()
 
 
 def _root(spec: Spec, rootfs: OverlayMount | Path) -> Operation:

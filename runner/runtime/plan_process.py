@@ -28,9 +28,17 @@ _DEFAULT_UMASK: Final = 0o022
 
 
 def process_steps(
-    process: Process, seccomp: Seccomp | DockerSeccomp | None, privileges: Privileges, *, make_directory: bool
+    process: Process,
+    seccomp: Seccomp | DockerSeccomp | None,
+    privileges: Privileges,
+    *,
+    make_directory: bool,
+    before_exec: tuple[Operation, ...] = (),
 ) -> Iterator[Operation]:
-    """From limits to exec, inside the container. Raises InvalidSpec."""
+    """From limits to exec, inside the container. Raises InvalidSpec.
+
+    ``before_exec`` come once the program was found and everything else is done.
+    """
     for limit in process.rlimits:
         if limit.type not in _RLIMITS:
             raise InvalidSpec("process.rlimits", f"unknown resource limit {limit.type!r}")
@@ -58,6 +66,9 @@ def process_steps(
     )
     if process.no_new_privileges:
         yield from filters  # as late as can be, so that the filter need not allow the steps above
+    if before_exec:
+        yield operations.check_program(process.args[0], process.env)
+        yield from before_exec
     yield operations.execute(process.args, process.env)
 
 
@@ -71,7 +82,9 @@ def _seccomp(process: Process, seccomp: Seccomp | DockerSeccomp | None, privileg
         if shipped is not None:
             yield operations.load_seccomp(shipped)
             return
-    from runner.runtime.seccomp import compile_filter, docker_rules
+    from runner.runtime.seccomp import compile_filter, docker_rules, load_flags, notifies
 
     rules = docker_rules(bounding, machine) if isinstance(seccomp, DockerSeccomp) else seccomp
-    yield operations.load_seccomp(compile_filter(rules, machine))
+    if notifies(rules) and not rules.listener_path:
+        raise InvalidSpec("linux.seccomp", "SCMP_ACT_NOTIFY needs a listenerPath")
+    yield operations.load_seccomp(compile_filter(rules, machine), load_flags(rules), listener=notifies(rules))

@@ -89,6 +89,16 @@ class Running:
         """Readable when the container has ended: for poll and select."""
         return self._control.fileno()
 
+    @property
+    def pidfd(self) -> int:
+        """Of the process, as long as this is not closed."""
+        return self._pidfd
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The directories of its control groups."""
+        return self._groups.paths
+
     def wait(self) -> int:
         """Until the end: its exit code, or 128 + the signal that killed it."""
         while self._code is None:
@@ -153,13 +163,13 @@ class Running:
         operations: Sequence[Operation],
         *,
         attach: Callable[[int], None] | None = None,
-        hooks: Callable[[int], None] | None = None,
+        hooks: Callable[[int], bytes] | None = None,
         listener: Callable[[int, int], None] | None = None,
     ) -> None:
         """Send the orders and see the process through its start.
 
         ``attach`` gets its pid before it goes on from ``await_parent``, ``hooks`` at
-        ``await_hooks``; ``listener`` gets the pid and the descriptor of a seccomp filter that
+        ``await_hooks``, and returns the state that the container's own hooks read; ``listener`` gets the pid and the descriptor of a seccomp filter that
         notifies, which it must not keep. What they raise ends the start. Raises TierceError.
         """
         body = marshal.dumps([operation.encode() for operation in operations])
@@ -174,9 +184,8 @@ class Running:
                 case ("console",):
                     self.console = self._take_descriptor()
                 case ("hooks",):
-                    if hooks is not None:
-                        hooks(self.pid)
-                    self._send(b"h")
+                    state = hooks(self.pid) if hooks is not None else b""
+                    self._send(len(state).to_bytes(8, "little") + state)
                 case ("listener",):
                     self._pass_on(listener)
                 case ("started", tuple(warnings)):

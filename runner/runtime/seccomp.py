@@ -35,6 +35,7 @@ _EPERM: Final = 1
 _ACTIONS: Final = {
     "SCMP_ACT_ALLOW": _ALLOW,
     "SCMP_ACT_LOG": 0x7FFC0000,
+    "SCMP_ACT_NOTIFY": 0x7FC00000,
     "SCMP_ACT_ERRNO": _ERRNO,
     "SCMP_ACT_TRACE": 0x7FF00000,
     "SCMP_ACT_TRAP": 0x00030000,
@@ -42,6 +43,7 @@ _ACTIONS: Final = {
     "SCMP_ACT_KILL_THREAD": 0x00000000,
     "SCMP_ACT_KILL_PROCESS": _KILL_PROCESS,
 }
+_NOTIFY: Final = "SCMP_ACT_NOTIFY"
 _TAKES_ERRNO: Final = frozenset({"SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"})
 
 _AUDIT: Final = {"x86_64": 0xC000003E, "x86": 0x40000003, "aarch64": 0xC00000B7, "arm": 0x40000028}
@@ -130,6 +132,10 @@ def compile_filter(seccomp: Seccomp, machine: str) -> bytes:
     that programs fall back; calls of other architectures kill the process. Names that an
     architecture does not have are skipped. Raises InvalidSpec.
     """
+    if seccomp.default_action == _NOTIFY or any(
+        rule.action == _NOTIFY and "sendmsg" in rule.names for rule in seccomp.rules
+    ):  # the process hands its listener over by sendmsg: nobody could answer that one
+        raise InvalidSpec("linux.seccomp", f"{_NOTIFY} is possible neither by default nor for sendmsg")
     if machine not in _FAMILIES:
         raise InvalidSpec("linux.seccomp", f"no system call table for machine {machine}")
     named = {name.removeprefix("SCMP_ARCH_") for name in seccomp.architectures}
@@ -145,6 +151,24 @@ def compile_filter(seccomp: Seccomp, machine: str) -> bytes:
         program += _jump_unless(_JUMP_EQUAL, _AUDIT[abi], [(_LOAD, 0, 0, _SYSCALL_NUMBER), *tree])
     program.append(_return(_KILL_PROCESS))
     return b"".join(pack("<HBBI", *instruction) for instruction in program)
+
+
+_LOAD_FLAGS: Final = {"SECCOMP_FILTER_FLAG_TSYNC": 0, "SECCOMP_FILTER_FLAG_LOG": 2, "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
+               "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 0}  # fmt: skip
+"""TSYNC has nothing to do in a process of one thread; a listener waits killably wherever the kernel can."""
+
+
+def load_flags(seccomp: Seccomp) -> int:
+    """For seccomp(2). Raises InvalidSpec."""
+    for name in seccomp.flags:
+        if name not in _LOAD_FLAGS:
+            raise InvalidSpec("linux.seccomp.flags", f"{name!r} is not supported")
+    return sum(_LOAD_FLAGS[name] for name in set(seccomp.flags))
+
+
+def notifies(seccomp: Seccomp) -> bool:
+    """Whether the filter has a listener."""
+    return any(rule.action == _NOTIFY for rule in seccomp.rules)
 
 
 def known_actions() -> list[str]:

@@ -161,6 +161,8 @@ class Resources:
     pids_limit: int | None = None
     blkio_weight: int | None = None
     throttles: tuple[Throttle, ...] = ()
+    hugepage_limits: tuple[tuple[str, int], ...] = ()
+    unified: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,9 @@ class Seccomp:
     default_errno: int | None = None
     architectures: tuple[str, ...] = ()
     rules: tuple[SeccompRule, ...] = ()
+    flags: tuple[str, ...] = ()
+    listener_path: str = ""
+    listener_metadata: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +213,36 @@ class IdMapping:
 
 
 StringMap: TypeAlias = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A program of the host or, for ``start_container``, of the container; it gets the state on stdin.
+
+    ``args`` as execve wants them; no ``timeout_s`` is no limit.
+    """
+
+    path: str
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    timeout_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """By when they run, each list in order."""
+
+    prestart: tuple[Hook, ...] = ()
+    create_runtime: tuple[Hook, ...] = ()
+    create_container: tuple[Hook, ...] = ()
+    start_container: tuple[Hook, ...] = ()
+    poststart: tuple[Hook, ...] = ()
+    poststop: tuple[Hook, ...] = ()
+
+    @property
+    def before_start(self) -> bool:
+        """Whether the start has to stop for one of them."""
+        return bool(self.prestart or self.create_runtime or self.create_container or self.start_container)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +267,7 @@ class Spec:
     gid_mappings: tuple[IdMapping, ...] = ()
     annotations: StringMap = field(default_factory=no_annotations, hash=False)
     oci_version: str = OCI_VERSION
+    hooks: Hooks = Hooks()
 
     def namespace(self, kind: str) -> Namespace | None:
         """The entry for this type of namespace, or None when the container shares the host's."""

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from image.errors import InvalidInput
+from runner.runtime.arguments import parse_arguments
 from runner.runtime.config_json import decode_spec
-from runner.runtime.main import Arguments, parse_arguments
 from tests.support.boxes import make_rootfs
 
 RUNTIME = [sys.executable, "-m", "runner.runtime.main"]
@@ -26,8 +26,16 @@ def runtime(tmp_path: Path, *words: str, data: bytes = b"") -> subprocess.Comple
 
 
 def test_arguments() -> None:
-    words = ["--debug", "--root=/x", "run", "-b", "bundle", "--pid-file", "p", "id"]
-    assert parse_arguments(words) == Arguments("run", ("id",), "bundle", "/x", "p", debug=True)
+    found = parse_arguments(["--debug", "--root=/x", "run", "-b", "bundle", "-pid-file", "p", "id"])
+    assert (found.verb, found.operands) == ("run", ("id",))
+    assert (found.common.flag("debug"), found.common.text("root")) == (True, "/x")
+    assert (found.options.text("bundle"), found.options.text("pid-file")) == ("bundle", "p")
+
+
+def test_words_after_the_id_of_exec_are_the_commands() -> None:
+    found = parse_arguments(["exec", "-e", "A=1", "--env=B=2", "id", "ls", "-l", "--", "x"])
+    assert found.operands == ("id", "ls", "-l", "--", "x")
+    assert found.options.every("env") == ("A=1", "B=2")
 
 
 @pytest.mark.parametrize("words", [["--nonsense"], ["run", "-b"], ["-x"]], ids=" ".join)
@@ -39,7 +47,9 @@ def test_unknown_arguments(words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["create", "x"], b"create is not supported yet"),
+        (["checkpoint", "x"], b"checkpoint is not supported"),
+        (["--systemd-cgroup", "create", "x"], b"use the cgroupfs driver"),
+        (["state", "absent"], b"container absent does not exist"),
         (["dance"], b"unknown command 'dance'"),
         (["run"], b"exactly one container id"),
         (["run", "a/b"], b"container id 'a/b'"),

@@ -131,7 +131,7 @@ def test_capabilities_open_their_calls() -> None:
     "rules",
     [
         Seccomp("SCMP_ACT_UNKNOWN"),
-        Seccomp("SCMP_ACT_ALLOW", rules=(SeccompRule(("read",), "SCMP_ACT_NOTIFY"),)),
+        Seccomp("SCMP_ACT_ALLOW", rules=(SeccompRule(("sendmsg",), "SCMP_ACT_NOTIFY"),)),
         Seccomp("SCMP_ACT_ALLOW", rules=(SeccompRule(("read",), "SCMP_ACT_KILL", args=(SeccompArgument(0, 0, "X"),)),)),
     ],
     ids=["default action", "notify", "operator"],

@@ -1,0 +1,26 @@
+"""How much of a container's life its launcher stays for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from image.value import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """By default the container starts at once and ends with its launcher.
+
+    ``detached``: it outlives the launcher. ``fifo_directory``: before exec it waits until
+    somebody reads ``exec.fifo`` in there. ``keyring``: a session keyring of its own.
+    ``pivot``: change the root by pivot_root, else by a move and chroot (for a root on ramfs).
+    ``every_group``: see ``cgroup.create``. ``hooks`` and ``listener``: see ``Running.begin``.
+    """
+
+    detached: bool = False
+    fifo_directory: str = ""
+    keyring: bool = True
+    pivot: bool = True
+    every_group: bool = False
+    hooks: Callable[[int], bytes] | None = None
+    listener: Callable[[int, int], None] | None = None
