@@ -55,7 +55,7 @@ DEFAULT_HOSTNAME: Final = "tierce-build"
 class SandboxRequest:
     """One process of a build in a fresh sandbox. ``user`` as in a Dockerfile."""
 
-    rootfs: OverlayMount
+    rootfs: OverlayMount | Path
     args: tuple[str, ...]
     env: tuple[str, ...]
     cwd: str

@@ -17,7 +17,7 @@ from builder.ports import Downloaded
 from image.descriptor import Descriptor
 from image.digest import ChainID, DiffID
 from image.value import dataclass
-from store.layers import LayerStore, mounted
+from store.layers import LayerStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,5 +100,5 @@ def known(stack: Stack) -> Future[Stack]:
 @contextmanager
 def readable(layers: LayerStore, rootfs: Rootfs) -> Iterator[int]:
     """A directory descriptor of a result's merged tree, read-only."""
-    with mounted(layers.overlay(rootfs.directories)) as fd:
+    with layers.trees.opened(rootfs.directories) as fd:
         yield fd

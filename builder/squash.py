@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from builder.results import BuiltLayer, Stack
 from image import media_types
 from image.descriptor import Descriptor
-from store.layers import mounted
 from store.metadata import CacheRecord
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def squashed(session: Session, stack: Stack, base_depth: int, *, clamp_s: int | 
     below = layers.directories_of(parent)
     workspace = session.workspace(below[0] if below else None)
     paths = [layers.diff(layers.get(layer.chain_id)) for layer in reversed(new)]
-    with mounted(layers.overlay(below)) if below else nullcontext() as root:
+    with layers.trees.opened(below) if below else nullcontext() as root:
         from store.squash import merge_layers
 
         merge_layers(paths, root, workspace.diff)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from store.diff import pack
-from store.layers import LayerStore, mounted
+from store.layers import LayerStore
 from store.piece_thread import PieceThread
 from store.unpack import unpack
 
@@ -26,7 +26,7 @@ def export_tar(
 
     Raises as ``pack``, and KernelError.
     """
-    with mounted(layers.overlay(directories)) as root:
+    with layers.trees.opened(directories) as root:
         pack(root, write, clamp_s=clamp_s, whiteouts=False)
 
 
@@ -42,7 +42,7 @@ def export_directory(
 
     Raises as ``pack`` and ``unpack``, and KernelError.
     """
-    with mounted(layers.overlay(directories)) as root:
+    with layers.trees.opened(directories) as root:
         outflow = _Outflow(root, clamp_s, owner)
         outflow.start()
         try:

@@ -25,7 +25,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from image.digest import ChainID, DiffID
 from image.errors import KernelError, LayerNotFound
@@ -34,6 +34,9 @@ from store import kernel
 from store.content import storage_errors
 from store.metadata import LayerRecord, Metadata
 from store.owners import in_user_namespace
+
+if TYPE_CHECKING:
+    from store.trees import Trees
 
 _T = TypeVar("_T")
 _VIEW: Final = "view"
@@ -91,6 +94,20 @@ class LayerStore:
         self.base = root / "overlay2"
         self._trash = root / "trash"
         self._metadata = metadata
+        self._trees: Trees | None = None
+
+    @property
+    def trees(self) -> Trees:
+        """How stacks become trees: by overlay, unless something else was set."""
+        if self._trees is None:
+            from store.trees import OverlayTrees
+
+            self._trees = OverlayTrees(self)
+        return self._trees
+
+    @trees.setter
+    def trees(self, trees: Trees) -> None:
+        self._trees = trees
 
     def create(self) -> None:
         """Make the directories. Idempotent."""

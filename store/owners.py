@@ -32,6 +32,16 @@ def in_user_namespace() -> bool:
 
 
 @cache
+def may_use_trusted() -> bool:
+    """Whether ``trusted.*`` attributes can be set: CAP_SYS_ADMIN of the machine, which a container's root lacks."""
+    if in_user_namespace():
+        return False
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as status:
+        effective = next((int(line.split()[1], 16) for line in status if line.startswith("CapEff:")), 0)
+    return bool(effective >> 21 & 1)
+
+
+@cache
 def maps_one_id() -> bool:
     """Whether files can belong to nobody but root here."""
     return sum(int(size) for _, _, size in _id_map("uid")) == 1

@@ -27,7 +27,7 @@ from typing import Final, Literal, assert_never
 from image.errors import InvalidArchive, StorageError
 from image.value import dataclass
 from store.directories import OPEN_DIRECTORY, PATH_LIMIT, Directories, Directory, remove_tree
-from store.owners import RECORD, in_user_namespace, owners
+from store.owners import RECORD, in_user_namespace, may_use_trusted, owners
 from store.tar import Entry, Kind
 from store.tar_reader import Reader, shown
 
@@ -103,7 +103,7 @@ class _Unpacker:
         self._overlay = whiteouts == "overlay"
         self._owner = (os.geteuid(), os.getegid())
         self._owners = owners()
-        self._opaque = _USER_OPAQUE_XATTR if in_user_namespace() else OPAQUE_XATTR
+        self._opaque = OPAQUE_XATTR if may_use_trusted() else _USER_OPAQUE_XATTR
         self._umask = _umask()
         self._chmod_bits = self._umask | 0o7000
         self._mtimes: dict[bytes, int] = {}

@@ -64,7 +64,15 @@ def _stored(store: Store, word: str, platform: Platform | None) -> RunnableImage
     return runnable(store.content, find(store.metadata, word).record.target, platform, name=word)
 
 
-def run(store: Store, image: RunnableImage, options: RunOptions, around: Surroundings, *, name: str = "") -> int:
+def run(
+    store: Store,
+    image: RunnableImage,
+    options: RunOptions,
+    around: Surroundings,
+    *,
+    name: str = "",
+    isolation: str = "auto",
+) -> int:
     """Run a container of the image: its exit code, or 128 + the signal that ended it.
 
     Only for the main thread. Raises TierceError when it could not be started
@@ -73,7 +81,8 @@ def run(store: Store, image: RunnableImage, options: RunOptions, around: Surroun
     from runner.containers import foreground  # after the image is there: a pull does not need it
 
     privileges = probe()
-    privileges.require()
+    if isolation in {"chroot", "emulated"} or privileges.missing:
+        return _run_plain(store, image, options, around, isolation)
     identity = secrets.token_hex(_ID_BYTES)
     if name and not options.hostname:
         options = with_hostname(options, identity[:_HOST_NAME_LENGTH])
@@ -123,6 +132,21 @@ def _mounted(
     with provided(requests, volumes, lambda: mounted(store.layers.overlay(directories))) as points:
         yield points
     remove_anonymous(points, volumes)
+
+
+def _run_plain(store: Store, image: RunnableImage, options: RunOptions, around: Surroundings, isolation: str) -> int:
+    """By a weaker isolation, because nothing else works here or because it was asked for."""
+    from tierce import plain_run
+    from tierce.isolation import choose_isolation
+
+    with store.session() as session:
+        chosen = choose_isolation(isolation, session)
+        assert chosen is not None
+        around.warn(str(chosen))
+        directories = _unpacked(session, image)
+        identity = secrets.token_hex(_ID_BYTES)
+        config = image.config.config
+        return plain_run.run(session, directories, config, options, chosen, around.environ, identity, around.cwd)
 
 
 def with_hostname(options: RunOptions, hostname: str) -> RunOptions:

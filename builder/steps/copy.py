@@ -28,7 +28,7 @@ from builder.steps.tree import ROOT, Owner, lstat, make_directories, resolve
 from builder.tree import Change, EntryKind, Source, Tree
 from image.errors import InvalidInput
 from store.content import storage_errors
-from store.layers import LayerStore, Workspace, mounted
+from store.layers import LayerStore, Workspace
 
 _INLINE_MODE: Final = 0o644
 OpenRemote = Callable[[Download | Checkout], AbstractContextManager[Tree]]
@@ -153,7 +153,7 @@ class CopyEffect:
         on a base, such a layer would hide the base's.
         """
         if not operation.link:
-            with mounted(self._layers.overlay(base.directories, workspace, volatile=True)) as root:
+            with self._layers.trees.opened(base.directories, workspace) as root:
                 yield root
             return
         root = os.open(workspace.diff, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

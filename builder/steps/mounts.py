@@ -34,7 +34,8 @@ from image.errors import InvalidInput, NotFound
 from image.value import dataclass
 from store import kernel
 from store.cache_mounts import CacheMounts, Sharing, mount_key
-from store.layers import LayerStore, mounted
+from store.layers import LayerStore
+from store.owners import owners
 
 _SHARINGS: Final[Mapping[str, Sharing]] = {"shared": "shared", "private": "private", "locked": "locked"}
 
@@ -157,6 +158,8 @@ class MountPreparation:
             return _copy_selection(tree, path, place)
 
     def _merged(self, source: Rootfs, path: str, *, writable: bool) -> Path:
+        if not self._layers.trees.mounts:
+            return self._copied_stage(source, path)
         overlay = self._layers.overlay(source.directories)
         point = self._mount_point()
         options = overlay.options
@@ -173,6 +176,13 @@ class MountPreparation:
         finally:
             os.close(fd)
 
+    def _copied_stage(self, source: Rootfs, path: str) -> Path:
+        """Where nothing can be mounted. What a step writes there is thrown away just the same."""
+        place = self._directory()
+        self._stack.callback(shutil.rmtree, place, ignore_errors=True)
+        with self._layers.trees.opened(source.directories) as fd:
+            return _copy_selection(Tree(fd), path, place)
+
     def _cache(self, cache: CacheMount, source: Result | None) -> HostMount:
         def fill(path: Path) -> None:
             match source:
@@ -180,7 +190,7 @@ class MountPreparation:
                     with source.context.open() as tree:
                         _copy_selection(tree, cache.source, path)
                 case Rootfs():
-                    with mounted(self._layers.overlay(source.directories)) as fd:
+                    with self._layers.trees.opened(source.directories) as fd:
                         _copy_selection(Tree(fd), cache.source, path)
                 case None:
                     key = mount_key(cache.id, mode=cache.mode, uid=cache.uid, gid=cache.gid)
@@ -209,14 +219,18 @@ class MountPreparation:
             mounts.append(HostMount(self._in_memory(secret, value), secret.target, read_only=True))
 
     def _in_memory(self, secret: SecretMount, value: bytes) -> Path:
-        point = self._mount_point()
-        flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
-        kernel.mount(b"tmpfs", os.fsencode(point), b"tmpfs", flags, b"mode=700")
+        if self._layers.trees.mounts:
+            point = self._mount_point()
+            flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+            kernel.mount(b"tmpfs", os.fsencode(point), b"tmpfs", flags, b"mode=700")
+        else:  # on the disk then, but for this step alone
+            point = self._directory()
+            self._stack.callback(shutil.rmtree, point, ignore_errors=True)
         path = point / "secret"
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.write(fd, value)
-            os.fchown(fd, secret.uid, secret.gid)
+            owners().own(fd, secret.uid, secret.gid)
             os.fchmod(fd, secret.mode)
         finally:
             os.close(fd)

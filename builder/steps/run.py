@@ -58,7 +58,10 @@ class RunEffect:
                 prepared = preparation.prepare(operation, others)
                 self._execute(operation, base, workspace, output, prepared)
 
-        in_private_mounts(with_mounts)
+        if self._layers.trees.mounts:
+            in_private_mounts(with_mounts)
+        else:
+            with_mounts()
 
     def _execute(
         self,
@@ -71,22 +74,25 @@ class RunEffect:
         with _script(operation, workspace) as script:
             everywhere = self._sources.everywhere
             mounts = (*everywhere.mounts, *prepared.mounts, *script)
-            request = SandboxRequest(
-                self._layers.overlay(base.directories, workspace, volatile=True),
-                operation.args,
-                _merged(everywhere.env, operation.unkeyed_env, operation.env, prepared.env),
-                operation.cwd,
-                operation.user,
-                operation.network,
-                mounts,
-                operation.hostname or DEFAULT_HOSTNAME,
-            )
-            status = self._sandbox.run(request, output, self._cancelled)
-            if self._cancelled.is_set():
-                raise Cancelled("the build was cancelled")
-            if status != 0:
-                raise ProcessFailed(operation.args, status)
-            self._remove_stubs(base, workspace, (*_MOUNT_POINTS, *(mount.target.strip("/") for mount in mounts)))
+            covered = (*_MOUNT_POINTS, *(mount.target.strip("/") for mount in mounts))
+            with self._layers.trees.rootfs(base.directories, workspace, covered) as rootfs:
+                request = SandboxRequest(
+                    rootfs,
+                    operation.args,
+                    _merged(everywhere.env, operation.unkeyed_env, operation.env, prepared.env),
+                    operation.cwd,
+                    operation.user,
+                    operation.network,
+                    mounts,
+                    operation.hostname or DEFAULT_HOSTNAME,
+                )
+                status = self._sandbox.run(request, output, self._cancelled)
+                if self._cancelled.is_set():
+                    raise Cancelled("the build was cancelled")
+                if status != 0:
+                    raise ProcessFailed(operation.args, status)
+            if self._layers.trees.mounts:
+                self._remove_stubs(base, workspace, covered)
 
     def _remove_stubs(self, base: Rootfs, workspace: Workspace, points: tuple[str, ...]) -> None:
         """Take back what mounting put into the layer, so that a layer holds what the process did.

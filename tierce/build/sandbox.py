@@ -15,16 +15,22 @@ from tierce.build.step_limits import StepLimits
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from runner.isolation.ladder import Isolation
+    from tierce.build.plain_steps import PlainStepRunner
     from tierce.build.steps import StepRunner
 
 
 class RunnerSandbox:
     """Each request is a container of docker's kind, in namespaces of its own. A context manager."""
 
-    def __init__(self, environ: Mapping[str, str], limits: StepLimits = StepLimits()) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], limits: StepLimits = StepLimits(), isolation: Isolation | None = None
+    ) -> None:
+        """``isolation`` says how steps are kept apart where it is not by namespaces."""
+        self._isolation = isolation
         self._environ = environ
         self._limits = limits
-        self._runner: StepRunner | None = None
+        self._runner: StepRunner | PlainStepRunner | None = None
         self._lock = Lock()
 
     def __enter__(self) -> Self:
@@ -35,9 +41,16 @@ class RunnerSandbox:
             self._runner.close()
 
     def run(self, request: SandboxRequest, output: Callable[[Stream, bytes], None], cancelled: Event) -> int:
-        from tierce.build.steps import StepRunner
-
         with self._lock:
             if self._runner is None:
-                self._runner = StepRunner(self._environ, self._limits)
+                self._runner = self._make_runner()
         return self._runner.run(request, output, cancelled)
+
+    def _make_runner(self) -> StepRunner | PlainStepRunner:
+        if self._isolation is None:
+            from tierce.build.steps import StepRunner
+
+            return StepRunner(self._environ, self._limits)
+        from tierce.build.plain_steps import PlainStepRunner
+
+        return PlainStepRunner(self._isolation, self._limits)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from image.errors import DockerfileError, InvalidInput, ProcessFailed
+from image.errors import DockerfileError, ProcessFailed
 from image.reference import Reference
 from tierce.build.unchanged import Question, Watch, ask, give_names, look_up, remember, replay
 from tierce.cli.build_flags import BuildFlags, build_options
@@ -54,8 +54,6 @@ def build(settings: Settings, /, **values: Any) -> None:
     The image id is printed at the end; a failing instruction is shown with its lines.
     """
     flags = BuildFlags(**values)
-    if flags.isolation in {"chroot", "rootless"}:
-        raise InvalidInput(f"--isolation={flags.isolation} is not supported: steps run in namespaces (oci)")
     question = ask(flags, settings.environ, int(settings.clock() * 1e9))
     if question is not None and _answered(settings, flags, question):
         return

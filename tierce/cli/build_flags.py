@@ -158,9 +158,9 @@ _OPTIONS = (
     click.option("--layers/--no-layers", default=True, help="A cached layer a step; without: none cached, one layer"),
     click.option(
         "--isolation",
-        type=click.Choice(["default", "oci", "chroot", "rootless"]),
-        default="default",
-        help="How RUN is kept apart: oci is namespaces, and what there is",
+        type=click.Choice(["auto", "default", "namespaces", "oci", "rootless", "chroot", "emulated", "strict"]),
+        default="auto",
+        help="How RUN is kept apart: the strongest that works; strict refuses what is weaker than namespaces",
     ),
     click.option("--shell-on-failure", is_flag=True, help="Open a shell where a RUN failed"),
     click.option("--omit-history", is_flag=True, help="Leave the history out of the image"),

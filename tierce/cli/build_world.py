@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from image.value import dataclass
 from tierce.build.base_images import RememberedImages, StoredImages
 from tierce.build.building import Connections, host_authorities, parse_agents, parse_secrets
@@ -18,6 +20,7 @@ from tierce.build.network import Network
 from tierce.build.sandbox import RunnerSandbox
 from tierce.cli.build_cache import open_caches, open_connections
 from tierce.cli.build_progress import View, make_view
+from tierce.isolation import choose_isolation
 
 if TYPE_CHECKING:
     from store.store import Session
@@ -66,7 +69,10 @@ def open_world(stack: ExitStack, settings: Settings, flags: BuildFlags, sources:
     session = sources.open_session()
     mode = "quiet" if flags.quiet or flags.graph else flags.progress
     view = stack.enter_context(make_view(mode, sys.stderr, settings.environ, settings.clock))
-    sandbox = stack.enter_context(RunnerSandbox(settings.environ, flags.limits()))
+    isolation = choose_isolation(flags.isolation, session)
+    if isolation is not None:
+        click.echo(str(isolation), err=True)
+    sandbox = stack.enter_context(RunnerSandbox(settings.environ, flags.limits(), isolation))
     stored = StoredImages(session.store, session, settings.environ, pull=flags.pull, tls_verify=flags.tls_verify)
     images = RememberedImages(LayoutImages(stored, session, named.layouts) if named.layouts else stored)
     registries = stack.enter_context(open_connections(settings, flags))

@@ -59,7 +59,9 @@ def run(
         pulling = _Pulling(
             settings, flags["policy"], flags["platform"], quiet=flags["quiet"], tls_verify=flags["tls_verify"]
         )
-        code = _run(settings, image, read_options(words, flags), pulling, name=flags["name"])
+        code = _run(
+            settings, image, read_options(words, flags), pulling, name=flags["name"], isolation=flags["isolation"]
+        )
     except TierceError as error:
         from runner.containers.foreground import exit_status
 
@@ -100,7 +102,7 @@ class _Pulling:
             pull_image(self._settings, reference, store, registries, platform=self._platform, quiet=self._quiet)
 
 
-def _run(settings: Settings, word: str, options: RunOptions, pulling: _Pulling, *, name: str) -> int:
+def _run(settings: Settings, word: str, options: RunOptions, pulling: _Pulling, *, name: str, isolation: str) -> int:
     from tierce.run import choose_image
     from tierce.run import run as run_container
 
@@ -108,7 +110,7 @@ def _run(settings: Settings, word: str, options: RunOptions, pulling: _Pulling, 
         image = choose_image(
             store, word, pulling.platform, pulling.policy, lambda reference: pulling.pull(store, reference)
         )
-        return run_container(store, image, options, _surroundings(settings), name=name)
+        return run_container(store, image, options, _surroundings(settings), name=name, isolation=isolation)
 
 
 def _surroundings(settings: Settings) -> Surroundings:

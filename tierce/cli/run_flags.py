@@ -75,7 +75,12 @@ _SECURITY: Final = (
     click.option("--cgroup-parent", default="", metavar="PATH", help="Control group to be below"),
     click.option("--gpus", metavar="GPUS", help="Not supported: give --device"),
     click.option("--runtime", metavar="NAME", help="Only tierce's own"),
-    click.option("--isolation", metavar="NAME", help="Only default"),
+    click.option(
+        "--isolation",
+        type=click.Choice(["auto", "default", "namespaces", "oci", "rootless", "chroot", "emulated", "strict"]),
+        default="auto",
+        help="How it is kept apart: the strongest that works; strict refuses what is weaker than namespaces",
+    ),
 )  # fmt: skip
 _LIMITS: Final = (
     click.option("-m", "--memory", metavar="BYTES", help="Limit of memory, such as 512m"),
@@ -173,8 +178,6 @@ def _refuse(flags: Mapping[str, Any]) -> None:
         raise InvalidInput("--gpus is not supported: no device driver is known; give the nodes with --device")
     if flags["runtime"] not in (None, "", "tierce", "tierce-runtime"):
         raise InvalidInput(f"unknown or invalid runtime name: {flags['runtime']}: there is tierce-runtime")
-    if flags["isolation"] not in (None, "", "default"):
-        raise InvalidInput(f"invalid isolation {flags['isolation']!r}: on Linux there is default")
     if flags["volume_driver"] not in ("", "local"):
         raise InvalidInput(f"volume driver {flags['volume_driver']!r} is not supported, use local")
 

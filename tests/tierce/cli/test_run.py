@@ -91,7 +91,7 @@ def test_flags(argv: tuple[str, ...], printed: str, tierce_with_busybox: Tierce)
         (("--sysctl", "vm.swappiness=1", "busybox"), 125, "would change the host"),
         (("--gpus", "all", "busybox"), 125, "--gpus is not supported"),
         (("--runtime", "kata", "busybox"), 125, "unknown or invalid runtime name: kata"),
-        (("--isolation", "hyperv", "busybox"), 125, "invalid isolation"),
+        (("--isolation", "hyperv", "busybox"), 125, "hyperv"),
         (("--ipc", "odd", "busybox"), 125, "--ipc: invalid mode 'odd'"),
         (("--userns", "keep-id", "busybox"), 125, "--userns: invalid mode 'keep-id'"),
         (("--uts", "host", "-h", "x", "busybox"), 125, "conflicting options: --hostname and --uts host"),

@@ -1,0 +1,239 @@
+"""System calls of the isolations that need no namespace: landlock, seccomp notification, ptrace.
+
+Beside ``store.kernel`` because only steps inside unprivileged containers need them, in a
+process of their own. Failures are OSError.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+# ptrace(2)
+PTRACE_CONT, PTRACE_GETREGS, PTRACE_SETREGS, PTRACE_SEIZE, PTRACE_LISTEN = 7, 12, 13, 0x4206, 0x4208
+PTRACE_O_TRACEFORK, PTRACE_O_TRACEVFORK, PTRACE_O_TRACECLONE = 2, 4, 8
+PTRACE_O_TRACESECCOMP, PTRACE_O_EXITKILL = 0x80, 0x100000
+PTRACE_EVENT_SECCOMP, PTRACE_EVENT_STOP = 7, 128
+
+_SYS_PTRACE, _SYS_SECCOMP, _SYS_RENAMEAT2 = 101, 317, 316
+_LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445, 446
+_LANDLOCK_CREATE_RULESET_VERSION = 1
+_LANDLOCK_RULE_PATH_BENEATH = 1
+_SCOPE_ABSTRACT_UNIX, _SCOPE_SIGNAL = 1, 2
+_FILE_RIGHTS: Final = 0b1 | 0b10 | 0b100 | 1 << 14 | 1 << 15
+"""execute, write, read, truncate, ioctl of devices: what can be allowed on a file."""
+
+_SECCOMP_SET_MODE_FILTER = 1
+_NEW_LISTENER, _WAIT_KILLABLE_RECV = 8, 0x20
+_NOTIF_RECV, _NOTIF_SEND, _NOTIF_ID_VALID, _NOTIF_ADDFD = 0xC0502100, 0xC0182101, 0x40082102, 0x40182103
+_NOTIF_SIZE = 80
+_CONTINUE, _ADDFD_SEND = 1, 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+class Registers(ctypes.Structure):
+    """struct user_regs_struct of x86-64."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_ulonglong)
+        for name in [
+            "r15",
+            "r14",
+            "r13",
+            "r12",
+            "rbp",
+            "rbx",
+            "r11",
+            "r10",
+            "r9",
+            "r8",
+            "rax",
+            "rcx",
+            "rdx",
+            "rsi",
+            "rdi",
+            "orig_rax",
+            "rip",
+            "cs",
+            "eflags",
+            "rsp",
+            "ss",
+            "fs_base",
+            "gs_base",
+            "ds",
+            "es",
+            "fs",
+            "gs",
+        ]
+    )
+
+
+def _syscall(number: int, *arguments: object) -> int:
+    words = [ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments]
+    result: int = _libc.syscall(ctypes.c_long(number), *words)
+    if result == -1:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def renameat2(source: int, name: str, target: int, new_name: str, flags: int) -> None:
+    _syscall(_SYS_RENAMEAT2, source, os.fsencode(name), target, os.fsencode(new_name), flags)
+
+
+def set_file_ids(uid: int, gid: int) -> None:
+    """Whose files and processes this thread may use from now on; root may come back. setfsuid(2), setfsgid(2)."""
+    _libc.setfsgid(gid)
+    _libc.setfsuid(uid)
+
+
+# --- landlock -------------------------------------------------------------------------------
+
+
+def landlock_abi() -> int:
+    """The version of landlock, 0 without it."""
+    try:
+        return _syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_CREATE_RULESET_VERSION)
+    except OSError:
+        return 0
+
+
+class Allowed(NamedTuple):
+    """A path and the access below it: ``rw`` all, ``rx`` read and execute, ``r`` read, ``file`` read and write."""
+
+    path: str
+    access: str
+
+
+def landlock(allowed: Sequence[Allowed]) -> None:
+    """Confine this process and its children: files as allowed; no signal, no abstract socket to outside.
+
+    Needs no_new_privs or CAP_SYS_ADMIN. Missing paths are skipped.
+    """
+    abi = landlock_abi()
+    rights = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(abi, 16)) - 1
+    scopes = _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL if abi >= 6 else 0
+    attributes = struct.pack("3Q", rights, 0, scopes)[: 24 if abi >= 6 else 8]
+    ruleset = _syscall(_LANDLOCK_CREATE_RULESET, attributes, len(attributes), 0)
+    try:
+        for rule in allowed:
+            with suppress(FileNotFoundError):
+                _allow(ruleset, rule, rights)
+        _syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0)
+    finally:
+        os.close(ruleset)
+
+
+def _allow(ruleset: int, rule: Allowed, rights: int) -> None:
+    fd = os.open(rule.path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        access = {"rw": rights, "r": 4 | 8, "rx": 1 | 4 | 8, "file": 2 | 4 | 1 << 14 | 1 << 15}[rule.access] & rights
+        if not stat.S_ISDIR(os.fstat(fd).st_mode):
+            access &= _FILE_RIGHTS
+        _syscall(_LANDLOCK_ADD_RULE, ruleset, _LANDLOCK_RULE_PATH_BENEATH, struct.pack("=Qi", access, fd), 0)
+    finally:
+        os.close(fd)
+
+
+# --- seccomp notification -------------------------------------------------------------------
+
+
+def install_listener(program: bytes) -> int:
+    """Install a filter that notifies: the descriptor to listen on. Needs no_new_privs.
+
+    A thread that waits for an answer can only be killed where the kernel has that (Linux 5.19).
+    """
+    argument = _Program(len(program) // 8, program)
+    for flags in (_NEW_LISTENER | _WAIT_KILLABLE_RECV, _NEW_LISTENER):
+        try:
+            return _syscall(_SYS_SECCOMP, _SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(argument))
+        except OSError as error:
+            if error.errno != 22 or flags == _NEW_LISTENER:
+                raise
+    raise AssertionError("the loop ends by itself")
+
+
+class Call(NamedTuple):
+    """A system call that waits for an answer. ``pid`` is the calling thread."""
+
+    id: int
+    pid: int
+    number: int
+    arguments: tuple[int, int, int, int, int, int]
+
+
+_UNPACK_NOTIF = struct.Struct("QIIiIQ6Q").unpack
+
+
+class Listener:
+    """The supervisor's end. An answer to a caller that has died is dropped."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def receive(self) -> Call:
+        """Raises OSError: ENOENT when the caller has died, EINTR."""
+        fields = _UNPACK_NOTIF(fcntl.ioctl(self.fd, _NOTIF_RECV, bytes(_NOTIF_SIZE)))
+        return Call(fields[0], fields[1], fields[3], fields[6:])
+
+    def is_waiting(self, call: Call) -> bool:
+        """Whether the caller still is who it was: its pid may be another's by now."""
+        try:
+            fcntl.ioctl(self.fd, _NOTIF_ID_VALID, struct.pack("Q", call.id))
+        except OSError:
+            return False
+        return True
+
+    def proceed(self, call: Call) -> None:
+        """Let the kernel do the call."""
+        self._send(call, 0, 0, _CONTINUE)
+
+    def answer(self, call: Call, value: int) -> None:
+        self._send(call, value, 0, 0)
+
+    def refuse(self, call: Call, code: int) -> None:
+        self._send(call, 0, code, 0)
+
+    def give(self, call: Call, fd: int, *, close_on_exec: bool) -> None:
+        """Answer with a copy of a descriptor."""
+        flags = os.O_CLOEXEC if close_on_exec else 0
+        try:
+            fcntl.ioctl(self.fd, _NOTIF_ADDFD, struct.pack("QIIII", call.id, _ADDFD_SEND, fd, 0, flags))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self.refuse(call, error.errno or 5)
+
+    def _send(self, call: Call, value: int, code: int, flags: int) -> None:
+        with suppress(FileNotFoundError):
+            fcntl.ioctl(self.fd, _NOTIF_SEND, struct.pack("QqiI", call.id, value, -code, flags))
+
+
+# --- ptrace ---------------------------------------------------------------------------------
+
+
+def ptrace(request: int, pid: int, data: object = 0) -> None:
+    """ptrace(2) with address 0."""
+    _syscall(_SYS_PTRACE, request, pid, 0, data)
+
+
+def get_registers(pid: int) -> Registers:
+    registers = Registers()
+    ptrace(PTRACE_GETREGS, pid, ctypes.byref(registers))
+    return registers
+
+
+def set_registers(pid: int, registers: Registers) -> None:
+    ptrace(PTRACE_SETREGS, pid, ctypes.byref(registers))

@@ -1,0 +1,52 @@
+"""RUN steps where no namespace can be made. Beside ``steps``, which runs them in containers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event
+from typing import assert_never
+
+from builder.ports import HostMount, MemoryMount, SandboxRequest, Stream
+from image.errors import InvalidInput
+from runner.isolation import step
+from runner.isolation.ladder import Isolation
+from tierce.build.step_limits import StepLimits
+
+
+class PlainStepRunner:
+    """Runs the steps of one build in the plain trees of the store; safe to use from several threads."""
+
+    def __init__(self, isolation: Isolation, limits: StepLimits) -> None:
+        self._isolation = isolation
+        self._limits = limits
+        if limits != StepLimits(hosts=limits.hosts):
+            raise InvalidInput(
+                f"isolation={isolation.rung} cannot limit memory, processors or other resources of a step: "
+                "there is no control group to do it by"
+            )
+
+    def close(self) -> None:
+        """Nothing is held between steps."""
+
+    def run(self, request: SandboxRequest, output: Callable[[Stream, bytes], None], cancelled: Event) -> int:
+        """See ``builder.ports.Sandbox.run``."""
+        if request.network == "none":
+            raise InvalidInput(
+                f"isolation={self._isolation.rung} cannot run a step with --network=none: "
+                "there is no network namespace to do it by"
+            )
+        assert isinstance(request.rootfs, Path)
+        command = step.Command(request.args, request.env, request.cwd, request.user, self._limits.hosts)
+        return step.run(self._isolation.rung, request.rootfs, command, list(_given(request)), output, cancelled.is_set)
+
+
+def _given(request: SandboxRequest) -> Iterator[step.Given]:
+    for mount in request.mounts:
+        match mount:
+            case HostMount():
+                yield step.Given(mount.source, mount.target, mount.read_only)
+            case MemoryMount():
+                yield step.Given(None, mount.target, read_only=False)
+            case _:
+                assert_never(mount)
