@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final, NoReturn
 
-from image.errors import InvalidInput, TierceError
+from image.errors import CommandNotStarted, InvalidInput, TierceError
 from runner.runtime.arguments import Options, parse_arguments
 from runner.runtime.call import Call, say
 
@@ -44,6 +44,7 @@ docs/runtime.md has the rest
 """
 _RUNTIME_FAILED: Final = 1
 _EXEC_FAILED: Final = 255
+_NOT_EXECUTABLE: Final = 126
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         else:
             status = _explain(common)
     except TierceError as error:
-        _log(common, "error", str(error))
+        _log(common, "error", _as_engines_read(error))
         status = _EXEC_FAILED if verb == "exec" else _RUNTIME_FAILED
     except BrokenPipeError:
         status = _RUNTIME_FAILED
@@ -94,6 +95,13 @@ def _root(common: Options) -> Path:
     from runner.runtime.state import runtime_directory
 
     return runtime_directory(os.environ, os.geteuid()) / "oci"
+
+
+def _as_engines_read(error: TierceError) -> str:
+    """Docker and podman take exit code 126 from these words, where newer kernels' errors have others."""
+    text = str(error)
+    cannot = isinstance(error, CommandNotStarted) and error.status == _NOT_EXECUTABLE
+    return f"{text}: permission denied" if cannot and "permission denied" not in text else text
 
 
 def _log(common: Options, level: str, text: str) -> None:

@@ -6,13 +6,14 @@ import json
 import os
 import secrets
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-OURS = (str(Path(sys.executable).with_name("tierce-runtime")),)
+from tests.support.dockerd import OUR_RUNTIME
+
+OURS = (str(OUR_RUNTIME),)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from pathlib import Path
 
 from tests.support.process import command, daemon, need, remove_cgroups, unmount_below
 
+OUR_RUNTIME = Path(sys.executable).with_name("tierce-runtime")
+"""Known to the daemon as ``--runtime tierce``."""
 _CGROUP = "tierce-peer-docker"
 
 
@@ -56,7 +59,8 @@ def dockerd(directory: Path) -> Iterator[Docker]:
     docker = Docker(client, _environment(socket, directory / "client"))
     argv: list[str | Path] = [program, "--host", f"unix://{socket}", "--pidfile", directory / "pid",
             "--data-root", directory / "data", "--exec-root", directory / "exec",
-            "--cgroup-parent", f"/{_CGROUP}", "--bridge=none", "--iptables=false", "--ip6tables=false"]  # fmt: skip
+            "--cgroup-parent", f"/{_CGROUP}", "--bridge=none", "--iptables=false", "--ip6tables=false",
+            "--add-runtime", f"tierce={OUR_RUNTIME}"]  # fmt: skip
     try:
         with daemon(argv, log=directory / "log", ready=lambda: _answers(docker)):
             yield docker

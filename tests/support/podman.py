@@ -25,11 +25,12 @@ class Podman:
 
     directory: Path
     environment: Mapping[str, str]
+    runtime: str = "runc"
 
     def argv(self, *args: str | Path) -> list[str | Path]:
         """The whole command line of ``podman ARGS``."""
         own = self.directory
-        return ["podman", *self._storage(), "--tmpdir", own / "tmp", "--runtime", "runc",
+        return ["podman", *self._storage(), "--tmpdir", own / "tmp", "--runtime", self.runtime,
                 "--cgroup-manager", "cgroupfs", "--events-backend", "none", *args]  # fmt: skip
 
     def buildah_argv(self, *args: str | Path) -> list[str | Path]:
