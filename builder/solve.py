@@ -16,9 +16,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import field
 from pathlib import Path
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from builder.cache_key import image_key, stacked_key
 from builder.cached import CachedResults
@@ -68,6 +69,9 @@ from store.failed_steps import FailedMount, FailedStep, FailedSteps, new_id
 from store.layers import Workspace
 from store.metadata import CacheRecord
 from store.store import Session
+
+if TYPE_CHECKING:
+    from store.packers import Packers
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,7 @@ class Solver:
         self._elsewhere: dict[str, Rootfs] = {}
         self._results: dict[str, Result] = {}
         self._commit_error: BaseException | None = None
+        self._packers: Packers | None = None
 
     def solve(self, graph: Graph) -> Stack:
         """The layers of the target's root filesystem, bottom to top.
@@ -159,7 +164,7 @@ class Solver:
         self._report_cached(graph, results, needed)
         self._elsewhere = {name: found for name in needed if isinstance(found := results.pop(name, None), Rootfs)}
         try:
-            with ThreadPoolExecutor(2, "commit") as commits:
+            with self._packing(needed), ThreadPoolExecutor(2, "commit") as commits:
                 self._perform(needed, results, commits)
                 target = results[graph.target.id]
                 assert isinstance(target, Rootfs)
@@ -170,6 +175,20 @@ class Solver:
             raise
         self._cached.remember_use()
         return stack
+
+    @contextmanager
+    def _packing(self, needed: Mapping[str, Step]) -> Iterator[None]:
+        """What packs the layers; a cached build packs nothing, and imports nothing for it."""
+        if not needed:
+            yield
+            return
+        from store.packers import Packers
+
+        self._packers = Packers()
+        try:
+            yield
+        finally:
+            self._packers.close()
 
     def check(self, graph: Graph) -> None:
         """Raises DockerfileError if ``solve`` would have to run a process that can't run here. Has no effects."""
@@ -275,6 +294,8 @@ class Solver:
                 self.cancelled.set()
                 self._network.abort()
                 self._cached.abort()
+                if self._packers is not None and (isinstance(error, Cancelled) or not isinstance(error, TierceError)):
+                    self._packers.abort()  # else the layers that are done are kept for the next build
                 raise
             finally:
                 if failure is not None:
@@ -415,13 +436,12 @@ class Solver:
 
     def _commit(self, made: _Made) -> Stack:
         """Pack a finished workspace into a layer and its blob, and remember both for next time."""
-        from store.layer_blob import pack_blob  # a cached build packs nothing
-
+        assert self._packers is not None
         options = self._options
         with self._session.writer() as writer:
-            packed = pack_blob(
+            packed = self._packers.pack(
                 made.workspace.diff,
-                writer.write_hashed,
+                writer,
                 options.compression,
                 level=options.compression_level,
                 clamp_s=options.epoch_s,

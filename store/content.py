@@ -142,6 +142,15 @@ class BlobWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.discard()
 
+    @property
+    def root(self) -> Path:
+        """Of the store that the blob is for."""
+        return self._content.root
+
+    def fileno(self) -> int:
+        """The unfinished blob, for another process that writes all of it; then ``size`` is not known here."""
+        return self._fd
+
     def write(self, data: ReadableBuffer) -> int:
         """Append; returns how many bytes. Raises StorageError."""
         view = memoryview(data).cast("B")

@@ -80,7 +80,7 @@ def unpack_blob(
 
 
 def pack_blob(
-    directory: Path,
+    directory: Path | int,
     write: Callable[[bytes], None],
     compression: Compression,
     *,
@@ -88,7 +88,7 @@ def pack_blob(
     clamp_s: int | None = None,
     whiteouts: bool = True,
 ) -> PackedBlob:
-    """Pack the upper directory ``directory`` and ``write`` the compressed blob, piece by piece.
+    """Pack the upper directory ``directory``, a path or an open descriptor, and ``write`` the compressed blob, piece by piece.
 
     ``write`` is called in another thread. The same tree, compression, level and clamp give the
     same digest. See ``pack`` for ``clamp_s``, ``whiteouts`` and errors, ``compressor`` for ``level``; what ``write``

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from builder.dockerfile.ignore import NOTHING
-from builder.steps.place import Placing
+from builder.steps.place import Destination, Placing
 from builder.steps.tree import Owner
 from builder.tree import Source, Tree
 from image.errors import InvalidArchive
@@ -33,8 +33,10 @@ def is_archive(tree: Tree, source: Source) -> bool:
             return False
 
 
-def place_archive(tree: Tree, source: Source, root: int, target: str, scratch: Path, owner: Owner | None) -> None:
-    """Unpack into the existing directory ``target`` of ``root``, by way of the empty ``scratch``.
+def place_archive(
+    tree: Tree, source: Source, destination: Destination, target: str, scratch: Path, owner: Owner | None
+) -> None:
+    """Unpack into the existing directory ``target`` of ``destination``, by way of the empty ``scratch``.
 
     Raises InvalidArchive, StorageError.
     """
@@ -44,7 +46,7 @@ def place_archive(tree: Tree, source: Source, root: int, target: str, scratch: P
             unpack(read, scratch, whiteouts="keep")
         fd = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            with Placing(Tree(fd), root, owner, None) as placing:
+            with Placing(Tree(fd), destination, owner, None) as placing:
                 placing.contents("", target, NOTHING)
         finally:
             os.close(fd)

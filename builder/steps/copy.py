@@ -23,7 +23,7 @@ from builder.graph import CopyFiles
 from builder.results import Checkout, Download, Files, Result, Rootfs, readable
 from builder.steps.mode import Mode
 from builder.steps.owners import chown_owner
-from builder.steps.place import Placing, write_file
+from builder.steps.place import Destination, Placing, write_file
 from builder.steps.tree import ROOT, Owner, lstat, make_directories, resolve
 from builder.tree import Change, EntryKind, Source, Tree
 from image.errors import InvalidInput
@@ -141,26 +141,27 @@ class CopyEffect:
                 )
                 for source in sources
             ]
-            root = opened.enter_context(self._root(operation, base, workspace))
+            destination = opened.enter_context(self._destination(operation, base, workspace))
             opened.enter_context(storage_errors(f"copy to {operation.dest}"))
-            _Copy(operation, inputs, root, workspace.path / "unpacked", mtime_s).carry_out()
+            _Copy(operation, inputs, destination, workspace.path / "unpacked", mtime_s).carry_out()
 
     @contextmanager
-    def _root(self, operation: CopyFiles, base: Rootfs, workspace: Workspace) -> Iterator[int]:
+    def _destination(self, operation: CopyFiles, base: Rootfs, workspace: Workspace) -> Iterator[Destination]:
         """Where the files go: over the base, or into an empty root for a layer of its own.
 
         That is no mount over nothing, where overlayfs would mark new directories as opaque:
         on a base, such a layer would hide the base's.
         """
-        if not operation.link:
-            with self._layers.trees.opened(base.directories, workspace) as root:
-                yield root
-            return
-        root = os.open(workspace.diff, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        trees = self._layers.trees
+        upper = os.open(workspace.diff, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            yield root
+            if operation.link:
+                yield Destination(upper)
+                return
+            with trees.opened(base.directories, workspace) as root:
+                yield Destination(root, upper if trees.mounts else None)
         finally:
-            os.close(root)
+            os.close(upper)
 
     @contextmanager
     def _tree(self, source: Result) -> Iterator[Tree]:
@@ -186,15 +187,21 @@ class _Copy:
     """One COPY or ADD, with all trees open. ``scratch`` does not exist; archives pass through it."""
 
     def __init__(
-        self, operation: CopyFiles, inputs: Sequence[_Input], root: int, scratch: Path, mtime_s: int | None
+        self,
+        operation: CopyFiles,
+        inputs: Sequence[_Input],
+        destination: Destination,
+        scratch: Path,
+        mtime_s: int | None,
     ) -> None:
         self._operation = operation
         self._inputs = inputs
-        self._root = root
+        self._destination = destination
+        self._root = destination.root
         self._scratch = scratch
         self._mtime_s = mtime_s
         self._mode = Mode.parse(operation.chmod) if operation.chmod else None
-        self._owner = chown_owner(root, operation.chown) if operation.chown else None
+        self._owner = chown_owner(self._root, operation.chown) if operation.chown else None
         self._excludes = _excludes(operation)
 
     def carry_out(self) -> None:
@@ -204,7 +211,7 @@ class _Copy:
                 opened.enter_context(
                     Placing(
                         source.tree,
-                        self._root,
+                        self._destination,
                         self._owner,
                         self._mode,
                         mtime_s=self._mtime_s if source.has_local_times else None,
@@ -238,7 +245,7 @@ class _Copy:
         if not is_archive(tree, source):
             return False
         target = self._directory(self._operation.dest)
-        place_archive(tree, source, self._root, target, self._scratch, self._owner)
+        place_archive(tree, source, self._destination, target, self._scratch, self._owner)
         return True
 
     def _place_with_parents(self, placing: Placing, source: Source) -> None:
@@ -261,8 +268,9 @@ class _Copy:
         octal = self._mode.octal if self._mode else None
         try:
             return make_directories(
-                self._root, path, self._owner or ROOT, 0o755 if octal is None else octal, mtime_s=self._mtime_s
-            )
+                self._root, path, self._owner or ROOT, 0o755 if octal is None else octal,
+                mtime_s=self._mtime_s, made=self._destination.made,
+            )  # fmt: skip
         except NotADirectoryError as error:
             raise InvalidInput(f"cannot copy to non-directory: {error.filename}") from error
 

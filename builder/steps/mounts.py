@@ -28,7 +28,7 @@ from builder.dockerfile.mounts import (
 from builder.graph import RunCommand
 from builder.ports import HostMount, MemoryMount, RemoteCache
 from builder.results import Files, Result, Rootfs
-from builder.steps.place import Placing
+from builder.steps.place import Destination, Placing
 from builder.tree import EntryKind, Tree
 from image.errors import InvalidInput, NotFound
 from image.value import dataclass
@@ -256,7 +256,7 @@ def _copy_selection(tree: Tree, path: str, place: Path) -> Path:
     entry = tree.entry(resolved)
     fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with Placing(tree, fd, None, None) as placing:
+        with Placing(tree, Destination(fd), None, None) as placing:
             if entry is not None and entry.kind is EntryKind.DIRECTORY:
                 placing.contents(resolved, "", NOTHING)
                 return place

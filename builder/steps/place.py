@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Self
 
 from builder.dockerfile.ignore import IgnoreRules
@@ -31,6 +32,25 @@ _NODES: Final = {
 }
 
 
+class Destination:
+    """The root filesystem that files are placed in, and which side of its overlay to write them on.
+
+    ``root`` is the merged tree, ``upper`` the layer that is being made. What is in a directory that
+    was made for one source lies in the layer whole, so it is written there: through overlayfs, a file
+    costs nearly twice as much. The mount has never looked for the names in such a directory, so it
+    can't remember them wrongly; what comes by another source may meet them, and goes through the mount.
+    """
+
+    def __init__(self, root: int, upper: int | None = None) -> None:
+        self.root = root
+        self.made: set[str] = set()
+        self._upper = root if upper is None else upper
+
+    def side(self, directory: str) -> int:
+        """The root below which a file in ``directory`` is to be written."""
+        return self._upper if directory in self.made else self.root
+
+
 class Placing:
     """A context manager: directory times are set when it ends, as adding files changes them.
 
@@ -38,15 +58,21 @@ class Placing:
     """
 
     def __init__(
-        self, tree: Tree, root: int, owner: Owner | None, mode: Mode | None, *, mtime_s: int | None = None
+        self,
+        tree: Tree,
+        destination: Destination,
+        owner: Owner | None,
+        mode: Mode | None,
+        *,
+        mtime_s: int | None = None,
     ) -> None:
-        self._root = root
+        self._destination = destination
         self._tree = tree
         self._owner = owner
         self._mode = mode
         self._mtime_ns = None if mtime_s is None else mtime_s * 1_000_000_000
         self._read = tree.descent()
-        self._write = Descent(root)
+        self._write: dict[int, Descent] = {}
         self._links: dict[tuple[int, int], str] = {}
         self._times: list[tuple[str, int]] = []
 
@@ -54,10 +80,13 @@ class Placing:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        with self._read, self._write:
+        with ExitStack() as opened:
+            for descent in (self._read, *self._write.values()):
+                opened.enter_context(descent)
             if error is None:
                 for path, mtime_ns in reversed(self._times):
-                    os.utime(path or ".", ns=(mtime_ns, mtime_ns), dir_fd=self._root, follow_symlinks=False)
+                    root = self._destination.root
+                    os.utime(path or ".", ns=(mtime_ns, mtime_ns), dir_fd=root, follow_symlinks=False)
 
     def contents(self, source: str, target: str, excludes: IgnoreRules) -> None:
         """What is in the directory ``source`` into the existing directory ``target``."""
@@ -66,23 +95,27 @@ class Placing:
         for entry in self._tree.walk(source, excludes):
             if entry.path != source:
                 self._place(entry, prefix + entry.path[skip:])
+        self._destination.made.clear()
 
     def file(self, source: str, target: str, excludes: IgnoreRules) -> None:
         """One file that is not a directory to exactly ``target``, whose parent exists."""
         for entry in self._tree.walk(source, excludes):
             self._place(entry, target)
+        self._destination.made.clear()
 
     def directory(self, source: str, target: str) -> None:
         """The directory ``source`` without its contents."""
         entry = self._tree.entry(source)
         if entry is not None:
             self._place(entry, target)
+        self._destination.made.clear()
 
     def _place(self, entry: Entry, target: str) -> None:
         if self._mtime_ns is not None:
             entry = entry._replace(mtime_ns=self._mtime_ns)
         parent, _, name = target.rpartition("/")
-        fd = self._write.directory(parent)
+        root = self._destination.root  # for files with several names, as links from one side to the other can't be
+        fd = self._directory(root if entry.hardlinks else self._destination.side(parent), parent)
         if entry.kind is EntryKind.DIRECTORY:
             self._place_directory(entry, fd, name, target)
             return
@@ -101,18 +134,26 @@ class Placing:
                 _replacing(fd, name, lambda: os.mknod(name, kind | 0o600, entry.rdev, dir_fd=fd))
                 self._finish(entry, fd, name, follows=True)
 
+    def _directory(self, side: int, path: str) -> int:
+        """A descriptor of the directory ``path`` on one side of the destination, valid until the next call."""
+        if side not in self._write:
+            self._write[side] = Descent(side)
+        return self._write[side].directory(path)
+
     def _link(self, entry: Entry, fd: int, name: str, target: str) -> bool:
         """Another name of a file that was copied already."""
         assert entry.hardlinks is not None
         first = self._links.setdefault(entry.hardlinks, target)
         if first == target:
             return False
-        _replacing(fd, name, lambda: os.link(first, name, src_dir_fd=self._root, dst_dir_fd=fd, follow_symlinks=False))
+        root = self._destination.root
+        _replacing(fd, name, lambda: os.link(first, name, src_dir_fd=root, dst_dir_fd=fd, follow_symlinks=False))
         return True
 
     def _place_directory(self, entry: Entry, fd: int, name: str, target: str) -> None:
         try:
             os.mkdir(name, 0o700, dir_fd=fd)
+            self._destination.made.add(target)
         except FileExistsError:
             if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
                 raise InvalidInput(f"cannot copy to non-directory: /{target}") from None
@@ -122,12 +163,16 @@ class Placing:
         self._times.append((target, entry.mtime_ns))
 
     def _place_file(self, entry: Entry, fd: int, name: str) -> None:
-        out = _create(fd, name)
+        mode, owner = self._mode_of(entry), self._owner_of(entry)
+        out = _create(fd, name, mode & 0o777)
         try:
             attributes = () if entry.socket else self._copy_bytes(entry, out)
-            owner = self._owner_of(entry)
-            os.fchown(out, owner.uid, owner.gid)
-            os.fchmod(out, self._mode_of(entry))
+            made = os.fstat(out)  # most files are right as they are made, and looking costs a tenth of setting
+            is_owned = (made.st_uid, made.st_gid) == (owner.uid, owner.gid)
+            if not is_owned:
+                os.fchown(out, owner.uid, owner.gid)
+            if not is_owned or stat.S_IMODE(made.st_mode) != mode:
+                os.fchmod(out, mode)
             for attribute, value in attributes:
                 os.setxattr(out, attribute, value)
             os.utime(out, ns=(entry.mtime_ns, entry.mtime_ns))
@@ -210,7 +255,7 @@ def write_file(root: int, path: str, data: bytes, mode: int, owner: Owner, mtime
     """A whole small file at a resolved path, in place of what was there."""
     parent, _, name = path.rpartition("/")
     with Descent(root) as descent:
-        out = _create(descent.directory(parent), name)
+        out = _create(descent.directory(parent), name, 0o600)
         try:
             write_all(out, data)
             os.fchown(out, owner.uid, owner.gid)
@@ -227,17 +272,16 @@ def write_all(fd: int, data: bytes) -> None:
         written += os.write(fd, data[written:])
 
 
-def _create(fd: int, name: str) -> int:
+def _create(fd: int, name: str, mode: int) -> int:
     """A new empty file in place of what was there, so that other links to the old one keep it."""
     try:
-        return os.open(name, _NEW_FILE, 0o600, dir_fd=fd)
+        return os.open(name, _NEW_FILE, mode, dir_fd=fd)
     except FileExistsError:
         _unlink(fd, name)
-        return os.open(name, _NEW_FILE, 0o600, dir_fd=fd)
+        return os.open(name, _NEW_FILE, mode, dir_fd=fd)
 
 
 def _replacing(fd: int, name: str, make: Callable[[], None]) -> None:
-
     try:
         make()
     except FileExistsError:

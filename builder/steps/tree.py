@@ -72,10 +72,12 @@ def lstat(root: int, path: str) -> os.stat_result | None:
         return None
 
 
-def make_directories(root: int, path: str, owner: Owner, mode: int = 0o755, *, mtime_s: int | None = None) -> str:
+def make_directories(
+    root: int, path: str, owner: Owner, mode: int = 0o755, *, mtime_s: int | None = None, made: set[str] | None = None
+) -> str:
     """Make a directory and its missing parents, all with this owner and mode; the resolved path.
 
-    Existing ones are left alone. Raises OSError, NotADirectoryError among them.
+    Existing ones are left alone; the paths of the others are added to ``made``. Raises OSError, NotADirectoryError among them.
     """
     resolved = resolve(root, path)
     parts = resolved.split("/") if resolved else []
@@ -87,6 +89,8 @@ def make_directories(root: int, path: str, owner: Owner, mode: int = 0o755, *, m
             if not stat.S_ISDIR(os.stat(here, dir_fd=root, follow_symlinks=False).st_mode):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), "/" + here) from None
             continue
+        if made is not None:
+            made.add(here)
         os.chown(here, owner.uid, owner.gid, dir_fd=root)
         os.chmod(here, mode, dir_fd=root)
         if mtime_s is not None:
