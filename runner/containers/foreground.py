@@ -108,6 +108,8 @@ def run(
         signals.forward_to(container)
         if container.console is not None:
             held.enter_context(window(container, stdio, relay, interactive=options.interactive))
+        if container.resolver is not None:
+            relay.serve(container.resolver)
         relay.run(container, signals)
         return container.wait()
 

@@ -21,6 +21,12 @@ class Pollable(Protocol):
     def fileno(self) -> int: ...
 
 
+class Served(Pollable, Protocol):
+    """Something that has work to do when its descriptor is readable."""
+
+    def serve(self) -> None: ...
+
+
 class Relay:
     """Add the ways, then ``run``. Descriptors stay the caller's, except an input's target."""
 
@@ -30,6 +36,7 @@ class Relay:
         self._target = -1
         self._pending = b""
         self._close_target = False
+        self._served: Served | None = None
 
     def add_output(self, source: int, target: int) -> None:
         """From the container's pipe or terminal to the user."""
@@ -39,6 +46,10 @@ class Relay:
         """From the user to the container; with ``close_at_end`` the end of input closes ``target``."""
         os.set_blocking(target, False)
         self._source, self._target, self._close_target = source, target, close_at_end
+
+    def serve(self, served: Served) -> None:
+        """Beside the rest, while the container lives."""
+        self._served = served
 
     def run(self, container: Pollable, signals: Pollable) -> None:
         """Until the container has ended and all that it wrote has been carried.
@@ -59,6 +70,8 @@ class Relay:
                 self._carry_output(source)
             if not ended:
                 self._carry_input(events)
+                if self._served is not None and self._served.fileno() in events:
+                    self._served.serve()
                 ended = container.fileno() in events
         self.close()
 
@@ -69,6 +82,8 @@ class Relay:
         masks = dict.fromkeys(self._outputs, select.POLLIN)
         if not ended:
             masks[container.fileno()] = masks[signals.fileno()] = select.POLLIN
+            if self._served is not None:
+                masks[self._served.fileno()] = select.POLLIN
             if self._pending:  # a terminal is both an output and the input's target
                 masks[self._target] = masks.get(self._target, 0) | select.POLLOUT
             elif self._source >= 0:

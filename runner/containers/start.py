@@ -37,6 +37,7 @@ class Container:
         self.console = running.console
         self.ports: tuple[Port, ...] = connection.ports
         self.address = connection.address
+        self.resolver = connection.resolver
         self.warnings = tuple(connection.warnings + running.warnings)
 
     def __enter__(self) -> Self:

@@ -22,7 +22,7 @@ from zlib import crc32
 
 from image.errors import Conflict, InvalidInput, KernelError
 from image.value import dataclass
-from runner.network import addresses, endpoints, firewall, link, networks
+from runner.network import addresses, endpoints, firewall, link, namespace, networks, resolver
 from runner.network.addresses import V4, V6, Subnet, packed
 from runner.network.endpoints import Endpoint, Record
 from runner.network.firewall import Published
@@ -86,7 +86,9 @@ def place(
         address,
         _choose(network, V6, attachment.address6, {one.address6 for one in taken}),
         parse_mac(attachment.mac) if attachment.mac else addresses.mac(address),
-        attachment.aliases,
+        attachment.aliases if network.resolves else (),
+        network.name,
+        network.internal,
     )
     warning = firewall.open_forward(network.bridge, ipv6=network.ipv6)  # docker may have started since
     return network, endpoint, [warning] if warning else []
@@ -180,6 +182,7 @@ class Places:
         self.networks: list[Network] = []
         self.warnings: list[str] = []
         self.record = record
+        self.name_sockets: list[int] = []
         with state.locked(root):
             try:
                 for attachment in attachments:
@@ -216,6 +219,14 @@ class Places:
             plug(network, endpoint, pid)
         self.record = replace(self.record, pid=pid)
         endpoints.write(self._directory, self.record)
+        self.name_sockets = namespace.within(pid, self._open_names)
+
+    def _open_names(self) -> list[int]:
+        link.request(rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX))  # else an address of it is none to bind to
+        sockets = resolver.open_sockets()
+        if any(network.resolves for network in self.networks):
+            firewall.apply(resolver.redirection(sockets))
+        return sockets
 
     def close(self) -> None:
         """Give the places back. Idempotent."""

@@ -5,7 +5,8 @@
     name NAME                                   what siblings call it
     pid PID                                     whose network namespace it is
     server ADDRESS                              where other names are asked for
-    on NETWORK INTERFACE INDEX IPV4 IPV6 MAC ALIAS,...
+    on NETWORK ITS_NAME INTERFACE INDEX IPV4 IPV6 MAC ALIAS,...
+    within …                                    the same, of an internal network
     port PROTOCOL ADDRESS HOST_PORT PORT        of the endpoint above it
 
 A container counts while its lease is locked; what dead ones wrote is free. Plain lines, because
@@ -40,6 +41,8 @@ class Endpoint:
     address6: int
     mac: bytes
     aliases: tuple[str, ...] = ()
+    network_name: str = ""
+    internal: bool = False
     ports: tuple[Port, ...] = ()
 
 
@@ -78,7 +81,8 @@ def _lines(record: Record) -> Iterator[str]:
         six = spelled(one.address6, 128) if one.address6 else _NOTHING
         aliases = ",".join(one.aliases) or _NOTHING
         where = f"{one.interface} {one.index} {spelled(one.address)} {six} {one.mac.hex(':')}"
-        yield f"on {one.network} {where} {aliases}"
+        kind = "within" if one.internal else "on"
+        yield f"{kind} {one.network} {one.network_name} {where} {aliases}"
         for port in one.ports:
             yield f"port {port.protocol} {port.host_address} {port.host_port} {port.container_port}"
 
@@ -104,8 +108,8 @@ def _with_line(record: Record, kind: str, *words: str) -> Record:
             return replace(record, pid=int(words[0]))
         case "server":
             return replace(record, servers=(*record.servers, words[0]))
-        case "on":
-            return replace(record, endpoints=(*record.endpoints, _endpoint(*words)))
+        case "on" | "within":
+            return replace(record, endpoints=(*record.endpoints, _endpoint(kind, *words)))
         case "port":
             protocol, address, host_port, port = words
             last = record.endpoints[-1]
@@ -114,13 +118,22 @@ def _with_line(record: Record, kind: str, *words: str) -> Record:
     return record
 
 
-def _endpoint(network: str, interface: str, index: str, four: str, six: str, mac: str, aliases: str) -> Endpoint:
+def _endpoint(kind: str, *words: str) -> Endpoint:
+    network, name, interface, index, four, six, mac, aliases = words
     address = parse_address(four)
     if address is None:
         raise ValueError(four)
     names = () if aliases == _NOTHING else tuple(aliases.split(","))
     return Endpoint(
-        network, interface, int(index), address, parse_address6(six) or 0, bytes.fromhex(mac.replace(":", "")), names
+        network,
+        interface,
+        int(index),
+        address,
+        parse_address6(six) or 0,
+        bytes.fromhex(mac.replace(":", "")),
+        names,
+        name,
+        kind == "within",
     )
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from runner.network.addresses import Subnet
     from runner.network.bridge import Attachment, Places
     from runner.network.ports import Reservation
+    from runner.network.resolver import Resolver
 
 
 class NetworkMode(Enum):
@@ -96,6 +97,7 @@ class Connection:
         self._directory = lease.directory
         self._reservation: Reservation | None = None
         self._places: Places | None = None
+        self._resolver: Resolver | None = None
         if self.mode is NetworkMode.BRIDGE:
             self._take_places(ports)
         else:
@@ -204,8 +206,26 @@ class Connection:
 
             endpoints.write(self._directory, endpoints.Record(self.networking.name, pid))
 
+    @property
+    def resolver(self) -> Resolver | None:
+        """What answers the container's questions for names: to be polled and served by whoever watches it.
+
+        None without a bridge. Known after ``attach``.
+        """
+        if self._resolver is None and self._places is not None and self._places.name_sockets:
+            from runner.network.resolver import Resolver
+
+            self._resolver = Resolver(str(self._directory), self._places.name_sockets)
+        return self._resolver
+
     def close(self) -> None:
         """Give everything back. Idempotent."""
+        if self._resolver is not None:
+            self._resolver.close()
+            self._resolver = None
+        elif self._places is not None:
+            for fd in self._places.name_sockets:
+                os.close(fd)
         if self._places is not None:
             self._places.close()
             self._places = None
@@ -256,6 +276,8 @@ class Connection:
             return host if wanted.dns == Dns() else files.with_wishes(host, wanted.dns)
         if files.uses_resolved_stub(host) and os.path.exists(files.RESOLVED_UPSTREAM):
             host = _read(files.RESOLVED_UPSTREAM)
+        if self._places is not None and any(network.resolves for network in self._places.networks):
+            return files.for_resolver(host, wanted.dns)
         if wanted.dns != Dns():
             host = files.with_wishes(host, wanted.dns)
             if wanted.dns.servers:

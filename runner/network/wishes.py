@@ -132,7 +132,7 @@ def _on_bridges(wishes: Iterable[Wish], defined: Path, root: Path, names: tuple[
             raise InvalidInput("aliases are only for networks that you created: the default one has no names")
         if wish.mac:
             bridge.parse_mac(wish.mac)
-        aliases = tuple(dict.fromkeys(word for word in (*wish.aliases, *names) if word))
+        aliases = tuple(dict.fromkeys(word for word in (*names, *wish.aliases) if word))
         attachment = bridge.Attachment(network, aliases, wish.address, wish.address6, wish.mac)
         if network.id in [one.network.id for one in attachments]:
             raise InvalidInput(f"network {network.name} is given twice")

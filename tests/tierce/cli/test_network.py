@@ -214,3 +214,46 @@ class TestContainers:
         box("network", "create", "--subnet", "10.201.0.0/24", "web")
         flags = ("--network", "web", "--add-host", "here:host-gateway")
         assert "10.201.0.1\there" in box("run", "--rm", *flags, "busybox", "cat", "/etc/hosts").stdout
+
+
+_LOOK_UP = "nslookup -type=a {0} 127.0.0.11 | grep Address | tail -1"
+
+
+@pytest.mark.root
+class TestNames:
+    def test_name_alias_and_full_name(self, box: Tierce) -> None:
+        box("network", "create", "--subnet", "10.201.0.0/24", "web")
+        with running(box, "one", "--network", "web", "--network-alias", "db", "--ip", "10.201.0.77"):
+            script = "; ".join(_LOOK_UP.format(name) for name in ("one", "db", "ONE.web"))
+            out = box("run", "--rm", "--network", "web", "busybox", "sh", "-c", script).stdout
+            assert out.splitlines() == ["Address: 10.201.0.77"] * 3
+            script = "cat /etc/resolv.conf; ping -c 1 -W 2 db | head -1; nslookup 10.201.0.77 | grep name"
+            out = box("run", "--rm", "--network", "web", "busybox", "sh", "-c", script).stdout
+            assert out.startswith("nameserver 127.0.0.11\n")
+            assert "ndots:0" in out
+            assert "PING db (10.201.0.77)" in out
+            assert "77.0.201.10.in-addr.arpa\tname = one.web\n" in out
+
+    def test_newcomers_are_seen_and_leavers_forgotten(self, box: Tierce, tmp_path: Path) -> None:
+        box("network", "create", "web")
+        shared = tmp_path / "shared"
+        shared.mkdir()
+        mount = ("--network", "web", "-v", f"{shared}:/shared")
+        look = "echo up; until nslookup -type=a late | grep -q Name:; do sleep 0.1; done; touch /shared/seen; "
+        gone = "while nslookup -type=a late | grep -q Name:; do sleep 0.1; done; touch /shared/gone; sleep 1000"
+        until = "echo up; until test -e /shared/{0}; do sleep 0.1; done; exit"
+        with running(box, "early", *mount, script=f"trap exit TERM; {look}{gone} & wait"):
+            box("run", "--rm", "--name", "late", *mount, "busybox", "sh", "-c", until.format("seen"))
+            box("run", "--rm", *mount, "busybox", "sh", "-c", until.format("gone"))
+
+    def test_the_default_network_has_no_names(self, box: Tierce) -> None:
+        with running(box, "one"):
+            script = "cat /etc/resolv.conf; timeout 2 nslookup one >&2 && echo found"
+            out = box.attempt("run", "--rm", "busybox", "sh", "-c", script).stdout
+            assert "127.0.0.11" not in out
+            assert "found" not in out
+
+    def test_port_53_stays_free(self, box: Tierce) -> None:
+        box("network", "create", "web")
+        script = "nc -ll -p 53 -e echo mine & for i in 1 2 3 4 5; do nc 127.0.0.1 53 && break; sleep 0.1; done"
+        assert box("run", "--rm", "--network", "web", "busybox", "sh", "-c", script).stdout == "mine\n"

@@ -1,0 +1,30 @@
+"""Something done inside the network namespace of a process, by this thread."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TypeVar
+
+from image.errors import KernelError
+from store import kernel
+
+_T = TypeVar("_T")
+
+
+def within(pid: int, act: Callable[[], _T]) -> _T:
+    """What ``act`` returns there. Other threads stay where they are.
+
+    Raises KernelError when the namespace can't be entered, and what ``act`` raises.
+    """
+    with ExitStack() as held:
+        try:
+            there, here = (os.open(f"/proc/{who}/ns/net", os.O_RDONLY | os.O_CLOEXEC) for who in (pid, "thread-self"))
+            held.callback(os.close, there)
+            held.callback(os.close, here)
+            kernel.setns(there, kernel.CLONE_NEWNET)
+            held.callback(kernel.setns, here, kernel.CLONE_NEWNET)
+        except OSError as error:
+            raise KernelError("network", "setns", error.errno or 0, f"/proc/{pid}/ns/net") from error
+        return act()
