@@ -189,8 +189,8 @@ def _without_shm(mounts: tuple[Mount, ...]) -> tuple[Mount, ...]:
 
 def _host_name(options: RunOptions, surroundings: Surroundings) -> str:
     """Raises InvalidInput."""
-    hosts_own = options.network.mode is NetworkMode.HOST or options.security.uts == "host"
     if not options.hostname:
+        hosts_own = options.network.mode is NetworkMode.HOST  # with --uts host too docker gives HOSTNAME an id
         return surroundings.host_name if hosts_own else surroundings.container_id[:12]
     if len(options.hostname) > _LONGEST_HOST_NAME or not _HOST_NAME.fullmatch(options.hostname):
         raise InvalidInput(f"invalid hostname: {options.hostname!r}")

@@ -135,12 +135,9 @@ def namespaces(security: Security, *, own_network: bool, joined: Mapping[Shared,
 
 
 def ipc_mounts(security: Security, shm_size: int | None) -> tuple[Mount, ...]:
-    """What stands on /dev/shm and /dev/mqueue instead of docker's default, for an ipc mode or a size in bytes."""
+    """What stands on /dev/shm instead of docker's default, for an ipc mode or a size in bytes."""
     if security.ipc == "host":
-        return tuple(
-            Mount(path, "bind", path, ("rbind", "nosuid", "noexec", "nodev", "rprivate"))
-            for path in ("/dev/shm", "/dev/mqueue")  # noqa: S108  # of the host, as asked for
-        )
+        return (Mount("/dev/shm", "bind", "/dev/shm", ("rbind", "rprivate")),)  # noqa: S108  # of the host, as asked for
     if shm_size:
         words = ("nosuid", "noexec", "nodev", "mode=1777", f"size={shm_size}")
         return (Mount("/dev/shm", "tmpfs", "shm", words),)  # noqa: S108  # inside the container
