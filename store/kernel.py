@@ -75,6 +75,7 @@ MOUNT_ATTR_NOATIME = 0x10
 MOUNT_ATTR_STRICTATIME = 0x20
 MOUNT_ATTR_NODIRATIME = 0x80
 MOUNT_ATTR_NOSYMFOLLOW = 0x00200000
+MOUNT_ATTR_IDMAP = 0x00100000
 
 # openat2(2)
 O_PATH = 0x200000
@@ -132,6 +133,8 @@ _NUMBERS = {
         "seccomp": 317,
         "rt_sigaction": 13,
         "bpf": 321,
+        "sched_setattr": 314,
+        "ioprio_set": 251,
         "process_vm_readv": 310,
         "process_vm_writev": 311,
         "statx": 332,
@@ -143,6 +146,8 @@ _NUMBERS = {
         "seccomp": 277,
         "rt_sigaction": 134,
         "bpf": 280,
+        "sched_setattr": 274,
+        "ioprio_set": 30,
         "process_vm_readv": 270,
         "process_vm_writev": 271,
         "statx": 291,
@@ -519,6 +524,30 @@ def attach_device_filter(group: int, program: bytes) -> None:
             raise _fail("bpf")
     finally:
         posix.close(fd)
+
+
+def sched_setattr(policy: int, flags: int, nice: int, priority: int, times_ns: tuple[int, int, int]) -> None:
+    """How this process is scheduled; ``times_ns`` are runtime, deadline and period of SCHED_DEADLINE."""
+    body = (
+        _u32(48) + _u32(policy) + _u64(flags) + nice.to_bytes(4, sys.byteorder, signed=True) + _u32(priority)
+        + b"".join(_u64(value) for value in times_ns)
+    )  # fmt: skip
+    if _syscall(_long(_number("sched_setattr")), _long(0), body, _long(0)) < 0:
+        raise _fail("sched_setattr")
+
+
+def ioprio_set(priority: int) -> None:
+    """The I/O priority of this process: the class in bits 13 to 15, the level below."""
+    if _syscall(_long(_number("ioprio_set")), _long(1), _long(0), _long(priority)) < 0:
+        raise _fail("ioprio_set")
+
+
+def map_mount_ids(mount_fd: int, user_namespace: int, *, recursive: bool) -> None:
+    """Show a detached mount's owners as ``user_namespace`` maps them (Linux 5.12)."""
+    attributes = _u64(MOUNT_ATTR_IDMAP) + _u64(0) + _u64(0) + _u64(user_namespace)
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    if _syscall(_long(_MOUNT_SETATTR), _long(mount_fd), b"", _long(flags), attributes, _long(len(attributes))) < 0:
+        raise _fail("mount_setattr")
 
 
 # --- descriptors ------------------------------------------------------------------------

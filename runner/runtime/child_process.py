@@ -224,6 +224,20 @@ def enter_directory(_: Sandbox, path: bytes, make: int) -> None:
         raise Refused("internal", "the working directory is outside the container")
 
 
+def set_personality(_: Sandbox, persona: int) -> None:
+    kernel.personality(persona)
+
+
+def set_scheduler(
+    _: Sandbox, policy: int, flags: int, nice: int, priority: int, times_ns: tuple[int, int, int]
+) -> None:
+    kernel.sched_setattr(policy, flags, nice, priority, times_ns)
+
+
+def set_io_priority(_: Sandbox, priority: int) -> None:
+    kernel.ioprio_set(priority)
+
+
 def no_new_privileges(_: Sandbox) -> None:
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
 

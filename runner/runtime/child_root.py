@@ -39,7 +39,7 @@ class Sandbox:
     """What the operations have found out so far."""
 
     __slots__ = (
-        "console", "container", "detached", "extra", "fifo_directory", "gid", "groups", "home", "report", "root",
+        "console", "container", "copied", "detached", "extra", "fifo_directory", "gid", "groups", "home", "maps", "report", "root",
         "sources", "state", "uid", "warnings",
     )  # fmt: skip
 
@@ -50,6 +50,8 @@ class Sandbox:
         self.container = -1
         self.fifo_directory = -1
         self.state = b""
+        self.copied = -1
+        self.maps: dict[int, int] = {}
         self.root = -1
         self.sources: dict[int, int] = {}
         self.console = -1
@@ -349,3 +351,36 @@ def move_root(sandbox: Sandbox) -> None:
     kernel.mount(b".", b"/", None, kernel.MS_MOVE)
     posix.chroot(".")
     posix.chdir("/")
+
+
+# --- rarer ones, whose code is loaded when it is needed -----------------------------------------
+
+
+def offset_clocks(_: Sandbox, offsets: tuple[tuple[bytes, bytes, bytes], ...]) -> None:
+    from runner.runtime import child_mounts
+
+    child_mounts.offset_clocks(offsets)
+
+
+def make_id_map(sandbox: Sandbox, slot: int, uid_map: bytes, gid_map: bytes) -> None:
+    from runner.runtime import child_mounts
+
+    child_mounts.make_id_map(sandbox, slot, uid_map, gid_map)
+
+
+def map_ids(sandbox: Sandbox, slot: int, recursive: int) -> None:
+    from runner.runtime import child_mounts
+
+    child_mounts.map_ids(sandbox, slot, recursive)
+
+
+def copy_up(sandbox: Sandbox, target: bytes) -> None:
+    from runner.runtime import child_mounts
+
+    child_mounts.copy_up(sandbox, target)
+
+
+def finish_copy_up(sandbox: Sandbox, target: bytes) -> None:
+    from runner.runtime import child_mounts
+
+    child_mounts.finish_copy_up(sandbox, target)

@@ -22,6 +22,7 @@ from runner.runtime.spec import (
     Hook,
     Hooks,
     IdMapping,
+    IoPriority,
     Mount,
     NamedUser,
     Namespace,
@@ -29,6 +30,7 @@ from runner.runtime.spec import (
     Resources,
     Rlimit,
     Root,
+    Scheduler,
     Seccomp,
     SeccompArgument,
     SeccompRule,
@@ -71,6 +73,8 @@ def decode_spec(raw: bytes) -> Spec:
         annotations=_string_map(document, "annotations"),
         oci_version=document.need("ociVersion").string(),
         hooks=_optional(document, "hooks", _hooks) or Hooks(),
+        time_offsets=tuple(_time_offsets(linux)),
+        personality=_optional(linux, "personality", lambda n: n.need("domain").string()) or "",
     )
 
 
@@ -82,6 +86,15 @@ def decode_process(raw: bytes) -> Process:
 def decode_resources(raw: bytes) -> Resources:
     """The ``resources`` of a config.json by itself, as ``update --resources`` takes them. Raises InvalidSpec."""
     return _resources(decode(raw, InvalidSpec))
+
+
+def _time_offsets(linux: Node) -> Iterator[tuple[str, int, int]]:
+    member = linux.get("timeOffsets")
+    for clock in member.keys() if member else ():
+        entry = linux.need("timeOffsets").need(clock)
+        if clock not in ("monotonic", "boottime"):
+            raise entry.fail("not a clock that can be offset")
+        yield clock, _integer(entry, "secs") or 0, _unsigned(entry, "nanosecs")
 
 
 def _hooks(node: Node) -> Hooks:
@@ -150,7 +163,7 @@ def _process(node: Node) -> Process:
     cwd = node.need("cwd").string()
     if not cwd.startswith("/") or "\0" in cwd:
         raise node.need("cwd").fail("not an absolute path")
-    for unsupported in ("selinuxLabel", "scheduler", "ioPriority", "execCPUAffinity"):
+    for unsupported in ("selinuxLabel", "execCPUAffinity"):
         member = node.get(unsupported)
         if member is not None and member.value:
             raise member.fail("not supported by this runtime")
@@ -165,7 +178,25 @@ def _process(node: Node) -> Process:
         rlimits=_each(node, "rlimits", _rlimit),
         no_new_privileges=_flag(node, "noNewPrivileges"),
         oom_score_adj=_integer(node, "oomScoreAdj"),
+        scheduler=_optional(node, "scheduler", _scheduler),
+        io_priority=_optional(node, "ioPriority", _io_priority),
     )
+
+
+def _scheduler(node: Node) -> Scheduler:
+    return Scheduler(
+        node.need("policy").string(),
+        _integer(node, "nice") or 0,
+        _unsigned(node, "priority"),
+        _strings(node, "flags"),
+        _unsigned(node, "runtime", bits=64),
+        _unsigned(node, "deadline", bits=64),
+        _unsigned(node, "period", bits=64),
+    )
+
+
+def _io_priority(node: Node) -> IoPriority:
+    return IoPriority(node.need("class").string(), _unsigned(node, "priority"))
 
 
 def _user(node: Node) -> User:
@@ -189,15 +220,16 @@ def _rlimit(node: Node) -> Rlimit:
 
 
 def _mount(node: Node) -> Mount:
-    for unsupported in ("uidMappings", "gidMappings"):
-        if node.get(unsupported):
-            raise node.fail("id-mapped mounts are not supported by this runtime")
     mount = Mount(
         node.need("destination").string(),
         node.maybe_string("type"),
         node.maybe_string("source"),
         _strings(node, "options"),
+        _each(node, "uidMappings", _id_mapping),
+        _each(node, "gidMappings", _id_mapping),
     )
+    if bool(mount.uid_mappings) != bool(mount.gid_mappings):
+        raise node.fail("needs both uidMappings and gidMappings, or neither")
     if "\0" in mount.destination + mount.type + mount.source:
         raise node.fail("contains a NUL")
     return mount
@@ -365,6 +397,8 @@ def _encode_spec(spec: Spec) -> dict[str, Any]:
             "namespaces": [_present({"type": entry.type, "path": entry.path}) for entry in spec.namespaces],
             "devices": [_encode_device(device) for device in spec.devices],
             "seccomp": _encode_seccomp(spec),
+            "timeOffsets": {clock: {"secs": s, "nanosecs": ns} for clock, s, ns in spec.time_offsets},
+            "personality": {"domain": spec.personality} if spec.personality else {},
             "rootfsPropagation": spec.rootfs_propagation,
             "maskedPaths": list(spec.masked_paths),
             "readonlyPaths": list(spec.readonly_paths),
@@ -392,9 +426,26 @@ def _encode_process(process: Process) -> dict[str, Any]:
         "rlimits": [{"type": limit.type, "hard": limit.hard, "soft": limit.soft} for limit in process.rlimits],
         "noNewPrivileges": process.no_new_privileges or None,
         "oomScoreAdj": process.oom_score_adj,
+        "scheduler": _encode_scheduler(process.scheduler),
+        "ioPriority": {"class": process.io_priority.io_class, "priority": process.io_priority.priority}
+        if process.io_priority else None,
     })  # fmt: skip
     numbers = {"uid": user.uid, "gid": user.gid}
     return encoded | {"user": numbers | _present({"umask": user.umask, "additionalGids": list(user.additional_gids)})}
+
+
+def _encode_scheduler(scheduler: Scheduler | None) -> dict[str, Any] | None:
+    if scheduler is None:
+        return None
+    return _present({
+        "policy": scheduler.policy,
+        "nice": scheduler.nice,
+        "priority": scheduler.priority,
+        "flags": list(scheduler.flags),
+        "runtime": scheduler.runtime_ns or None,
+        "deadline": scheduler.deadline_ns or None,
+        "period": scheduler.period_ns or None,
+    })  # fmt: skip
 
 
 def _encode_mount(mount: Mount) -> dict[str, Any]:
@@ -403,6 +454,8 @@ def _encode_mount(mount: Mount) -> dict[str, Any]:
         "type": mount.type,
         "source": mount.source,
         "options": list(mount.options),
+        "uidMappings": [_encode_mapping(mapping) for mapping in mount.uid_mappings],
+        "gidMappings": [_encode_mapping(mapping) for mapping in mount.gid_mappings],
     })  # fmt: skip
 
 

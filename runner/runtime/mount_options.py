@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from image.errors import InvalidSpec
 from image.value import dataclass
 from store import kernel
 
@@ -62,7 +61,8 @@ _ATTRIBUTES: Final = {
     kernel.MS_NODIRATIME: kernel.MOUNT_ATTR_NODIRATIME,
     kernel.MS_NOSYMFOLLOW: kernel.MOUNT_ATTR_NOSYMFOLLOW,
 }
-_RECURSIVE_ATTRIBUTES: Final = frozenset({"rro", "rnosuid", "rnodev", "rnoexec", "rnoatime", "rnodiratime"})
+_RECURSIVE_ATTRIBUTES: Final = frozenset({"rro", "rnosuid", "rnodev", "rnoexec", "rnoatime", "rnodiratime",
+    "rstrictatime", "rrelatime", "rnosymfollow"})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,7 @@ class MountOptions:
     recursive: bool = False
     recursive_attributes: bool = False
     data: tuple[str, ...] = ()
+    id_mapped: bool = False
 
     @property
     def attributes(self) -> int:
@@ -84,12 +85,12 @@ class MountOptions:
 def parse_options(words: Iterable[str]) -> MountOptions:
     """Later words win over earlier ones; unknown words are data. Raises InvalidSpec."""
     flags = propagation = 0
-    recursive = recursive_attributes = False
+    recursive = recursive_attributes = id_mapped = False
     data = []
     for word in words:
         if word in ("idmap", "ridmap"):
-            raise InvalidSpec("mounts", "id-mapped mounts are not supported by this runtime")
-        if word in ("bind", "rbind"):
+            id_mapped = True
+        elif word in ("bind", "rbind"):
             recursive = recursive or word == "rbind"
         elif word.removeprefix("r") in _PROPAGATION:
             propagation = _PROPAGATION[word.removeprefix("r")]
@@ -102,7 +103,7 @@ def parse_options(words: Iterable[str]) -> MountOptions:
             flags &= ~_CLEARED[word]
         else:
             data.append(word)
-    return MountOptions(flags, propagation, recursive, recursive_attributes, tuple(data))
+    return MountOptions(flags, propagation, recursive, recursive_attributes, tuple(data), id_mapped)
 
 
 def known_words() -> list[str]:

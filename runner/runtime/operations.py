@@ -199,6 +199,32 @@ def pivot_root() -> Operation:
     return _operation("pivot_root", "pivot_root", "pivot_root . . && umount -l .")
 
 
+def offset_clocks(offsets: tuple[tuple[str, int, int], ...]) -> Operation:
+    """A new time namespace for the children, its clocks moved: name, seconds, nanoseconds."""
+    words = tuple((name, str(seconds), str(nanoseconds)) for name, seconds, nanoseconds in offsets)
+    return _operation("offset_clocks", "time namespace", "unshare --time", words)
+
+
+def make_id_map(slot: int, uid_map: str, gid_map: str) -> Operation:
+    """A user namespace that stands for a mapping; ``slot`` is the held mount that will get it."""
+    return _operation("make_id_map", "id-mapped mounts", f"unshare --user: {uid_map!r}", slot, uid_map, gid_map)
+
+
+def map_ids(slot: int, *, recursive: bool) -> Operation:
+    """Give the held mount the mapping that was made for it."""
+    return _operation("map_ids", "id-mapped mounts", "mount -o X-mount.idmap", slot, recursive)
+
+
+def copy_up(target: str) -> Operation:
+    """Hold what is at ``target``, for the filesystem that is mounted there next to begin with."""
+    return _operation("copy_up", "mounts", f"cp -a {target}", target)
+
+
+def finish_copy_up(target: str) -> Operation:
+    """Copy what is held into the mount at ``target``."""
+    return _operation("finish_copy_up", "mounts", f"cp -a into {target}", target)
+
+
 # --- meeting the parent ---------------------------------------------------------------------
 
 
@@ -245,6 +271,19 @@ def start_session(umask: int, *, terminal: bool) -> Operation:
     """A session of its own and, with ``terminal``, the console as its controlling terminal."""
     text = f"{'setsid --ctty' if terminal else 'setsid'}; umask {umask:04o}"
     return _operation("start_session", "session", text, umask, terminal)
+
+
+def set_personality(persona: int) -> Operation:
+    return _operation("set_personality", "personality", f"setarch 0x{persona:x}", persona)
+
+
+def set_scheduler(policy: int, flags: int, nice: int, priority: int, times_ns: tuple[int, int, int]) -> Operation:
+    """sched_setattr(2) for the process to be."""
+    return _operation("set_scheduler", "scheduler", f"chrt policy {policy}", policy, flags, nice, priority, times_ns)
+
+
+def set_io_priority(priority: int) -> Operation:
+    return _operation("set_io_priority", "I/O priority", f"ionice 0x{priority:x}", priority)
 
 
 def no_new_privileges() -> Operation:

@@ -39,8 +39,10 @@ _CLONE_FLAGS: Final = {
     "uts": kernel.CLONE_NEWUTS,
     "user": kernel.CLONE_NEWUSER,
 }
+_TIME: Final = "time"
 _CGROUP: Final = "cgroup"
-NEW_NAMESPACES: Final = frozenset(_CLONE_FLAGS) - {"user"} | {_CGROUP}
+_JOIN_FLAGS: Final = {**_CLONE_FLAGS, _CGROUP: kernel.CLONE_NEWCGROUP, _TIME: kernel.CLONE_NEWTIME}
+NEW_NAMESPACES: Final = frozenset(_CLONE_FLAGS) - {"user"} | {_CGROUP, _TIME}
 """The types that this runtime can make anew."""
 
 _STANDARD_DEVICES: Final = (
@@ -145,6 +147,8 @@ def _steps(
     if spec.hooks.before_start:
         yield operations.await_hooks()
     yield from (operations.run_hook("createContainer", hook, "creating") for hook in spec.hooks.create_container)
+    if spec.personality:
+        yield operations.set_personality(_personality(spec))
     yield operations.pivot_root() if lifecycle.pivot else operations.move_root()
     if spec.process.oom_score_adj is not None:
         yield operations.set_oom_score(spec.process.oom_score_adj)
@@ -158,7 +162,11 @@ def _steps(
 def _namespaces(spec: Spec, lifecycle: Lifecycle) -> Iterator[Operation]:
     for entry in spec.namespaces:
         if entry.path:
-            yield operations.join_namespace(entry.path, {**_CLONE_FLAGS, _CGROUP: kernel.CLONE_NEWCGROUP}[entry.type])
+            yield operations.join_namespace(entry.path, _JOIN_FLAGS[entry.type])
+    yield from _clocks(spec)
+    for slot, mount in enumerate(filter(_is_bind, spec.mounts)):
+        if mount.uid_mappings or any(word in ("idmap", "ridmap") for word in mount.options):
+            yield operations.make_id_map(slot, *_id_maps(spec, mount))
     flags = 0
     for entry in spec.namespaces:
         if not entry.path:
@@ -169,6 +177,23 @@ def _namespaces(spec: Spec, lifecycle: Lifecycle) -> Iterator[Operation]:
     pids = spec.namespace("pid")
     if (pids is None or pids.path) and not spec.uid_mappings:  # others can see us
         yield operations.hide_process()
+
+
+def _clocks(spec: Spec) -> Iterator[Operation]:
+    entry = spec.namespace("time")
+    if spec.time_offsets and (entry is None or entry.path):
+        raise InvalidSpec("linux.timeOffsets", "need a new time namespace")
+    if entry is not None and not entry.path:
+        yield operations.offset_clocks(spec.time_offsets)
+
+
+def _id_maps(spec: Spec, mount: Mount) -> tuple[str, str]:
+    """The mount's own mappings or, with the option alone, the container's."""
+    maps = (mount.uid_mappings, mount.gid_mappings) if mount.uid_mappings else (spec.uid_mappings, spec.gid_mappings)
+    if not maps[0] or not maps[1]:
+        raise InvalidSpec("mounts", f"mount on {mount.destination}: idmap without uidMappings and gidMappings")
+    uid_map, gid_map = ("\n".join(f"{m.container_id} {m.host_id} {m.size}" for m in each) for each in maps)
+    return uid_map, gid_map
 
 
 def _root(spec: Spec, rootfs: OverlayMount | Path) -> Operation:
@@ -208,7 +233,10 @@ def _mounts(spec: Spec, privileges: Privileges) -> Iterator[Operation]:
     for mount in spec.mounts:
         options = parse_options(mount.options)
         if _is_bind(mount):
-            yield _attach(next(slots), mount, options)
+            slot = next(slots)
+            if mount.uid_mappings or options.id_mapped:
+                yield operations.map_ids(slot, recursive="ridmap" in mount.options)
+            yield _attach(slot, mount, options)
         elif mount.type == _CGROUP:
             if not met:
                 yield from _meet_parent(spec)
@@ -236,14 +264,25 @@ def _filesystem(spec: Spec, mount: Mount, options: MountOptions) -> Iterator[Ope
     if not mount.type:
         raise InvalidSpec("mounts", f"mount on {mount.destination} has neither a type nor a bind option")
     if "tmpcopyup" in options.data:
-        raise InvalidSpec("mounts", f"mount on {mount.destination}: tmpcopyup is not supported by this runtime")
-    data = options.data
+        if mount.type != "tmpfs":
+            raise InvalidSpec("mounts", f"mount on {mount.destination}: tmpcopyup is for tmpfs")
+        yield operations.copy_up(mount.destination)
+    data = tuple(word for word in options.data if word != "tmpcopyup")
     if mount.type == "devpts" and spec.gid_mappings and not _maps(spec, 5):
         data = tuple(word for word in data if word != "gid=5")
     follow = mount.type not in ("proc", "sysfs")
     yield operations.mount_filesystem(
         mount.type, mount.source or mount.type, mount.destination, options.flags, ",".join(data), follow=follow
     )
+    if "tmpcopyup" in options.data:
+        yield operations.finish_copy_up(mount.destination)
+
+
+def _personality(spec: Spec) -> int:
+    known = {"LINUX": 0, "LINUX32": 8}
+    if spec.personality not in known:
+        raise InvalidSpec("linux.personality.domain", f"{spec.personality!r} is not LINUX or LINUX32")
+    return known[spec.personality]
 
 
 def _maps(spec: Spec, gid: int) -> bool:

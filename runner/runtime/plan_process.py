@@ -43,6 +43,7 @@ def process_steps(
         if limit.type not in _RLIMITS:
             raise InvalidSpec("process.rlimits", f"unknown resource limit {limit.type!r}")
         yield operations.set_rlimit(limit.type, _RLIMITS[limit.type], limit.soft, limit.hard, required=limit.required)
+    yield from _scheduling(process)
     user = process.user
     umask = _DEFAULT_UMASK
     if isinstance(user, NamedUser):
@@ -70,6 +71,38 @@ def process_steps(
         yield operations.check_program(process.args[0], process.env)
         yield from before_exec
     yield operations.execute(process.args, process.env)
+
+
+_POLICIES: Final = {
+    f"SCHED_{name}": number
+    for name, number in {"OTHER": 0, "FIFO": 1, "RR": 2, "BATCH": 3, "ISO": 4, "IDLE": 5, "DEADLINE": 6}.items()
+}
+_SCHEDULER_FLAGS: Final = {
+    f"SCHED_FLAG_{name}": 1 << number
+    for number, name in enumerate(
+        ("RESET_ON_FORK", "RECLAIM", "DL_OVERRUN", "KEEP_POLICY", "KEEP_PARAMS", "UTIL_CLAMP_MIN", "UTIL_CLAMP_MAX")
+    )
+}
+_IO_CLASSES: Final = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
+_IO_CLASS_SHIFT: Final = 13
+
+
+def _scheduling(process: Process) -> Iterator[Operation]:
+    wanted = process.scheduler
+    if wanted is not None:
+        if wanted.policy not in _POLICIES:
+            raise InvalidSpec("process.scheduler.policy", f"unknown policy {wanted.policy!r}")
+        unknown = next((flag for flag in wanted.flags if flag not in _SCHEDULER_FLAGS), None)
+        if unknown is not None:
+            raise InvalidSpec("process.scheduler.flags", f"unknown flag {unknown!r}")
+        flags = sum(_SCHEDULER_FLAGS[flag] for flag in set(wanted.flags))
+        times_ns = (wanted.runtime_ns, wanted.deadline_ns, wanted.period_ns)
+        yield operations.set_scheduler(_POLICIES[wanted.policy], flags, wanted.nice, wanted.priority, times_ns)
+    if process.io_priority is not None:
+        if process.io_priority.io_class not in _IO_CLASSES or process.io_priority.priority > 7:
+            raise InvalidSpec("process.ioPriority", "not a class IOPRIO_CLASS_RT, _BE or _IDLE and a level of 0 to 7")
+        kind = _IO_CLASSES[process.io_priority.io_class]
+        yield operations.set_io_priority(kind << _IO_CLASS_SHIFT | process.io_priority.priority)
 
 
 def _seccomp(process: Process, seccomp: Seccomp | DockerSeccomp | None, privileges: Privileges) -> Iterator[Operation]:

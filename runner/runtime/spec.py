@@ -16,7 +16,7 @@ from image.descriptor import no_annotations
 from image.value import dataclass
 
 OCI_VERSION = "1.2.0"
-NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup")
+NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,27 @@ class Rlimit:
 
 
 @dataclass(frozen=True, slots=True)
+class Scheduler:
+    """sched_setattr(2): ``policy`` such as SCHED_BATCH, ``flags`` such as SCHED_FLAG_RESET_ON_FORK; times in ns."""
+
+    policy: str
+    nice: int = 0
+    priority: int = 0
+    flags: tuple[str, ...] = ()
+    runtime_ns: int = 0
+    deadline_ns: int = 0
+    period_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class IoPriority:
+    """ioprio_set(2): a class such as IOPRIO_CLASS_BE, and 0 (first) to 7."""
+
+    io_class: str
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """The program and what it may do. ``console_size`` is rows, columns."""
 
@@ -78,6 +99,8 @@ class Process:
     rlimits: tuple[Rlimit, ...] = ()
     no_new_privileges: bool = False
     oom_score_adj: int | None = None
+    scheduler: Scheduler | None = None
+    io_priority: IoPriority | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +112,15 @@ class Root:
 
 
 @dataclass(frozen=True, slots=True)
+class IdMapping:
+    """``size`` ids from ``container_id`` inside are those from ``host_id`` outside."""
+
+    container_id: int
+    host_id: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Mount:
     """One mount, in the order given. ``type`` "" or "bind" with option bind/rbind is a bind mount."""
 
@@ -96,6 +128,8 @@ class Mount:
     type: str = ""
     source: str = ""
     options: tuple[str, ...] = ()
+    uid_mappings: tuple[IdMapping, ...] = ()
+    gid_mappings: tuple[IdMapping, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,15 +237,6 @@ class DockerSeccomp:
     """Docker's default profile, as it is for the container's own capabilities."""
 
 
-@dataclass(frozen=True, slots=True)
-class IdMapping:
-    """``size`` ids from ``container_id`` inside are those from ``host_id`` outside."""
-
-    container_id: int
-    host_id: int
-    size: int
-
-
 StringMap: TypeAlias = Mapping[str, str]
 
 
@@ -247,7 +272,11 @@ class Hooks:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A container, wholly described."""
+    """A container, wholly described.
+
+    ``time_offsets`` are clock ("monotonic" or "boottime"), seconds and nanoseconds;
+    ``personality`` is LINUX, LINUX32 or nothing.
+    """
 
     process: Process
     root: Root = Root()
@@ -268,6 +297,8 @@ class Spec:
     annotations: StringMap = field(default_factory=no_annotations, hash=False)
     oci_version: str = OCI_VERSION
     hooks: Hooks = Hooks()
+    time_offsets: tuple[tuple[str, int, int], ...] = ()
+    personality: str = ""
 
     def namespace(self, kind: str) -> Namespace | None:
         """The entry for this type of namespace, or None when the container shares the host's."""
