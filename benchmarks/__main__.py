@@ -16,6 +16,8 @@ from fixtures.cache import PROJECT
 BENCHMARKS = {
     "start-up": runs.start_up,
     "run-true": runs.run_true,
+    "runtime-run": runs.runtime_run,
+    "runtime-exec": runs.runtime_exec,
     "cached-rebuild": builds.cached_rebuild,
     "cached-large": builds.cached_rebuild_large,
     "ten-steps": builds.ten_steps,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -61,7 +61,12 @@ class Bench:
     registry: FreshRegistry | None
     skopeo: str | None
     runc: str | None
+    _stack: ExitStack
     _serial: Iterator[int] = field(default_factory=count)
+
+    def at_end(self, task: Callable[[], object]) -> None:
+        """Do this when all benchmarks are done."""
+        self._stack.callback(task)
 
     def unique(self) -> str:
         """A word that was not used before: for fresh names, roots and cache keys."""
@@ -122,4 +127,4 @@ def _set_up(scratch: Path, stack: ExitStack) -> Bench:
         docker("load", "--input", archive)
     if podman_here:
         podman_here("load", "--input", archive)
-    return Bench(scratch, tierce, docker, podman_here, fresh, shutil.which("skopeo"), shutil.which("runc"))
+    return Bench(scratch, tierce, docker, podman_here, fresh, shutil.which("skopeo"), shutil.which("runc"), stack)

@@ -1,6 +1,6 @@
 """A bundle's ``config.json``: hostile bytes to a ``Spec``, and a ``Spec`` to bytes.
 
-Spec: runtime-spec 1.2. What this runtime cannot honour (hooks, id-mapped mounts, schedulers,
+Spec: runtime-spec 1.2. What this runtime cannot honour (labels of AppArmor and SELinux,
 other platforms) is refused by name, never dropped.
 """
 
@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
-from image.descriptor import no_annotations
 from image.document import Node, decode, encode
 from image.errors import InvalidInput, InvalidSpec
 from runner.runtime.spec import (
@@ -39,6 +38,7 @@ from runner.runtime.spec import (
     Throttle,
     ThrottleKind,
     User,
+    no_strings,
 )
 
 _T = TypeVar("_T")
@@ -52,6 +52,10 @@ def decode_spec(raw: bytes) -> Spec:
         if node is not None and node.value:
             raise node.fail("not supported by this runtime")
     linux = document.get("linux") or Node({}, "linux", InvalidSpec)
+    for unsupported in ("mountLabel", "intelRdt", "memoryPolicy", "netDevices"):
+        node = linux.get(unsupported)
+        if node is not None and node.value:
+            raise node.fail("not supported by this runtime")
     root = document.need("root")
     return Spec(
         process=_process(document.need("process")),
@@ -138,7 +142,7 @@ def _strings(node: Node, key: str) -> tuple[str, ...]:
 
 def _string_map(node: Node, key: str) -> StringMap:
     member = node.get(key)
-    return MappingProxyType(member.string_map()) if member else no_annotations()
+    return MappingProxyType(member.string_map()) if member else no_strings()
 
 
 def _flag(node: Node, key: str) -> bool:
@@ -163,9 +167,9 @@ def _process(node: Node) -> Process:
     cwd = node.need("cwd").string()
     if not cwd.startswith("/") or "\0" in cwd:
         raise node.need("cwd").fail("not an absolute path")
-    for unsupported in ("selinuxLabel", "execCPUAffinity"):
+    for unsupported in ("selinuxLabel", "execCPUAffinity", "apparmorProfile"):
         member = node.get(unsupported)
-        if member is not None and member.value:
+        if member is not None and member.value and member.value != "unconfined":
             raise member.fail("not supported by this runtime")
     return Process(
         args=_strings(node, "args"),

@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -102,7 +101,10 @@ class Record:
 
     def forget(self) -> None:
         """Remove the directory; the id is free then."""
-        shutil.rmtree(self.directory, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            for name in os.listdir(self.directory):  # files only; shutil takes longer to import than all this
+                os.unlink(f"{self.directory}/{name}")
+            os.rmdir(self.directory)
 
 
 def start_time(pid: int) -> int:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
+from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from image.descriptor import no_annotations
 from image.value import dataclass
 
 OCI_VERSION = "1.2.0"
@@ -237,6 +237,11 @@ class DockerSeccomp:
     """Docker's default profile, as it is for the container's own capabilities."""
 
 
+def no_strings() -> Mapping[str, str]:
+    """The empty map, which nobody can change."""
+    return MappingProxyType({})
+
+
 StringMap: TypeAlias = Mapping[str, str]
 
 
@@ -287,14 +292,14 @@ class Spec:
     devices: tuple[Device, ...] = ()
     masked_paths: tuple[str, ...] = ()
     readonly_paths: tuple[str, ...] = ()
-    sysctl: StringMap = field(default_factory=no_annotations, hash=False)
+    sysctl: StringMap = field(default_factory=no_strings, hash=False)
     seccomp: Seccomp | DockerSeccomp | None = None
     resources: Resources = Resources()
     cgroups_path: str = ""
     rootfs_propagation: str = ""
     uid_mappings: tuple[IdMapping, ...] = ()
     gid_mappings: tuple[IdMapping, ...] = ()
-    annotations: StringMap = field(default_factory=no_annotations, hash=False)
+    annotations: StringMap = field(default_factory=no_strings, hash=False)
     oci_version: str = OCI_VERSION
     hooks: Hooks = Hooks()
     time_offsets: tuple[tuple[str, int, int], ...] = ()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -72,6 +71,8 @@ class Lease:
     def release(self) -> None:
         """Forget the container. Idempotent."""
         if self.fd >= 0:
+            import shutil
+
             shutil.rmtree(self.directory, ignore_errors=True)
             os.close(self.fd)
             self.fd = -1
@@ -84,6 +85,8 @@ def acquire(root: Path, container_id: str) -> Lease:
         if directory.exists():
             if _is_live(directory):
                 raise NameInUse(f"container {container_id} is already running")
+            import shutil
+
             shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(mode=0o711, parents=True)
         fd = os.open(directory / "lease", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from image.errors import Conflict
+from image.errors import Conflict, TierceError
 from runner.runtime.bundle import stored_spec
 from runner.runtime.call import Call
-from runner.runtime.hooks import encode_state, run_hooks
 from runner.runtime.record import FIFO, Record
 from store import kernel
 
@@ -47,10 +46,10 @@ def open_fifo(found: Record) -> None:
 
 def after_start(call: Call, found: Record) -> None:
     """Poststart hooks; one that fails only warns, as the container runs by now."""
-    from image.errors import TierceError
-
     hooks = stored_spec(found).hooks.poststart
     if hooks:
+        from runner.runtime.hooks import encode_state, run_hooks
+
         try:
             run_hooks("poststart", hooks, encode_state(found.oci_state()))
         except TierceError as error:
