@@ -553,13 +553,25 @@ def map_mount_ids(mount_fd: int, user_namespace: int, *, recursive: bool) -> Non
 # --- descriptors ------------------------------------------------------------------------
 
 
+_OPENAT2_ATTEMPTS = 1000
+_EAGAIN = 11
+
+
 def openat2(directory: int, path: bytes, flags: int, mode: int = 0, resolve: int = 0) -> int:
-    """openat2(2), close-on-exec: the way to follow a hostile path without leaving ``directory``."""
+    """openat2(2), close-on-exec: the way to follow a hostile path without leaving ``directory``.
+
+    The kernel gives up on a ``..`` in the path when anything on the machine was mounted or renamed
+    meanwhile (EAGAIN), which twenty containers at once make likely: it is asked again.
+    """
     how = _u64(flags | posix.O_CLOEXEC) + _u64(mode) + _u64(resolve)
-    fd: int = _syscall(_long(_OPENAT2), _long(directory), path, how, _long(len(how)))
-    if fd < 0:
-        raise _fail("openat2", path)
-    return fd
+    for _ in range(_OPENAT2_ATTEMPTS):
+        fd: int = _syscall(_long(_OPENAT2), _long(directory), path, how, _long(len(how)))
+        if fd >= 0:
+            return fd
+        error = _fail("openat2", path)
+        if error.errno != _EAGAIN:
+            break
+    raise error
 
 
 def close_on_exec_from(first: int) -> None:

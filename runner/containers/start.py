@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from runner.containers.sweep import sweep
+from runner.containers.sweep import remember_cgroups, sweep
 from runner.network.modes import Connection, Networking, NetworkMode, connect
 from runner.network.ports import Port
 from runner.runtime import state
@@ -99,6 +99,7 @@ def start(
     with ExitStack() as held:
         lease = state.acquire(root, container_id)
         held.callback(lease.release)
+        remember_cgroups(lease.directory, spec.cgroups_path)
         connection = held.enter_context(
             connect(network, root=root, lease=lease, hostname=spec.hostname, ports=ports, extra_hosts=extra_hosts)
         )

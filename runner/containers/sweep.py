@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Final
 
 from runner.runtime import cgroup, state
 from runner.runtime.privileges import Cgroups
@@ -22,10 +23,26 @@ def sweep(root: Path, cgroups: Cgroups) -> tuple[str, ...]:
     with state.locked(root):
         found = state.stale(root)
         for directory in found:
-            cgroup.leftovers(cgroups, directory.name).remove()
+            cgroup.leftovers(cgroups, directory.name, _cgroups_path(directory)).remove()
             shutil.rmtree(directory, ignore_errors=True)
     if entered() is None:  # an ordinary user's containers have no bridge
         from runner.network.bridge import settle
 
         settle(root)
     return tuple(directory.name for directory in found)
+
+
+_CGROUPS_PATH: Final = "cgroups-path"
+
+
+def remember_cgroups(directory: Path, path: str) -> None:
+    """Note in a container's directory where its groups are, when it is not the usual place."""
+    if path:
+        (directory / _CGROUPS_PATH).write_text(path)
+
+
+def _cgroups_path(directory: Path) -> str:
+    try:
+        return (directory / _CGROUPS_PATH).read_text()
+    except FileNotFoundError:
+        return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,6 +164,13 @@ def test_cgroup_parent(tierce_with_busybox: Tierce) -> None:
             assert run.stdout.readline() == "ready\n"
             assert [entry for entry in os.listdir(parent) if os.path.isdir(f"{parent}/{entry}")]
             run.communicate("x\n")
+        assert not [entry for entry in os.listdir(parent) if os.path.isdir(f"{parent}/{entry}")]
+        with tierce_with_busybox.start(*RUN, "--cgroup-parent", "/tierce-test-parent", "busybox", "sleep", "99") as run:
+            while not [entry for entry in os.listdir(parent) if os.path.isdir(f"{parent}/{entry}")]:
+                time.sleep(0.02)
+            time.sleep(0.2)
+            run.kill()
+        tierce_with_busybox(*RUN, "busybox", "true")  # sweeps what was left
         assert not [entry for entry in os.listdir(parent) if os.path.isdir(f"{parent}/{entry}")]
     finally:
         os.rmdir(parent)
