@@ -22,6 +22,7 @@ from builder.dockerfile.glob import clean, has_wildcard, segment, unescaped
 from builder.dockerfile.ignore import NOTHING, IgnoreRules
 from image.errors import InvalidInput, SourceNotFound
 from image.value import dataclass
+from store.owners import RECORDS, recorded_metadata, records
 
 _MAX_LINKS = 255
 _MAX_DEPTH = 400
@@ -328,12 +329,17 @@ class Tree:
     def _make_entry(self, fd: int, path: str, name: str, status: os.stat_result) -> Entry:
         kind = _KINDS[stat.S_IFMT(status.st_mode)]
         regular = stat.S_ISREG(status.st_mode)
+        mode, uid, gid = status.st_mode & 0o7777, status.st_uid, status.st_gid
+        if self._own_by_root:
+            uid = gid = 0
+        elif records():
+            mode, uid, gid = recorded_metadata(b"/proc/self/fd/%d/%b" % (fd, os.fsencode(name)), status)
         return Entry(
             path,
             kind,
-            status.st_mode & 0o7777,
-            0 if self._own_by_root else status.st_uid,
-            0 if self._own_by_root else status.st_gid,
+            mode,
+            uid,
+            gid,
             status.st_size if regular else 0,
             os.readlink(name, dir_fd=fd) if kind is EntryKind.SYMLINK else "",
             status.st_rdev if kind in (EntryKind.CHARACTER, EntryKind.BLOCK) else 0,
@@ -483,7 +489,7 @@ def _names(descent: Descent, directory: str) -> list[str]:
 def kept_xattrs(fd: int) -> tuple[tuple[str, bytes], ...]:
     """The extended attributes of an open file or directory that a copy keeps, sorted.
 
-    That is all but the kernel's own, and of ``security.*`` the file capabilities.
+    That is all but the kernel's own and the store's records, and of ``security.*`` the file capabilities.
     """
     try:
         kept = sorted(name for name in os.listxattr(fd) if _keeps(name))
@@ -497,4 +503,4 @@ def kept_xattrs(fd: int) -> tuple[tuple[str, bytes], ...]:
 def _keeps(attribute: str) -> bool:
     if attribute.startswith("security."):
         return attribute == "security.capability"
-    return not attribute.startswith(("system.", "trusted.overlay."))
+    return not attribute.startswith(("system.", "trusted.overlay.")) and os.fsencode(attribute) not in RECORDS

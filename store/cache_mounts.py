@@ -26,6 +26,7 @@ from image.errors import Cancelled
 from image.value import dataclass
 from store.content import replace_file, storage_errors
 from store.disk_usage import content_size
+from store.owners import owners
 
 Sharing = Literal["shared", "private", "locked"]
 _RETRY_S: Final = 0.05
@@ -160,7 +161,11 @@ def _make(path: Path, mode: int, uid: int, gid: int, fill: Callable[[Path], None
     temporary.mkdir()
     if fill is not None:
         fill(temporary)
-    os.chown(temporary, uid, gid)
+    fd = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        owners().own(fd, uid, gid)
+    finally:
+        os.close(fd)
     temporary.chmod(mode)
     try:
         temporary.rename(path)

@@ -22,7 +22,7 @@ from typing import Final
 from image.errors import InvalidInput, StorageError
 from image.value import dataclass
 from store.directories import OPEN_DIRECTORY, PATH_LIMIT, Descent
-from store.owners import RECORD, Record, in_user_namespace, read_record
+from store.owners import RECORDS, Record, followed_mode, owners, read_record, records
 from store.tar import END_OF_ARCHIVE, PADDING, Kind, header
 from store.unpack import OPAQUE_MARKER, OVERLAY_XATTRS, WHITEOUT_PREFIX
 
@@ -97,7 +97,8 @@ class _Packer:
         self._clamp_s = clamp_s
         self._whiteouts = whiteouts
         self._owner = owner
-        self._recorded = in_user_namespace()
+        self._recorded = records()
+        self._keeper = os.geteuid() if owners().keeps_access else None
         self._first_names: dict[tuple[int, int], bytes] = {}  # of files with several links
         self._entries = 0
         self._size = 0
@@ -141,16 +142,17 @@ class _Packer:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 raise self._changed()
-            if status.st_nlink > 1 and self._is_linked(status):
-                return
             listed = os.listxattr(fd)
-            xattrs = self._xattrs(fd, listed) if listed else []
             record = read_record(fd) if self._recorded and listed else None
+            mode = followed_mode(fd) if self._recorded and listed else None
+            if status.st_nlink > 1 and self._is_linked(status, record, mode):
+                return
+            xattrs = self._xattrs(fd, listed) if listed else []
             if record is not None and record.mode:
                 device = (os.major(record.device), os.minor(record.device))
-                self._head(_NODE_KINDS[record.mode], status, device=device, xattrs=xattrs, record=record)
+                self._head(_NODE_KINDS[record.mode], status, device=device, xattrs=xattrs, record=record, mode=mode)
                 return
-            self._head(Kind.FILE, status, size=status.st_size, xattrs=xattrs, record=record)
+            self._head(Kind.FILE, status, size=status.st_size, xattrs=xattrs, record=record, mode=mode)
             self._content(fd, status.st_size)
         finally:
             os.close(fd)
@@ -201,16 +203,17 @@ class _Packer:
         listed = os.listxattr(descent.fd)
         xattrs = self._xattrs(descent.fd, listed) if listed else []
         record = read_record(descent.fd) if self._recorded and listed else None
-        self._head(Kind.DIRECTORY, os.fstat(descent.fd), slash=b"/", xattrs=xattrs, record=record)
+        mode = followed_mode(descent.fd) if self._recorded and listed else None
+        self._head(Kind.DIRECTORY, os.fstat(descent.fd), slash=b"/", xattrs=xattrs, record=record, mode=mode)
         if self._whiteouts and listed and _is_opaque(descent.fd, listed):
             self._whiteout(self.path + b"/" + OPAQUE_MARKER)
 
-    def _is_linked(self, status: os.stat_result) -> bool:
+    def _is_linked(self, status: os.stat_result, record: Record | None = None, mode: int | None = None) -> bool:
         """Write a link to the file's first name; False for the first one."""
         first = self._first_names.setdefault((status.st_dev, status.st_ino), self.path)
         if first is self.path:
             return False
-        self._head(Kind.HARD_LINK, status, link=first)
+        self._head(Kind.HARD_LINK, status, link=first, record=record, mode=mode)
         return True
 
     def _head(
@@ -224,18 +227,19 @@ class _Packer:
         slash: bytes = b"",
         xattrs: Xattrs | tuple[()] = (),
         record: Record | None = None,
+        mode: int | None = None,
     ) -> None:
         mtime_s = status.st_mtime_ns // 1_000_000_000
         if self._clamp_s is not None and mtime_s > self._clamp_s:
             mtime_s = self._clamp_s
-        own = (status.st_uid, status.st_gid) if record is None else (record.uid, record.gid)
+        own = self._own(status) if record is None else (record.uid, record.gid)
         uid, gid = self._owner or own
         self._entries += 1
         self._put(
             header(
                 self.path + slash,
                 kind,
-                mode=status.st_mode,
+                mode=status.st_mode if mode is None else mode,
                 uid=uid,
                 gid=gid,
                 size=size,
@@ -245,6 +249,10 @@ class _Packer:
                 xattrs=xattrs,
             )
         )
+
+    def _own(self, status: os.stat_result) -> tuple[int, int]:
+        """Without a record: the file's own, but what its keeper has is root's."""
+        return (0, 0) if status.st_uid == self._keeper else (status.st_uid, status.st_gid)
 
     def _whiteout(self, path: bytes) -> None:
         """Time and owner of a whiteout say when and by whom it was deleted: nothing that belongs in an image."""
@@ -261,7 +269,7 @@ class _Packer:
                         f"cannot store {os.fsdecode(self.path)!r} in a layer: it has overlay attribute {name.decode()}, "
                         "mount with redirect_dir=off,metacopy=off"
                     )
-            elif name not in _HOST_XATTRS and name != RECORD:
+            elif name not in _HOST_XATTRS and name not in RECORDS:
                 value = (
                     os.getxattr(where, name)
                     if isinstance(where, int)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import signal
 import stat
 import struct
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ PTRACE_O_TRACEFORK, PTRACE_O_TRACEVFORK, PTRACE_O_TRACECLONE = 2, 4, 8
 PTRACE_O_TRACESECCOMP, PTRACE_O_EXITKILL = 0x80, 0x100000
 PTRACE_EVENT_SECCOMP, PTRACE_EVENT_STOP = 7, 128
 
-_SYS_PTRACE, _SYS_SECCOMP, _SYS_RENAMEAT2 = 101, 317, 316
+_SYS_PTRACE, _SYS_FSTATFS, _SYS_SIGNALFD4, _SYS_SECCOMP, _SYS_RENAMEAT2 = 101, 138, 289, 317, 316
 _LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445, 446
 _LANDLOCK_CREATE_RULESET_VERSION = 1
 _LANDLOCK_RULE_PATH_BENEATH = 1
@@ -34,6 +35,8 @@ _NEW_LISTENER, _WAIT_KILLABLE_RECV = 8, 0x20
 _NOTIF_RECV, _NOTIF_SEND, _NOTIF_ID_VALID, _NOTIF_ADDFD = 0xC0502100, 0xC0182101, 0x40082102, 0x40182103
 _NOTIF_SIZE = 80
 _CONTINUE, _ADDFD_SEND = 1, 2
+_GONE: Final = frozenset({2, 115})
+"""ENOENT, the caller has died; EINPROGRESS, it was interrupted and asks anew."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -91,6 +94,23 @@ def _syscall(number: int, *arguments: object) -> int:
 
 def renameat2(source: int, name: str, target: int, new_name: str, flags: int) -> None:
     _syscall(_SYS_RENAMEAT2, source, os.fsencode(name), target, os.fsencode(new_name), flags)
+
+
+def child_signals() -> int:
+    """A descriptor, non-blocking, that is readable when a child has stopped or ended; SIGCHLD is blocked from now on.
+
+    A handler would interrupt the answer to a call halfway.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    mask = struct.pack("Q", 1 << signal.SIGCHLD - 1)
+    return _syscall(_SYS_SIGNALFD4, -1, mask, len(mask), os.O_CLOEXEC | os.O_NONBLOCK)
+
+
+def fstatfs(fd: int) -> bytes:
+    """struct statfs of what a descriptor refers to, O_PATH or not."""
+    buffer = ctypes.create_string_buffer(120)
+    _syscall(_SYS_FSTATFS, fd, buffer)
+    return buffer.raw
 
 
 def set_file_ids(uid: int, gid: int) -> None:
@@ -211,14 +231,16 @@ class Listener:
         flags = os.O_CLOEXEC if close_on_exec else 0
         try:
             fcntl.ioctl(self.fd, _NOTIF_ADDFD, struct.pack("QIIII", call.id, _ADDFD_SEND, fd, 0, flags))
-        except FileNotFoundError:
-            return
         except OSError as error:
-            self.refuse(call, error.errno or 5)
+            if error.errno not in _GONE:
+                self.refuse(call, error.errno or 5)
 
     def _send(self, call: Call, value: int, code: int, flags: int) -> None:
-        with suppress(FileNotFoundError):
+        try:
             fcntl.ioctl(self.fd, _NOTIF_SEND, struct.pack("QqiI", call.id, value, -code, flags))
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
 
 
 # --- ptrace ---------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ layer writer reads it before anything else.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from functools import cache
@@ -21,6 +22,9 @@ from typing import Final
 from image.value import dataclass
 
 RECORD: Final = b"user.tierce.own"
+MODE: Final = b"user.tierce.mode"
+"""Permission bits in octal, of a file that on disk has more: who keeps it must read and write it as root could."""
+RECORDS: Final = (RECORD, MODE)
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _INITIAL: Final = ["0", "0", "4294967295"]
 
@@ -55,8 +59,22 @@ def _id_map(kind: str) -> list[list[str]]:
         return [_INITIAL]
 
 
+@cache
+def records() -> bool:
+    """Whether files may have records: in a user namespace, and without any right to other owners."""
+    return in_user_namespace() or os.geteuid() != 0
+
+
 class RealOwners:
     """Owners as the kernel keeps them: for root, and where every id of the image is mapped."""
+
+    keeps_access = False
+    """Whether a mode that shuts the keeper out has to be recorded rather than set."""
+
+    def set_mode(self, fd: int, mode: int, *, needed: int) -> None:
+        """``needed`` are the bits that the keeper can't do without."""
+        del needed
+        os.fchmod(fd, mode)
 
     def own(self, fd: int, uid: int, gid: int) -> None:
         os.fchown(fd, uid, gid)
@@ -92,10 +110,23 @@ class RecordedOwners(RealOwners):
         os.setxattr(path, RECORD, record.encode(), follow_symlinks=False)
 
 
+class KeptOwners(RecordedOwners):
+    """No user namespace and not root: records, and the keeper's own access to every file."""
+
+    keeps_access = True
+
+    def set_mode(self, fd: int, mode: int, *, needed: int) -> None:
+        os.fchmod(fd, mode | needed)
+        if mode & needed != needed:
+            os.setxattr(fd, MODE, b"%o" % mode)
+
+
 @cache
 def owners() -> RealOwners:
     """How files get their owners in this process. Asked once it has entered its user namespace."""
-    return RecordedOwners() if maps_one_id() else RealOwners()
+    if maps_one_id():
+        return RecordedOwners()
+    return RealOwners() if os.geteuid() == 0 else KeptOwners()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,3 +167,56 @@ def read_record(where: int | bytes) -> Record | None:
         return Record.decode(os.getxattr(where, RECORD, follow_symlinks=False))
     except OSError:
         return None
+
+
+# For the supervisor of emulated steps, which has files by /proc/self/fd, to be followed
+
+
+def record(where: int | str, uid: int, gid: int, *, mode: int = 0, device: int = 0) -> None:
+    """Write a record, or take it away from what is root's. Raises OSError."""
+    if uid or gid or mode:
+        os.setxattr(where, RECORD, Record(uid, gid, mode, device).encode())
+    else:
+        _remove(where, RECORD)
+
+
+def record_mode(where: int | str, mode: int | None) -> None:
+    """Say which bits a file should have; None: those that it has. Raises OSError."""
+    if mode is None:
+        _remove(where, MODE)
+    else:
+        os.setxattr(where, MODE, b"%o" % mode)
+
+
+def followed_record(path: bytes) -> Record | None:
+    try:
+        return Record.decode(os.getxattr(path, RECORD))
+    except OSError:
+        return None
+
+
+def followed_mode(path: bytes | int) -> int | None:
+    """The recorded permission bits, if there are any."""
+    try:
+        return int(os.getxattr(path, MODE), 8) & 0o7777
+    except (OSError, ValueError):
+        return None
+
+
+def _remove(where: int | str, name: bytes) -> None:
+    try:
+        os.removexattr(where, name)
+    except OSError as error:
+        if error.errno != errno.ENODATA:
+            raise
+
+
+def recorded_metadata(path: bytes, status: os.stat_result) -> tuple[int, int, int]:
+    """Permission bits, uid and gid of an entry in the image. The path's last name is not followed."""
+    mode, mine = stat.S_IMODE(status.st_mode), status.st_uid == os.geteuid()
+    uid, gid = (0, 0) if owners().keeps_access and mine else (status.st_uid, status.st_gid)
+    if stat.S_IFMT(status.st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+        return mode, uid, gid
+    known = read_record(path)
+    bits = followed_mode(path)
+    return mode if bits is None else bits, known.uid if known else uid, known.gid if known else gid

@@ -27,7 +27,7 @@ from typing import Final, Literal, assert_never
 from image.errors import InvalidArchive, StorageError
 from image.value import dataclass
 from store.directories import OPEN_DIRECTORY, PATH_LIMIT, Directories, Directory, remove_tree
-from store.owners import RECORD, in_user_namespace, may_use_trusted, owners
+from store.owners import RECORDS, may_use_trusted, owners, records
 from store.tar import Entry, Kind
 from store.tar_reader import Reader, shown
 
@@ -160,8 +160,8 @@ class _Unpacker:
                 self._reader.copy_to(fd)
             if parent.setgid or (entry.uid, entry.gid) != self._owner:
                 self._owners.own(fd, entry.uid, entry.gid)
-            if mode & self._chmod_bits:  # after chown, which takes setuid away
-                os.fchmod(fd, mode)
+            if mode & self._chmod_bits or self._owners.keeps_access:  # after chown, which takes setuid away
+                self._owners.set_mode(fd, mode, needed=0o600)
             if entry.xattrs:  # after chown, which takes capabilities away
                 self._set_xattrs(fd, entry)
             os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
@@ -182,7 +182,7 @@ class _Unpacker:
             path = _join(parent.path, name)
         directory = self._directories.at(path)
         self._owners.own(directory.fd, entry.uid, entry.gid)
-        os.fchmod(directory.fd, entry.mode)
+        self._owners.set_mode(directory.fd, entry.mode, needed=0o700)
         self._set_xattrs(directory.fd, entry)
         self._directories.refresh(directory)
         self._mtimes[path] = entry.mtime_ns
@@ -220,7 +220,7 @@ class _Unpacker:
         self._note_written(parent, name)
         mode = _NODE_TYPES[entry.kind] | (entry.mode & 0o777)
         device = os.makedev(*entry.device)
-        if entry.kind is not Kind.FIFO and device != _WHITEOUT_DEVICE and in_user_namespace():
+        if entry.kind is not Kind.FIFO and device != _WHITEOUT_DEVICE and records():
             self._replacing(parent, name, lambda: self._owners.make_device(name, parent.fd, mode, device))
         else:
             self._replacing(parent, name, lambda: os.mknod(name, mode, device, dir_fd=parent.fd))
@@ -241,7 +241,7 @@ class _Unpacker:
 
     def _set_xattrs(self, where: int | bytes, entry: Entry) -> None:
         for name, value in entry.xattrs:
-            if name.startswith(OVERLAY_XATTRS) or name == RECORD:
+            if name.startswith(OVERLAY_XATTRS) or name in RECORDS:
                 continue
             if not name or b"\0" in name:
                 raise InvalidArchive(f"extended attribute name {shown(name)!r} is malformed")
@@ -277,7 +277,7 @@ class _Unpacker:
             self._replace_by_directory(parent, name, status)
         fd = os.open(name, OPEN_DIRECTORY, dir_fd=parent.fd)
         try:
-            os.fchown(fd, 0, 0)
+            self._owners.own(fd, 0, 0)
             os.fchmod(fd, 0o755)
         finally:
             os.close(fd)
@@ -374,7 +374,7 @@ class _Unpacker:
 
 def _may_be_refused(name: bytes) -> bool:
     """Names that some files, or processes in a user namespace, must not have."""
-    return name.startswith(b"user.") or (in_user_namespace() and name.startswith((b"trusted.", b"security.")))
+    return name.startswith(b"user.") or (records() and name.startswith((b"trusted.", b"security.")))
 
 
 def clean(name: bytes) -> bytes:

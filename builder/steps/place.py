@@ -18,6 +18,7 @@ from builder.steps.mode import Mode
 from builder.steps.tree import Owner
 from builder.tree import Descent, Entry, EntryKind, Tree, kept_xattrs
 from image.errors import InvalidInput
+from store.owners import owners
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -168,11 +169,12 @@ class Placing:
         try:
             attributes = () if entry.socket else self._copy_bytes(entry, out)
             made = os.fstat(out)  # most files are right as they are made, and looking costs a tenth of setting
-            is_owned = (made.st_uid, made.st_gid) == (owner.uid, owner.gid)
+            theirs = owners()
+            is_owned = (made.st_uid, made.st_gid) == (owner.uid, owner.gid) and not theirs.keeps_access
             if not is_owned:
-                os.fchown(out, owner.uid, owner.gid)
+                theirs.own(out, owner.uid, owner.gid)
             if not is_owned or stat.S_IMODE(made.st_mode) != mode:
-                os.fchmod(out, mode)
+                theirs.set_mode(out, mode, needed=0o600)
             for attribute, value in attributes:
                 os.setxattr(out, attribute, value)
             os.utime(out, ns=(entry.mtime_ns, entry.mtime_ns))
@@ -192,9 +194,12 @@ class Placing:
     def _finish(self, entry: Entry, fd: int, name: str, *, follows: bool) -> None:
         """Owner, mode and time of what was just made."""
         owner = self._owner_of(entry)
-        os.chown(name, owner.uid, owner.gid, dir_fd=fd, follow_symlinks=False)
+        owners().own_name(os.fsencode(name), fd, owner.uid, owner.gid)
         if follows:
-            os.chmod(name, self._mode_of(entry), dir_fd=fd)
+            mode = self._mode_of(entry)
+            if owners().keeps_access and entry.kind is EntryKind.DIRECTORY:
+                mode |= 0o700
+            os.chmod(name, mode, dir_fd=fd)
         os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=fd, follow_symlinks=False)
 
     def _owner_of(self, entry: Entry) -> Owner:
@@ -258,8 +263,8 @@ def write_file(root: int, path: str, data: bytes, mode: int, owner: Owner, mtime
         out = _create(descent.directory(parent), name, 0o600)
         try:
             write_all(out, data)
-            os.fchown(out, owner.uid, owner.gid)
-            os.fchmod(out, mode)
+            owners().own(out, owner.uid, owner.gid)
+            owners().set_mode(out, mode, needed=0o600)
             if mtime_s is not None:
                 os.utime(out, (mtime_s, mtime_s))
         finally:

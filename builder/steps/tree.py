@@ -14,6 +14,7 @@ import stat
 from typing import Final
 
 from image.value import dataclass
+from store.owners import owners
 
 _MAX_LINKS: Final = 255
 
@@ -91,7 +92,7 @@ def make_directories(
             continue
         if made is not None:
             made.add(here)
-        os.chown(here, owner.uid, owner.gid, dir_fd=root)
+        owners().own_name(os.fsencode(here), root, owner.uid, owner.gid)
         os.chmod(here, mode, dir_fd=root)
         if mtime_s is not None:
             os.utime(here, (mtime_s, mtime_s), dir_fd=root)

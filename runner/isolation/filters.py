@@ -70,3 +70,45 @@ def chroot_filter(*, supervisor: int, builder: int, landlock_abi: int) -> bytes:
                 first += argument_is(number, 0, pid, errno(1))
         actions[424] = actions[434] = errno(1)
     return program(actions, first=first)
+
+
+# Calls that the emulation answers; in emulation.py each has a method of this name.
+EMULATED: Final[Mapping[int, str]] = {
+    2: "open", 4: "stat", 5: "fstat", 6: "lstat", 21: "access", 76: "truncate", 79: "getcwd", 82: "rename",
+    83: "mkdir", 84: "rmdir", 85: "creat", 86: "link", 87: "unlink", 88: "symlink", 89: "readlink", 90: "chmod",
+    91: "fchmod", 92: "chown", 93: "fchown", 94: "lchown", 132: "utime", 133: "mknod", 137: "statfs",
+    191: "getxattr", 192: "getxattr", 194: "listxattr", 195: "listxattr", 235: "utimes", 257: "openat",
+    258: "mkdirat", 259: "mknodat", 260: "fchownat", 261: "futimesat", 262: "newfstatat", 263: "unlinkat",
+    264: "renameat", 265: "linkat", 266: "symlinkat", 267: "readlinkat", 268: "fchmodat", 269: "faccessat",
+    280: "utimensat", 316: "renameat2", 118: "getresuid", 120: "getresgid",
+}  # fmt: skip
+EXECVE, CHDIR, SOCKET = 59, 80, 41
+_GET_IDS: Final = {102: "getuid", 107: "getuid", 104: "getgid", 108: "getgid"}
+_SET_IDS: Final = (105, 106, 113, 114, 116, 117, 119, 122, 123, 126)
+_GET_GROUPS: Final = 115
+_NO_XATTRS: Final = (188, 189, 190, 197, 198, 199)
+_ABSENT: Final = (STATX, FACCESSAT2, OPENAT2, 452, 435, 322, 303, 300, 301, 253, 294, 254)
+"""statx, faccessat2, openat2, fchmodat2, clone3, execveat, name_to_handle_at, fanotify, inotify: libc
+and programs have other ways."""
+_NEVER: Final = (153, 167, 168, 163, 134, 313, 175, 176, 169, 170, 171, 424, 434, 440)
+_LAST_KNOWN: Final = 462
+
+
+def emulated_filter(*, is_root: bool) -> bytes:
+    """For steps whose root is emulated. A call with a number that we do not know is refused.
+
+    ``is_root`` lets ids be answered by the filter itself.
+    """
+    actions = dict.fromkeys(EMULATED, NOTIFY) | {EXECVE: TRACE, CHDIR: TRACE}
+    actions |= dict.fromkeys(_GET_IDS, errno(0) if is_root else NOTIFY)
+    actions |= dict.fromkeys((*_SET_IDS, _GET_GROUPS), errno(0))
+    actions |= dict.fromkeys(_NO_XATTRS, errno(95)) | {193: errno(61), 196: errno(0)}
+    actions |= dict.fromkeys(_ABSENT, errno(38)) | dict.fromkeys(_UNKNOWN_TO_US, errno(38))
+    actions |= dict.fromkeys((*_REFUSED, *_NEVER), errno(1))
+    first = argument_is(SOCKET, 0, 1, errno(97))  # AF_UNIX: landlock does not see a connect() by path
+    first += argument_is(53, 0, 0xFFFF, errno(97))
+    first += [(_LOAD, 0, 0, _NR), (0x25, 0, 1, _LAST_KNOWN), (_RETURN, 0, 0, errno(38))]
+    return program(actions, first=first)
+
+
+CALLS: Final[Mapping[int, str]] = {**EMULATED, **_GET_IDS}

@@ -18,6 +18,8 @@ from image.errors import InvalidInput, NotPermitted
 from image.value import dataclass
 from runner.runtime.capabilities import mask
 from runner.runtime.privileges import Privileges
+from store.kernel import SyscallError
+from store.kernel_confine import landlock_abi
 
 Rung = Literal["namespaces", "chroot", "emulated"]
 _WORDS: Final = {
@@ -122,4 +124,12 @@ def _try_listener() -> int:
 
 
 def _no_emulation() -> str | None:
-    return "it is not built yet: run as root, with CAP_SYS_CHROOT"
+    if landlock_abi() < 2:
+        return "no landlock of version 2 (Linux 5.19), which is the wall: ask for a newer kernel, or for CAP_SYS_CHROOT"
+    try:
+        from store.kernel import AT_FDCWD, O_PATH, RESOLVE_IN_ROOT, openat2
+
+        os.close(openat2(AT_FDCWD, b"/", O_PATH, resolve=RESOLVE_IN_ROOT))
+    except SyscallError as error:
+        return f"no openat2: {error}"
+    return _no_supervisor()

@@ -37,6 +37,10 @@ def become_step(request: StepRequest, control: socket.socket, *, supervisor: int
     try:
         os.setsid()
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if request.rung == "emulated":
+            from runner.isolation.supervisor.emulated_child import become_emulated
+
+            become_emulated(request, control)
         _become_chrooted(request, control, supervisor, builder)
     except CommandRefused as error:
         control.send(f"command {error.status} {error.why}".encode())

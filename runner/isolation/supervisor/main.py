@@ -20,7 +20,7 @@ from runner.isolation.request import StepRequest
 from runner.isolation.supervisor.child import become_step
 from runner.isolation.supervisor.procfs import ProcessView
 from store import kernel
-from store.kernel_confine import Listener
+from store.kernel_confine import Listener, child_signals
 
 CONTROL: Final = 3
 REPORT: Final = 4
@@ -56,18 +56,36 @@ def _read_request() -> bytes:
 
 def _supervised(request: StepRequest) -> int:
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    wakeup, wakeup_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    signal.set_wakeup_fd(wakeup_writer, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    wakeup = child_signals()
     supervisor, builder = os.getpid(), os.getppid()
     pid = os.fork()
     if pid == 0:
         ours.close()
         become_step(request, its, supervisor=supervisor, builder=builder)
     its.close()
+    if request.rung == "emulated":
+        return _emulated(request, ours, pid, wakeup)
     listener = _receive_listener(ours)
     view = ProcessView(listener, request.root, pid)
     return _loop(listener, pid, ours, wakeup, view.one, _reap)
+
+
+def _emulated(request: StepRequest, control: socket.socket, pid: int, wakeup: int) -> int:
+    from runner.isolation.supervisor.emulation import Emulation
+    from runner.isolation.supervisor.tracing import Tracer
+
+    tracer = Tracer(request)
+    first = control.recv(4096)
+    if first != b"ready":
+        raise _told(first)
+    tracer.seize(pid)
+    control.send(b"go")
+    listener = _receive_listener(control)
+    emulation = Emulation(listener, request, pid, tracer.program_of)
+    try:
+        return _loop(listener, pid, control, wakeup, emulation.one, tracer.reap)
+    finally:
+        tracer.remove_copies()
 
 
 def _receive_listener(control: socket.socket) -> Listener:
