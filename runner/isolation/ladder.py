@@ -124,6 +124,8 @@ def _try_listener() -> int:
 
 
 def _no_emulation() -> str | None:
+    if os.geteuid() == 0:
+        return "it is for users without rights, and this is root: use --isolation=chroot"
     if landlock_abi() < 2:
         return "no landlock of version 2 (Linux 5.19), which is the wall: ask for a newer kernel, or for CAP_SYS_CHROOT"
     try:
