@@ -63,7 +63,7 @@ def _keyed(operation: Operation) -> tuple[object, ...]:
             return (
                 "run", operation.args, operation.env, operation.cwd, operation.user,
                 operation.network, operation.script, tuple(_keyed_mount(mount.mount) for mount in operation.mounts),
-                operation.hostname,
+                operation.hostname, operation.security,
             )  # fmt: skip
         case CopyFiles():
             inline = tuple((file.name, hashlib.sha256(file.content).hexdigest()) for file in operation.inline)

@@ -24,6 +24,7 @@ from image.span import Span
 from image.value import dataclass
 
 Network = Literal["default", "none", "host"]
+Security = Literal["sandbox", "insecure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class RunCommand:
 
     ``unkeyed_env`` is seen too, but does not make another step (proxy settings).
     ``script`` is a heredoc that is the program itself, mounted while the process runs.
-    ``hostname`` is "" for the sandbox's own.
+    ``hostname`` is "" for the sandbox's own. ``security`` "insecure" lifts what keeps it from the host.
     """
 
     args: tuple[str, ...]
@@ -96,6 +97,7 @@ class RunCommand:
     script: Script | None = None
     mounts: tuple[StepMount, ...] = ()
     hostname: str = ""
+    security: Security = "sandbox"
     unkeyed_env: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
 

@@ -53,7 +53,10 @@ DEFAULT_HOSTNAME: Final = "tierce-build"
 
 @dataclass(frozen=True, slots=True)
 class SandboxRequest:
-    """One process of a build in a fresh sandbox. ``user`` as in a Dockerfile."""
+    """One process of a build in a fresh sandbox. ``user`` as in a Dockerfile.
+
+    ``insecure`` gives it every capability and device, and lifts filter and masks.
+    """
 
     rootfs: OverlayMount | Path
     args: tuple[str, ...]
@@ -63,6 +66,7 @@ class SandboxRequest:
     network: Network
     mounts: tuple[HostMount | MemoryMount, ...] = ()
     hostname: str = DEFAULT_HOSTNAME
+    insecure: bool = False
 
 
 class Sandbox(Protocol):

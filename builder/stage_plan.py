@@ -38,6 +38,7 @@ from builder.dockerfile.interpret import interpret_trigger
 from builder.dockerfile.mounts import BindMount, CacheMount, Mount, SecretMount, SshMount, mount_target
 from builder.dockerfile.stages import Stage, Stages
 from builder.dockerfile.words import Usage, quoted
+from builder.entitlements import Entitlement
 from builder.graph import (
     BaseImage,
     CopyFiles,
@@ -75,6 +76,7 @@ class PlanOptions:
     build_args: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     network: Network = "default"
+    allowed: frozenset[Entitlement] = frozenset()
     no_cache: bool = False
     no_cache_stages: frozenset[str] = frozenset()
     """Names, in lower case, of stages that the build cache must not serve."""
@@ -289,8 +291,6 @@ class StagePlan:
 
     def _run(self, run: Run) -> None:
         _refuse(run, [("--device", run.devices)])
-        if run.security != "sandbox":
-            raise DockerfileError("RUN --security=insecure is not supported", span=run.span)
         state = self._state
         argv, script = run.process(state.config.shell or DEFAULT_SHELL)
         env = {"PATH": DEFAULT_PATH, **state.variables}
@@ -304,6 +304,7 @@ class StagePlan:
             script,
             mounts,
             self._options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME", ""),
+            "insecure" if run.security == "insecure" else "sandbox",
             _proxies(self._options.build_args, state.variables),
         )
         arguments = [f"{name}={state.variables.get(name, value)}" for name, value in state.arguments.items()]

@@ -10,7 +10,7 @@ import posixpath
 import re
 from functools import lru_cache
 
-_WILDCARD = re.compile(r"(?:\\.|[^*?[\\])*+[*?[]", re.DOTALL)
+_WILDCARD = re.compile(r"(?:\\.|[^*?[\\])*[*?[]", re.DOTALL)
 _MAX_STARS = 8
 
 

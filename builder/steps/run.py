@@ -85,6 +85,7 @@ class RunEffect:
                     operation.network,
                     mounts,
                     operation.hostname or DEFAULT_HOSTNAME,
+                    operation.security == "insecure",
                 )
                 status = self._sandbox.run(request, output, self._cancelled)
                 if self._cancelled.is_set():

@@ -24,6 +24,7 @@ from builder.dockerfile.interpret import instructions
 from builder.dockerfile.mounts import MAX_SECRET
 from builder.dockerfile.parse import parse, source_lines
 from builder.dockerfile.stages import split_stages
+from builder.entitlements import require_entitlements
 from builder.graph import Graph
 from builder.outputs import BuiltImage, write_image
 from builder.plan import Source, global_arguments, needed, plan, unconsumed
@@ -147,6 +148,7 @@ class Build:
             source = Source(split_stages(statements), document.escape)
             self._look_images_up(source)
             planned = plan(source, request.plan, connections.images.resolve)
+            require_entitlements(planned.graph.target, request.plan.allowed)
             if warn:
                 options = check_options(document, request.plan.build_args)
                 found = check(document, statements, source.stages, planned, options=options, ignore=context.rules)

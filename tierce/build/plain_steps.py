@@ -36,6 +36,11 @@ class PlainStepRunner:
                 f"isolation={self._isolation.rung} cannot run a step with --network=none: "
                 "there is no network namespace to do it by"
             )
+        if request.insecure:
+            raise InvalidInput(
+                f"isolation={self._isolation.rung} cannot run a step with --security=insecure: "
+                "there are no privileges to give it"
+            )
         assert isinstance(request.rootfs, Path)
         command = step.Command(request.args, request.env, request.cwd, request.user, self._limits.hosts)
         return step.run(self._isolation.rung, request.rootfs, command, list(_given(request)), output, cancelled.is_set)

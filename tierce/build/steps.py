@@ -14,7 +14,7 @@ from builder.ports import HostMount, MemoryMount, SandboxRequest, Stream
 from runner.containers.start import Container, start
 from runner.network.modes import NetworkMode, connect, parse_mode
 from runner.runtime import capabilities
-from runner.runtime.defaults import default_spec
+from runner.runtime.defaults import default_spec, host_devices
 from runner.runtime.launch import Stdio
 from runner.runtime.privileges import probe
 from runner.runtime.spec import Capabilities, Mount, NamedUser, Process, Resources, Rlimit, Spec
@@ -79,7 +79,7 @@ class StepRunner:
 
 
 def _spec(request: SandboxRequest, limits: StepLimits, *, own_network: bool) -> Spec:
-    names = capabilities.DEFAULT
+    names = capabilities.choose(privileged=True) if request.insecure else capabilities.DEFAULT
     process = Process(
         args=request.args,
         env=request.env,
@@ -99,6 +99,8 @@ def _spec(request: SandboxRequest, limits: StepLimits, *, own_network: bool) -> 
         process,
         hostname=request.hostname,
         own_network=own_network,
+        privileged=request.insecure,
+        host_devices=host_devices() if request.insecure else (),
         mounts=(*_shared_memory(limits), *_mounts(request)),
         resources=resources,
     )

@@ -168,6 +168,7 @@ def _plan_options(settings: Settings, flags: BuildFlags, goal: Wanted, named: Na
         build_args=build_arguments(_build_args(flags), settings.environ),
         labels={name: value or "" for name, value in flags.pairs(flags.label).items()},
         network="none" if flags.network == "none" else "host" if flags.network == "host" else "default",
+        allowed=flags.entitlements(),
         no_cache=flags.no_cache or not flags.layers,
         no_cache_stages=frozenset(name.lower() for word in flags.no_cache_filter for name in word.split(",")),
         contexts=named.meanings,

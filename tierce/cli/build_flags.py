@@ -14,6 +14,7 @@ from image.value import dataclass
 
 if TYPE_CHECKING:
     from builder.draw import Form
+    from builder.entitlements import Entitlement
     from tierce.build.step_limits import StepLimits
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -37,6 +38,7 @@ class BuildFlags:
     tls_verify: bool
     # how steps run
     network: str
+    allow: tuple[str, ...]
     secret: tuple[str, ...]
     ssh: tuple[str, ...]
     host_ca: bool
@@ -81,6 +83,12 @@ class BuildFlags:
     def workers(self) -> int:
         """Steps at once: they mostly wait for processes, so a little more than the processors."""
         return self.jobs or (os.cpu_count() or 2) + 2
+
+    def entitlements(self) -> frozenset[Entitlement]:
+        """What RUN may ask for; ``--network host`` gives every step the host's already. Raises InvalidInput."""
+        from builder.entitlements import parse_entitlements
+
+        return parse_entitlements((*self.allow, "network.host") if self.network == "host" else self.allow)
 
     def limits(self) -> StepLimits:
         """What every RUN may have. Raises InvalidInput."""
@@ -128,6 +136,9 @@ _OPTIONS = (
     click.option("--pull", is_flag=True, help="Look for newer base images"),
     click.option("--tls-verify/--no-tls-verify", default=True, help="Verify registries' certificates"),
     click.option("--network", type=click.Choice(["default", "none", "host"]), default="default", help="Network of RUN"),
+    click.option(
+        "--allow", multiple=True, metavar="ENTITLEMENT,...", help="Let RUN ask for network.host or security.insecure"
+    ),
     click.option("--secret", multiple=True, metavar="id=NAME[,src=FILE|env=NAME]", help="For RUN --mount=type=secret"),
     click.option("--ssh", multiple=True, metavar="default|ID=SOCKET", help="For RUN --mount=type=ssh"),
     click.option(
