@@ -6,11 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from image.errors import InvalidSpec
 from runner.runtime import cgroup
 from runner.runtime.lifecycle import Lifecycle
 from runner.runtime.operations import Operation
-from runner.runtime.plan import plan
+from runner.runtime.plan import id_maps, plan
 from runner.runtime.privileges import Privileges
 from runner.runtime.running import Network, Running, Stdio, spawn
 from runner.runtime.spec import Spec
@@ -44,8 +43,6 @@ def launch(
     NotPermitted; nothing is left behind then.
     """
     privileges.require()
-    if spec.uid_mappings or spec.gid_mappings or spec.namespace("user"):
-        raise InvalidSpec("linux.uidMappings", "user namespaces are not supported yet")
     # the interpreter needs longer to start than everything up to sending the orders
     running = spawn(stdio, lease.fd, detached=lifecycle.detached)
     try:
@@ -68,6 +65,7 @@ def launch(
         running.begin(
             operations,
             attach=network.attach if network else None,
+            id_maps=id_maps(spec),
             hooks=lifecycle.hooks,
             listener=lifecycle.listener,
         )

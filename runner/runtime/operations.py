@@ -80,6 +80,11 @@ def open_container(pid: int, flags: int) -> Operation:
     return _operation("open_container", "joining the container", f"nsenter --target {pid} 0x{flags:x}", pid, flags)
 
 
+def become_root() -> Operation:
+    """In a new user namespace: wait until the parent has mapped ids, and be its root."""
+    return _operation("become_root", "user namespace", "newuidmap; setpriv --reuid 0 --regid 0 --clear-groups")
+
+
 def enter_container(flags: int) -> Operation:
     """Join the other namespaces, all at once; / becomes the container's."""
     return _operation("enter_container", "joining the container", f"nsenter 0x{flags:x}", flags)

@@ -25,7 +25,7 @@ from runner.runtime.mount_options import MountOptions, parse_options
 from runner.runtime.operations import Operation
 from runner.runtime.plan_process import process_steps
 from runner.runtime.privileges import Privileges
-from runner.runtime.spec import Device, Mount, Spec
+from runner.runtime.spec import Device, IdMapping, Mount, Spec
 from store import kernel
 
 if TYPE_CHECKING:
@@ -108,6 +108,11 @@ def _check(spec: Spec) -> None:
         raise InvalidSpec("process.args", "no command specified")
     if spec.namespace("mount") is None or (spec.namespace("mount") or spec.namespaces[0]).path:
         raise InvalidSpec("linux.namespaces", "a container needs a new mount namespace")
+    user = spec.namespace("user")
+    if user is not None and user.path:
+        raise InvalidSpec("linux.namespaces", "joining a user namespace is not supported by this runtime")
+    if bool(user) != bool(spec.uid_mappings) or bool(spec.uid_mappings) != bool(spec.gid_mappings):
+        raise InvalidSpec("linux.uidMappings", "a user namespace and mappings of both kinds come together")
     for name in spec.sysctl:
         wanted = next((kind for prefix, kind in _SYSCTL_NAMESPACES if name.startswith(prefix)), None)
         if wanted is None or spec.namespace(wanted) is None:
@@ -174,6 +179,8 @@ def _namespaces(spec: Spec, lifecycle: Lifecycle) -> Iterator[Operation]:
     if spec.uid_mappings:
         flags |= kernel.CLONE_NEWUSER
     yield operations.clone(flags, detached=lifecycle.detached)
+    if spec.uid_mappings:
+        yield operations.become_root()
     pids = spec.namespace("pid")
     if (pids is None or pids.path) and not spec.uid_mappings:  # others can see us
         yield operations.hide_process()
@@ -192,8 +199,16 @@ def _id_maps(spec: Spec, mount: Mount) -> tuple[str, str]:
     maps = (mount.uid_mappings, mount.gid_mappings) if mount.uid_mappings else (spec.uid_mappings, spec.gid_mappings)
     if not maps[0] or not maps[1]:
         raise InvalidSpec("mounts", f"mount on {mount.destination}: idmap without uidMappings and gidMappings")
-    uid_map, gid_map = ("\n".join(f"{m.container_id} {m.host_id} {m.size}" for m in each) for each in maps)
-    return uid_map, gid_map
+    return _lines(maps[0]), _lines(maps[1])
+
+
+def id_maps(spec: Spec) -> tuple[str, str] | None:
+    """What to write to uid_map and gid_map of a container with a user namespace of its own."""
+    return (_lines(spec.uid_mappings), _lines(spec.gid_mappings)) if spec.uid_mappings else None
+
+
+def _lines(mappings: tuple[IdMapping, ...]) -> str:
+    return "\n".join(f"{m.container_id} {m.host_id} {m.size}" for m in mappings)
 
 
 def _root(spec: Spec, rootfs: OverlayMount | Path) -> Operation:

@@ -163,12 +163,14 @@ class Running:
         operations: Sequence[Operation],
         *,
         attach: Callable[[int], None] | None = None,
+        id_maps: tuple[str, str] | None = None,
         hooks: Callable[[int], bytes] | None = None,
         listener: Callable[[int, int], None] | None = None,
     ) -> None:
         """Send the orders and see the process through its start.
 
-        ``attach`` gets its pid before it goes on from ``await_parent``, ``hooks`` at
+        ``id_maps`` are written for a process in a new user namespace, those of users and of
+        groups, before it goes on from ``become_root``. ``attach`` gets its pid before it goes on from ``await_parent``, ``hooks`` at
         ``await_hooks``, and returns the state that the container's own hooks read; ``listener`` gets the pid and the descriptor of a seccomp filter that
         notifies, which it must not keep. What they raise ends the start. Raises TierceError.
         """
@@ -180,7 +182,7 @@ class Running:
             match event:
                 case ("pid", int(pid)):
                     self.pid = pid
-                    self._attach(pid, attach)
+                    self._attach(pid, attach, id_maps)
                 case ("console",):
                     self.console = self._take_descriptor()
                 case ("hooks",):
@@ -196,14 +198,17 @@ class Running:
                 case _:
                     raise TierceError("container start: the process that sets the container up died")
 
-    def _attach(self, pid: int, attach: Callable[[int], None] | None) -> None:
-        """Control groups and network, then the word to go on.
+    def _attach(self, pid: int, attach: Callable[[int], None] | None, id_maps: tuple[str, str] | None) -> None:
+        """Ids, control groups and network, then the word to go on.
 
         A process that has failed meanwhile says why in its next event, which tells more than
         that it cannot be attached to.
         """
         try:
             self._pidfd = os.pidfd_open(pid)
+            if id_maps is not None:
+                _map_ids(pid, id_maps)
+                self._control.sendall(b"m")
             self._groups.attach(pid)
             if attach is not None:
                 attach(pid)
@@ -303,6 +308,16 @@ def _readonly_program(interpreter: str, above: int, held: list[int]) -> str:
     finally:
         os.close(tree)
     return f"/proc/self/fd/{held[-1]}"
+
+
+def _map_ids(pid: int, id_maps: tuple[str, str]) -> None:
+    for name, lines in zip(("uid_map", "gid_map"), id_maps, strict=True):
+        try:
+            with open(f"/proc/{pid}/{name}", "w") as file:
+                file.write(lines)
+        except OSError as error:
+            shown = lines.replace("\n", ", ")
+            raise NotPermitted(f"cannot map ids {shown}: {os.strerror(error.errno or 0).lower()}") from error
 
 
 def _as_tierce_error(error: TierceError | OSError) -> TierceError:

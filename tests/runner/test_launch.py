@@ -319,7 +319,7 @@ class TestExit:
     def test_user_namespaces_are_refused(self, box: Box) -> None:
         from runner.runtime.spec import IdMapping
 
-        with pytest.raises(TierceError, match="user namespaces are not supported yet"):
+        with pytest.raises(TierceError, match="a user namespace and mappings"):
             box.run(replace(box.spec("true"), uid_mappings=(IdMapping(0, 0, 1),)))
 
 

@@ -84,7 +84,9 @@ def test_v1_controllers_each_have_a_mount() -> None:
 
 
 def test_a_user_namespace_changes_what_it_must() -> None:
-    mapped = replace(SPEC, uid_mappings=(IdMapping(0, 1000, 1),), gid_mappings=(IdMapping(0, 1000, 1),))
+    mapping = (IdMapping(0, 1000, 1),)
+    own = (*SPEC.namespaces, Namespace("user"))
+    mapped = replace(SPEC, namespaces=own, uid_mappings=mapping, gid_mappings=mapping)
     overlay = OverlayMount(Path("/store"), ("l/a",), "u", "w", "merged")
     steps = plan(mapped, overlay, V2)
     assert steps[0].arguments[0] & kernel.CLONE_NEWUSER  # type: ignore[operator]
