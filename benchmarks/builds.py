@@ -71,8 +71,7 @@ def ten_steps(bench: Bench) -> Benchmark:
 
 def project_cold(bench: Bench) -> Benchmark:
     """Build a large project of which nothing is cached."""
-    context = _project(bench)
-    contenders = _builders(bench, "project", context, lambda: ("--build-arg", f"NONCE={bench.unique()}"))
+    contenders = _builders(bench, "project", _project(bench), lambda: ("--no-cache",))
     note = "docker's daemon keeps its copy of the context from the round before"
     return Benchmark("project-cold", f"{_PROJECT_WORK}, nothing cached", contenders, note)
 

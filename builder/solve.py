@@ -54,11 +54,12 @@ from builder.results import BuiltLayer, Result, Rootfs, Stack, known
 from builder.step_keys import StepKeys, is_linked, located, reads_built
 from builder.steps.copy import CopyEffect
 from builder.steps.mounts import MountSources
+from builder.steps.moved_copy import MovedCopy, may_move, move
 from builder.steps.run import RunEffect
 from builder.steps.workdir import make_directory
 from image import media_types
 from image.descriptor import Descriptor
-from image.digest import chain_ids
+from image.digest import DiffID, chain_ids
 from image.errors import Cancelled, DockerfileError, ProcessFailed, TierceError
 from image.media_types import Compression
 from image.platform import Platform
@@ -125,6 +126,9 @@ class _Made:
     base: Rootfs
     workspace: Workspace
     took_s: float
+    moved: MovedCopy | None
+    """Of which layer and blob it is another copy, if of any."""
+    movable_as: str | None
 
 
 class Solver:
@@ -350,11 +354,15 @@ class Solver:
                 return self._fetch(step, found)
             began_s = clock()
             progress(StepStarted(step.id, step.name, began_s))
-            workspace = self._session.workspace(base.top)
-            self._effect(step, base, others, workspace)
+            moved = self._moved(step, base, others)
+            if moved is None:
+                workspace = self._session.workspace(base.top)
+                self._effect(step, base, others, workspace)
+            else:
+                workspace = moved.workspace
             ended_s = clock()
             progress(StepDone(step.id, step.name, ended_s))
-            made = _Made(step, key, base, workspace, ended_s - began_s)
+            made = _Made(step, key, base, workspace, ended_s - began_s, moved, self._movable_as(step, others))
             stack = commits.submit(self._commit_or_stop, made, held)
             held = None  # whoever waits for the result finds it when it is committed
             above = stacked_key(base.key, key) if is_linked(step) else key
@@ -362,6 +370,22 @@ class Solver:
         finally:
             if held is not None:
                 held.release()
+
+    def _movable_as(self, step: Step, others: Sequence[Result]) -> str | None:
+        """The key under which a copy may be found again for another base."""
+        operation = step.operation
+        return (
+            self._keys.on_any_base(step, others) if isinstance(operation, CopyFiles) and may_move(operation) else None
+        )
+
+    def _moved(self, step: Step, base: Rootfs, others: Sequence[Result]) -> MovedCopy | None:
+        """The same copy made before on another base, if it is the same layer on this one."""
+        name = None if step.fresh else self._movable_as(step, others)
+        lead = self._metadata.cached(name) if name else None
+        record = self._metadata.cached(lead.label) if lead else None
+        if record is None or not isinstance(step.operation, CopyFiles):
+            return None
+        return move(self._session, step.operation, record, base)
 
     def _fetch(self, step: Step, found: Rootfs) -> Rootfs:
         """A result of a cache elsewhere, brought here."""
@@ -436,6 +460,25 @@ class Solver:
 
     def _commit(self, made: _Made) -> Stack:
         """Pack a finished workspace into a layer and its blob, and remember both for next time."""
+        diff_id, blob, size, entries = self._packed(made)
+        below = made.base.stack.result()
+        parent = below[-1].chain_id if below else None
+        layer = self._session.commit_layer(made.workspace, parent, diff_id, size=size, entries=entries)
+        built = BuiltLayer(layer.chain_id, layer.diff_id, blob, self._ports.clock())
+        self._metadata.add_cached(
+            CacheRecord(
+                made.key, built.chain_id, built.diff_id, blob, size, made.step.name, built.created_s, took_s=made.took_s
+            )
+        )
+        if made.movable_as is not None:
+            self._metadata.add_cached(CacheRecord(made.movable_as, None, None, None, 0, made.key))
+        return (*below, built)
+
+    def _packed(self, made: _Made) -> tuple[DiffID, Descriptor, int, int]:
+        """The layer's diff_id and blob, the size of its files in bytes, and how many entries it has."""
+        if made.moved is not None and made.moved.record.blob is not None:
+            layer = made.moved.layer
+            return layer.diff_id, made.moved.record.blob, layer.size, layer.entries
         assert self._packers is not None
         options = self._options
         with self._session.writer() as writer:
@@ -448,17 +491,7 @@ class Solver:
             )
             writer.commit_as(packed.digest)
         blob = Descriptor(media_types.oci_layer(options.compression), packed.digest, packed.size)
-        below = made.base.stack.result()
-        parent = below[-1].chain_id if below else None
-        layer = self._session.commit_layer(
-            made.workspace, parent, packed.diff_id, size=packed.unpacked_size, entries=packed.entries
-        )
-        built = BuiltLayer(layer.chain_id, layer.diff_id, blob, self._ports.clock())
-        size, label = packed.unpacked_size, made.step.name
-        self._metadata.add_cached(
-            CacheRecord(made.key, built.chain_id, built.diff_id, blob, size, label, built.created_s, took_s=made.took_s)
-        )
-        return (*below, built)
+        return packed.diff_id, blob, packed.unpacked_size, packed.entries
 
 
 def _remembered_mounts(operation: RunCommand) -> Iterator[FailedMount]:

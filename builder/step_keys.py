@@ -37,6 +37,11 @@ class StepKeys:
         contents = [self._content(step, position, other) for position, other in enumerate(others)]
         return step_key(step.operation, _key_below(step, base), contents, epoch_s=self._epoch_s)
 
+    def on_any_base(self, step: Step, others: Sequence[Result]) -> str:
+        """What leads from a copy to the one that was made last with the same content, whatever its base."""
+        contents = [self._content(step, position, other) for position, other in enumerate(others)]
+        return definition_key(step_key(step.operation, None, contents, epoch_s=self._epoch_s), ["on any base"])
+
     def before_effects(
         self, step: Step, base: Rootfs, results: Mapping[str, Result], leads_to: Callable[[str], str | None]
     ) -> str | None:
