@@ -22,6 +22,7 @@ BENCHMARKS = {
     "cached-large": builds.cached_rebuild_large,
     "ten-steps": builds.ten_steps,
     "cold-build": builds.cold_build,
+    "isolations": builds.isolations,
     "project-cold": builds.project_cold,
     "project-unchanged": builds.project_unchanged,
     "project-one-file": builds.project_one_file,

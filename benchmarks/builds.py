@@ -69,6 +69,22 @@ def ten_steps(bench: Bench) -> Benchmark:
     return Benchmark("ten-steps", "ten steps of RUN true, none cached", contenders)
 
 
+def isolations(bench: Bench) -> Benchmark:
+    """What a step costs where nothing can be mounted: a directory looked through, a supervisor asked."""
+    context = write_context(bench.scratch / "isolations", {"Dockerfile": File(_TEN_STEPS)})
+
+    def build(isolation: str) -> Contender:
+        def run() -> object:
+            words = ("--network=host", "--isolation", isolation, "--build-arg", f"NONCE={bench.unique()}")
+            return bench.tierce("build", "--quiet", *words, "--tag", "isolated", context)
+
+        return Contender(f"tierce, {isolation}", run)
+
+    contenders = (build("namespaces"), build("chroot"))
+    note = "emulated is for users without rights, and has no contender here"
+    return Benchmark("isolations", "ten steps of RUN true by isolation", contenders, note)
+
+
 def project_cold(bench: Bench) -> Benchmark:
     """Build a large project of which nothing is cached."""
     contenders = _builders(bench, "project", _project(bench), lambda: ("--no-cache",))
