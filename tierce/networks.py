@@ -11,13 +11,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from image.errors import Conflict, InvalidInput, NotFound
-from runner.network import addresses, bridge, link
+from runner.network import addresses, bridge, endpoints, link, live, wishes
 from runner.network.addresses import V4, V6, Subnet, spelled
+from runner.network.bridge import Attachment
 from runner.network.endpoints import Record
 from runner.network.networks import DEFAULT, PREDEFINED, Network, Networks, Pool, check_against
 from runner.runtime import state
+
+_SHORT_ID: Final = 12
 
 
 def new_id() -> str:
@@ -95,6 +99,24 @@ def remove_unused(defined: Networks, root: Path, chosen: Callable[[Network], boo
             except (Conflict, NotFound):
                 continue
     return removed
+
+
+def join(
+    defined: Networks, root: Path, network: str, container: str, aliases: tuple[str, ...], address: str, address6: str
+) -> list[str]:
+    """Put a running container on a network; warnings. Raises what ``live.connect`` raises, and NotFound."""
+    directory, wanted = wishes.running(root, container), find(defined, root, network)
+    if wanted.name in ("host", "none"):
+        raise Conflict(f"cannot connect a container to network {wanted.name}")
+    record = endpoints.read(directory)
+    own = (record.name if record else "", directory.name[:_SHORT_ID])
+    names = tuple(dict.fromkeys(name for name in (*own, *aliases) if name))
+    return live.connect(root, directory, Attachment(wanted, names, address, address6))
+
+
+def part(defined: Networks, root: Path, network: str, container: str) -> None:
+    """Take a running container off a network. Raises NotFound, Conflict, KernelError."""
+    live.disconnect(root, wishes.running(root, container), find(defined, root, network))
 
 
 def describe(network: Network, root: Path) -> dict[str, object]:

@@ -50,7 +50,7 @@ class Attachment:
 def default_network(root: Path) -> Network:
     """The network of containers that name none. Its subnet is chosen when it comes up."""
     options = (("com.docker.network.bridge.name", bridge_name(root)),)
-    up = _up_networks(root).get(_default_id(root))
+    up = networks_up(root).get(_default_id(root))
     return up or Network(networks.DEFAULT, _default_id(root), (), options=options)
 
 
@@ -193,7 +193,7 @@ class Places:
                         refresh(root, network)
             except BaseException:
                 (directory / endpoints.FILE).unlink(missing_ok=True)
-                _settle(root)
+                settle_locked(root)
                 raise
 
     def _add(self, attachment: Attachment, ports: Sequence[Port], reserved: Iterable[Subnet]) -> None:
@@ -217,15 +217,15 @@ class Places:
         """Join the network namespace of the process, and say whose it is."""
         for network, endpoint in zip(self.networks, self.record.endpoints, strict=True):
             plug(network, endpoint, pid)
-        self.record = replace(self.record, pid=pid)
-        endpoints.write(self._directory, self.record)
         self.name_sockets = namespace.within(pid, self._open_names)
+        self.record = replace(self.record, pid=pid, resolver=resolver.ports_of(self.name_sockets))
+        endpoints.write(self._directory, self.record)
 
     def _open_names(self) -> list[int]:
         link.request(rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX))  # else an address of it is none to bind to
         sockets = resolver.open_sockets()
         if any(network.resolves for network in self.networks):
-            firewall.apply(resolver.redirection(sockets))
+            firewall.apply(resolver.redirection(*resolver.ports_of(sockets)))
         return sockets
 
     def close(self) -> None:
@@ -245,7 +245,7 @@ def leave(root: Path, directory: Path) -> None:
         if record is None:
             return
         (directory / endpoints.FILE).unlink(missing_ok=True)
-        _settle(root, changed=[one.network for one in record.endpoints if one.ports], asked=record)
+        settle_locked(root, changed=[one.network for one in record.endpoints if one.ports], asked=record)
 
 
 # --- networks that are up -----------------------------------------------------------------
@@ -253,7 +253,7 @@ def leave(root: Path, directory: Path) -> None:
 
 def _bring_up(root: Path, network: Network, reserved: Iterable[Subnet]) -> Network:
     """The network as it is up, made now when it was not."""
-    up = _up_networks(root).get(network.id)
+    up = networks_up(root).get(network.id)
     if up is not None and link.link_index(up.bridge) is not None:
         return up
     _clear_remains(root, network)
@@ -342,14 +342,14 @@ def _published(root: Path, network: Network) -> Iterator[Published]:
             yield Published(one.address, one.ports, one.address6)
 
 
-def _settle(root: Path, changed: Sequence[str] | None = None, asked: Record | None = None) -> None:
+def settle_locked(root: Path, changed: Sequence[str] | None = None, asked: Record | None = None) -> None:
     """Bring rules and bridges to what the living containers need. Call it while locked.
 
     Rules are made anew for the networks in ``changed``, or for all of them; bridges that nobody
     is on are removed, of those that ``asked`` was on or of all.
     """
     used = {one.network for _, record in endpoints.living(root) for one in record.endpoints}
-    for network in _up_networks(root, making=True).values():
+    for network in networks_up(root, making=True).values():
         if network.id not in used:
             if asked is None or asked.on(network.id):
                 _take_down(root, network)
@@ -373,7 +373,7 @@ def _remove_bridge(name: str) -> None:
             raise
 
 
-def _up_networks(root: Path, *, making: bool = False) -> dict[str, Network]:
+def networks_up(root: Path, *, making: bool = False) -> dict[str, Network]:
     """Networks that are up, by id; with ``making`` also what killed processes left halfway."""
     found: dict[str, Network] = {}
     starts = (_UP, _MAKING) if making else (_UP,)
@@ -394,4 +394,4 @@ def users(root: Path, network: Network) -> list[tuple[Path, Record]]:
 def settle(root: Path) -> None:
     """Remove what killed processes have left of the networks. For ``sweep``."""
     with state.locked(root):
-        _settle(root)
+        settle_locked(root)

@@ -4,6 +4,7 @@
 
     name NAME                                   what siblings call it
     pid PID                                     whose network namespace it is
+    resolver UDP TCP                            ports of our resolver in there, see ``resolver``
     server ADDRESS                              where other names are asked for
     on NETWORK ITS_NAME INTERFACE INDEX IPV4 IPV6 MAC ALIAS,...
     within …                                    the same, of an internal network
@@ -53,6 +54,7 @@ class Record:
     name: str = ""
     pid: int = 0
     servers: tuple[str, ...] = ()
+    resolver: tuple[int, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
 
     def on(self, network: str) -> Endpoint | None:
@@ -75,6 +77,8 @@ def _lines(record: Record) -> Iterator[str]:
         yield f"name {record.name}"
     if record.pid:
         yield f"pid {record.pid}"
+    if record.resolver:
+        yield f"resolver {' '.join(map(str, record.resolver))}"
     for server in record.servers:
         yield f"server {server}"
     for one in record.endpoints:
@@ -106,6 +110,8 @@ def _with_line(record: Record, kind: str, *words: str) -> Record:
             return replace(record, name=words[0])
         case "pid":
             return replace(record, pid=int(words[0]))
+        case "resolver":
+            return replace(record, resolver=tuple(map(int, words)))
         case "server":
             return replace(record, servers=(*record.servers, words[0]))
         case "on" | "within":

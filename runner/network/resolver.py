@@ -45,14 +45,22 @@ def open_sockets() -> list[int]:
     return sockets
 
 
-def redirection(descriptors: list[int]) -> str:
-    """nft commands for the container's namespace: the ports of these sockets behind port 53."""
-    rules = []
-    for protocol, fd in zip(("udp", "tcp"), descriptors, strict=True):
+def ports_of(descriptors: list[int]) -> tuple[int, int]:
+    """Where these sockets listen: the ports for UDP and for TCP."""
+    found = []
+    for fd in descriptors:
         opened = _socket.socket(fileno=os.dup(fd))
-        port = opened.getsockname()[1]
+        found.append(opened.getsockname()[1])
         opened.close()
-        rules.append(f"ip daddr {ADDRESS} {protocol} dport 53 dnat to {ADDRESS}:{port}")
+    return found[0], found[1]
+
+
+def redirection(udp: int, tcp: int) -> str:
+    """nft commands for the container's namespace: these ports behind port 53."""
+    rules = [
+        f"ip daddr {ADDRESS} {protocol} dport 53 dnat to {ADDRESS}:{port}"
+        for protocol, port in (("udp", udp), ("tcp", tcp))
+    ]
     text = "\n".join(rules)
     return f"""\
 table ip tierce_names

@@ -16,7 +16,7 @@ LOOPBACK_INDEX: Final = 1
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
 _RTM_NEWADDR, _RTM_NEWROUTE, RTM_GETROUTE = 20, 24, 26
-_REQUEST, _ACK, _EXCLUSIVE, _CREATE, _DUMP = 0x1, 0x4, 0x200, 0x400, 0x300
+_REQUEST, _ACK, _REPLACE, _EXCLUSIVE, _CREATE, _DUMP = 0x1, 0x4, 0x100, 0x200, 0x400, 0x300
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_PROTINFO, _IFLA_LINKINFO, _IFLA_NET_NS_PID = (
     1,
     3,
@@ -127,11 +127,12 @@ def new_address(index: int, address: bytes, prefix: int, broadcast: bytes = b"")
     return _request(_RTM_NEWADDR, _CREATE | _EXCLUSIVE, body)
 
 
-def default_route(index: int, gateway: bytes) -> bytes:
+def default_route(index: int, gateway: bytes, *, replace: bool = False) -> bytes:
+    """Fails with EEXIST where there is one, unless it is to be replaced."""
     main_table, boot_protocol, universe, unicast = 254, 3, 0, 1
     body = pack("=BBBBBBBBI", _family(gateway), 0, 0, 0, main_table, boot_protocol, universe, unicast, 0)
     body += _attribute(_RTA_GATEWAY, gateway) + _attribute(_RTA_OIF, pack("=I", index))
-    return _request(_RTM_NEWROUTE, _CREATE | _EXCLUSIVE, body)
+    return _request(_RTM_NEWROUTE, _CREATE | (_REPLACE if replace else _EXCLUSIVE), body)
 
 
 def dump_routes() -> bytes:

@@ -39,6 +39,8 @@ _NETWORK: Final = {
         ("inspect", "Show everything about one or more networks"),
         ("rm", "Remove one or more networks"),
         ("prune", "Remove networks that no container is on"),
+        ("connect", "Put a running container on a network"),
+        ("disconnect", "Take a running container off a network"),
     )
 }
 _SYSTEM: Final = {

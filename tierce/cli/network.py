@@ -267,3 +267,41 @@ def prune(settings: Settings, force: bool, filters: Sequence[str]) -> None:
     removed = remove_unused(_defined(settings), _runtime_directory(settings), chosen)
     if removed:
         click.echo("Deleted Networks:\n" + "".join(f"{network.name}\n" for network in removed))
+
+
+@command(
+    "connect",
+    short_help="Put a running container on a network",
+    examples="tierce network connect --alias db --ip 172.30.0.9 web postgres",
+)
+@click.argument("network")
+@click.argument("container")
+@click.option("--alias", "aliases", multiple=True, metavar="NAME", help="One more name there")
+@click.option("--ip", "address", default="", metavar="ADDRESS", help="IPv4 address, of the network's subnet")
+@click.option("--ip6", "address6", default="", metavar="ADDRESS", help="IPv6 address, of the network's subnet")
+@click.pass_obj
+def connect(
+    settings: Settings, network: str, container: str, aliases: Sequence[str], address: str, address6: str
+) -> None:
+    """Put a running container on one more network, as it runs."""
+    from tierce.networks import join
+
+    root = _runtime_directory(settings)
+    for warning in join(_defined(settings), root, network, container, tuple(aliases), address, address6):
+        click.echo(f"WARNING: {warning}", err=True)
+
+
+@command(
+    "disconnect",
+    short_help="Take a running container off a network",
+    examples="tierce network disconnect web postgres",
+)
+@click.argument("network")
+@click.argument("container")
+@click.option("-f", "--force", is_flag=True, help="For docker's sake: it is always so")
+@click.pass_obj
+def disconnect(settings: Settings, network: str, container: str, force: bool) -> None:  # noqa: ARG001  (docker's)
+    """Take a running container off a network, as it runs."""
+    from tierce.networks import part
+
+    part(_defined(settings), _runtime_directory(settings), network, container)

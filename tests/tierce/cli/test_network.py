@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -257,3 +259,77 @@ class TestNames:
         box("network", "create", "web")
         script = "nc -ll -p 53 -e echo mine & for i in 1 2 3 4 5; do nc 127.0.0.1 53 && break; sleep 0.1; done"
         assert box("run", "--rm", "--network", "web", "busybox", "sh", "-c", script).stdout == "mine\n"
+
+
+@pytest.mark.root
+class TestLive:
+    def test_connected_and_disconnected_as_it_runs(self, box: Tierce) -> None:
+        box("network", "create", "--subnet", "10.201.0.0/24", "one")
+        box("network", "create", "--subnet", "10.202.0.0/24", "two")
+        probe = "nslookup -type=a {0} | grep -c Name:; ping -c 1 -W 2 {0} >/dev/null && echo reached"
+        with running(box, "server", "--network", "one", "-h", "me"):
+            box("network", "connect", "--alias", "db", "--ip", "10.202.0.77", "two", "server")
+            out = box("run", "--rm", "--network", "two", "busybox", "sh", "-c", probe.format("db")).stdout
+            assert out == "1\nreached\n"
+            inside = ("run", "--rm", "--network", "container:server", "busybox", "sh", "-c")
+            assert "10.202.0.77\tme" in box(*inside, "cat /etc/hosts").stdout
+            assert "already on network two" in box.attempt("network", "connect", "two", "server").stderr
+            box("network", "disconnect", "one", "server")
+            lines = box(*inside, "ip -4 -o addr | awk '{print $2, $4}'; ip route | grep default; cat /etc/hosts").stdout
+            assert lines.startswith("lo 127.0.0.1/8\neth1 10.202.0.77/24\ndefault via 10.202.0.1 dev eth1")
+            assert "10.201" not in lines
+            box("network", "rm", "one")
+            box("network", "disconnect", "two", "server")
+            assert "is not on network two" in box.attempt("network", "disconnect", "two", "server").stderr
+
+    def test_from_the_default_network_to_one_with_names(self, box: Tierce) -> None:
+        box("network", "create", "web")
+        with running(box, "server"), running(box, "db", "--network", "web"):
+            box("network", "connect", "web", "server")
+            inside = ("run", "--rm", "--network", "container:server", "busybox")
+            assert "nslookup: can't" not in box(*inside, "ping", "-c", "1", "-W", "2", "db").stdout
+            assert "127.0.0.11" in box(*inside, "cat", "/etc/resolv.conf").stdout
+
+    def test_published_ports_move_on(self, box: Tierce) -> None:
+        box("network", "create", "one")
+        box("network", "create", "two")
+        script = "echo up; trap exit TERM; nc -ll -p 80 -e echo hello & wait"
+        with running(box, "server", "--network", "one", "--network", "two", "-p", "127.0.0.1:0:80", script=script):
+            record = (Path(box.environment["TIERCE_RUNTIME_DIR"]) / "containers/server/network").read_text()
+            port = int(record.partition("port tcp 127.0.0.1 ")[2].split()[0])
+            assert fetch(port) == b"hello\n"
+            box("network", "disconnect", "one", "server")
+            assert fetch(port) == b"hello\n"
+
+    @pytest.mark.parametrize(
+        ("flags", "message"),
+        [
+            (("--network", "none"), "has no network of bridges"),
+            (("--network", "host"), "no network of its own"),
+        ],
+        ids=["none", "host"],
+    )
+    def test_what_has_no_bridge(self, box: Tierce, flags: tuple[str, ...], message: str) -> None:
+        box("network", "create", "web")
+        with running(box, "server", *flags):
+            refused = box.attempt("network", "connect", "web", "server")
+            assert (refused.code, message in refused.stderr) == (1, True)
+
+    def test_nothing_changes_when_it_fails(self, box: Tierce) -> None:
+        box("network", "create", "--subnet", "10.202.0.0/24", "two")
+        with running(box, "server"):
+            record = Path(box.environment["TIERCE_RUNTIME_DIR"]) / "containers/server/network"
+            before = record.read_text()
+            assert box.attempt("network", "connect", "--ip", "10.9.9.9", "two", "server").code == 1
+            assert record.read_text() == before
+        assert "no running container absent" in box.attempt("network", "connect", "two", "absent").stderr
+
+
+def fetch(port: int, address: str = "127.0.0.1") -> bytes:
+    """What a server that speaks first says."""
+    for _ in range(50):
+        with suppress(OSError), socket.create_connection((address, port), timeout=5) as client:
+            if data := client.recv(100):
+                return data
+        time.sleep(0.05)
+    return b""
