@@ -57,7 +57,7 @@ def parse_publish(text: str) -> tuple[Port, ...]:
     address, rest = _split_address(rest, text)
     *before, container = rest.split(":")
     inside = _range(container, text)
-    outside = _range(before[-1], text) if before and before[-1] else []
+    outside = _range(before[-1], text) if before and before[-1] not in ("", "0") else []  # 0: any, as docker has it
     if len(inside) == 1 and len(outside) > 1:
         return (Port(inside[0], outside[0], address, protocol, outside[-1]),)
     if outside and len(inside) != len(outside):
