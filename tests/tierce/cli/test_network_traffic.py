@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,7 +47,8 @@ class TestIsolation:
         with running(box, "server", *flags, "--ip", "10.201.0.9", "-p", "0:80", script=SERVER):
             port = published(box, "server")
             assert asked(box, *flags, address="10.201.0.9") == ""
-            assert asked(box, *flags, address="10.201.0.1", port=port) == "hello"
+            if not bridges_are_filtered():
+                assert asked(box, *flags, address="10.201.0.1", port=port) == "hello"
             assert fetch(80, "10.201.0.9") == b"hello\n", "the host reaches it"
 
     def test_internal_networks_lead_nowhere(self, box: Tierce) -> None:
@@ -73,6 +74,13 @@ class TestIsolation:
         assert "published ports are discarded" in done.stderr
 
 
+def bridges_are_filtered() -> bool:
+    """br_netfilter translates a sibling's packet while it is on the bridge still, so that it can't pass."""
+    with suppress(OSError):
+        return Path("/proc/sys/net/bridge/bridge-nf-call-iptables").read_text().strip() == "1"
+    return False
+
+
 def published(box: Tierce, name: str) -> int:
     record = (Path(box.environment["TIERCE_RUNTIME_DIR"]) / "containers" / name / "network").read_text()
     return int(record.partition("\nport ")[2].split()[2])
@@ -81,8 +89,7 @@ def published(box: Tierce, name: str) -> int:
 class TestPorts:
     def test_ipv6(self, box: Tierce) -> None:
         box("network", "create", "--subnet", "10.201.0.0/24", "--subnet", "fd00:201::/64", "six")
-        server = SERVER.replace("nc -ll", "nc -ll -s ::")
-        with running(box, "server", "--network", "six", "--ip6", "fd00:201::9", "-p", "0:80", script=server):
+        with running(box, "server", "--network", "six", "--ip6", "fd00:201::9", "-p", "0:80", script=SERVER):
             port = published(box, "server")
             assert asked(box, "--network", "six", address="fd00:201::9") == "hello"
             assert fetch(port, "fd00:201::1") == b"hello\n"
