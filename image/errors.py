@@ -14,6 +14,7 @@
     ├ StorageError       the store's own files: no space, no permission, damaged
     ├ NotPermitted       this process lacks a right that the work needs
     ├ CommandNotStarted  command, status (126 not executable, 127 not found)
+    ├ ContainerNotStarted  status: docker's exit code
     ├ ProcessFailed      argv, status
     └ Cancelled          the user or a sibling's failure stopped the work
 
@@ -249,6 +250,14 @@ class CommandNotStarted(TierceError):
         self.why = why
         self.status = status
         super().__init__(f'cannot start container: exec: "{command}": {why}')
+
+
+class ContainerNotStarted(TierceError):
+    """A container's monitor could not start it; ``status`` is docker's exit code: 125, 126 or 127."""
+
+    def __init__(self, problem: str, status: int) -> None:
+        self.status = status
+        super().__init__(problem)
 
 
 class ProcessFailed(TierceError):

@@ -22,7 +22,7 @@ from image.digest import ChainID, DiffID, Digest
 from image.errors import StorageError
 from image.value import dataclass
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _BUSY_TIMEOUT_S: Final = 60.0
 _MOST_VALUES: Final = 10_000  # SQLite takes 32,766 in one statement
 _SCHEMA: Final = """
@@ -64,6 +64,15 @@ CREATE TABLE leases (
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO counters VALUES ('generation', 0);
 """
+
+
+_CONTAINERS: Final = """
+CREATE TABLE IF NOT EXISTS containers (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, image TEXT NOT NULL, created REAL NOT NULL,
+    document TEXT NOT NULL, state TEXT NOT NULL
+) WITHOUT ROWID
+"""
+"""Since version 2; a store of version 1 gets it when it is opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +170,8 @@ class Metadata:
             if found == 0:
                 for statement in _SCHEMA.split(";"):
                     self._db.execute(statement)
+            if found in (0, 1):
+                self._db.execute(_CONTAINERS)
                 self._db.execute(f"PRAGMA user_version = {_VERSION}")
             elif found != _VERSION:
                 raise StorageError(f"open {self.path}: store version {found} needs another version of Tierce")

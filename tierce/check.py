@@ -21,6 +21,7 @@ from typing import Final, Literal, TypeAlias
 from image.digest import ChainID, Digest
 from image.errors import BlobNotFound, InvalidArchive, InvalidDigest, TierceError
 from image.value import dataclass
+from store.container_rows import owners as container_owners
 from store.failed_steps import FailedSteps
 from store.metadata import LayerRecord
 from store.store import Reclaimed, Store
@@ -242,7 +243,7 @@ def _check_leftovers(store: Store) -> Iterator[Finding]:
         store.layers.directories(),
     )
     kept = FailedSteps(store)
-    holders = _live_sessions(store) | {kept.lease(step) for step in kept.ids()}
+    holders = _live_sessions(store) | {kept.lease(step) for step in kept.ids()} | container_owners(store.metadata)
     known = {layer.directory for layer in store.metadata.layers()} | store.metadata.leased("directory")
     for name in ingest:
         if name.partition("-")[0] not in holders and (store.root / "ingest" / name).exists():

@@ -156,8 +156,20 @@ def remove(store: Store, word: str, *, force: bool = False) -> Removed:
         same = [other for other in store.metadata.images() if not found.name and other.config == record.config]
         names = [name for other in same or [record] for name in other.names]
         for other in same or [record]:
+            _check_unused(store, word, other)
             store.remove_image(other.target.digest)
         return Removed(tuple(map(familiar, names)), (record.config,))
+
+
+def _check_unused(store: Store, word: str, record: ImageRecord) -> None:
+    """A container needs its image's layers, so the image stays, with ``--force`` too. Raises ImageInUse."""
+    from store.container_rows import ContainerRows
+
+    users = ContainerRows(store.metadata).using(str(record.target.digest))
+    if users:
+        raise ImageInUse(
+            f"unable to remove image {word}: container {users[0].id[:12]} ({users[0].name}) is using it: remove it first"
+        )
 
 
 def familiar(name: str) -> str:

@@ -1,38 +1,38 @@
 """An image of the store and a user's options, run to the end in the foreground.
 
-image → layers, unpacked if they are not yet → a fresh writable layer → the runner. The
-container's layer goes away with the session, also when this process is killed.
+image → a record with a fresh writable layer → the runner. Record and layer go at the end;
+when this process is killed, the next command that looks removes them.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 from image.errors import InvalidInput, ReferenceNotFound
 from image.platform import Platform
 from image.reference import Reference
 from image.value import dataclass
+from runner.containers.begin import joined
 from runner.containers.options import RunOptions
-from runner.network.modes import NetworkMode
 from runner.network.wishes import resolve, running
 from runner.runtime.privileges import probe
-from runner.runtime.state import check_id, runtime_directory
+from runner.runtime.state import runtime_directory
 from runner.volumes.request import MountRequest, merge
+from store.layers import Workspace
 from store.store import Session, Store
 from tierce.images import RunnableImage, find, runnable
 
 if TYPE_CHECKING:
+    from runner.containers.policy import Policy
+    from runner.containers.start import Container
     from runner.runtime.operations import Operation
     from runner.volumes.provide import MountPoint
 
 PullPolicy = Literal["missing", "always", "never"]
-_ID_BYTES: Final = 32
-_HOST_NAME_LENGTH: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,49 +70,73 @@ def run(
     options: RunOptions,
     around: Surroundings,
     *,
+    policy: Policy,
+    image_name: str,
     name: str = "",
     isolation: str = "auto",
 ) -> int:
-    """Run a container of the image: its exit code, or 128 + the signal that ended it.
+    """Run a container that is removed at its end: its exit code, or 128 + the signal that ended it.
+
+    This process watches it itself, so there is no log, and killing this process ends it.
 
     Only for the main thread. Raises TierceError when it could not be started
     (``runner.containers.foreground.exit_status`` has the number), leaving nothing behind.
     """
     from runner.containers import foreground  # after the image is there: a pull does not need it
+    from runner.containers.records import Records, State
+    from tierce.containers import create
 
     privileges = probe()
     if isolation in {"chroot", "emulated"} or privileges.missing:
         return _run_plain(store, image, options, around, isolation)
-    identity = secrets.token_hex(_ID_BYTES)
-    if name and not options.hostname:
-        options = with_hostname(options, identity[:_HOST_NAME_LENGTH])
+    privileges.require()
     root = runtime_directory(around.environ, os.geteuid())
-    network = resolve(
-        options.network,
-        defined=store.root / "networks",
-        root=root,
-        container=identity,
-        name=name,
-        find_container=lambda word: running(root, word),
-    )
-    with store.session() as session:
-        directories = _unpacked(session, image)
-        workspace = session.workspace(directories[0] if directories else None)
-        with _mounted(store, options, image, directories) as points:
+    records = Records(store)
+    record = create(
+        store, image, options, policy, image_name=image_name, name=name, environ=around.environ, cwd=around.cwd,
+        keep_volumes=False,
+    )  # fmt: skip
+    lock = records.watch(record.id)
+
+    def started(container: Container) -> None:
+        records.set(
+            record,
+            State(
+                "running", container.pid, started_s=records.clock(), address=container.address,
+                ports=tuple(map(str, container.ports)),
+            ),
+        )  # fmt: skip
+
+    try:
+        network = resolve(
+            options.network,
+            defined=store.root / "networks",
+            root=root,
+            container=record.id,
+            name=record.name,
+            find_container=lambda word: running(root, records.get(word).id),
+        )
+        workspace = Workspace(record.made.directory, store.layers.base / record.made.directory)
+        with _mounted(store, options, image, record.made.layers) as points:
             return foreground.run(
                 options,
                 image.config.config,
-                store.layers.overlay(directories, workspace, volatile=True),
-                container_id=check_id(name or identity),
+                store.layers.overlay(record.made.layers, workspace, volatile=True),
+                container_id=record.id,
                 root=root,
                 privileges=privileges,
                 environ=around.environ,
                 cwd=around.cwd,
                 warn=around.warn,
                 mounts=tuple(point.mount for point in points),
+                joined=joined(records, record),
                 trace=around.trace,
                 network=network,
+                started=started,
             )
+    finally:
+        records.forget(record)
+        os.close(lock)
 
 
 @contextmanager
@@ -136,6 +160,8 @@ def _mounted(
 
 def _run_plain(store: Store, image: RunnableImage, options: RunOptions, around: Surroundings, isolation: str) -> int:
     """By a weaker isolation, because nothing else works here or because it was asked for."""
+    import secrets
+
     from tierce import plain_run
     from tierce.isolation import choose_isolation
 
@@ -143,20 +169,13 @@ def _run_plain(store: Store, image: RunnableImage, options: RunOptions, around: 
         chosen = choose_isolation(isolation, session)
         assert chosen is not None
         around.warn(str(chosen))
-        directories = _unpacked(session, image)
-        identity = secrets.token_hex(_ID_BYTES)
+        directories = unpacked(session, image)
         config = image.config.config
+        identity = secrets.token_hex(32)
         return plain_run.run(session, directories, config, options, chosen, around.environ, identity, around.cwd)
 
 
-def with_hostname(options: RunOptions, hostname: str) -> RunOptions:
-    """A host name of its own, except where the host's is shared."""
-    from dataclasses import replace
-
-    return options if options.network.mode is NetworkMode.HOST else replace(options, hostname=hostname)
-
-
-def _unpacked(session: Session, image: RunnableImage) -> list[str]:
+def unpacked(session: Session, image: RunnableImage) -> list[str]:
     """The image's layer directories, top first, held by the session."""
     facts = session.store.facts(image.target)
     chain = facts.layers[-1].chain_id if facts.layers else None

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from image.config import ContainerConfig
-from image.errors import CommandNotStarted, InvalidInput, TierceError
+from image.errors import CommandNotStarted, ContainerNotStarted, InvalidInput, TierceError
 from runner.containers import terminal
 from runner.containers.attach import OWN_STDIO, Signals, UserStdio, window
 from runner.containers.devices import find_devices
 from runner.containers.options import RunOptions, Surroundings, container_spec
 from runner.containers.relay import Relay
 from runner.containers.security import Shared
-from runner.containers.start import start
+from runner.containers.start import Container, start
 from runner.network.modes import Networking
 from runner.runtime import defaults
 from runner.runtime.launch import Stdio
@@ -38,7 +38,7 @@ CLI_FAILED: Final = 125
 
 def exit_status(error: TierceError) -> int:
     """What ``tierce run`` exits with when it could not run the container: 125, 126 or 127."""
-    return error.status if isinstance(error, CommandNotStarted) else CLI_FAILED
+    return error.status if isinstance(error, CommandNotStarted | ContainerNotStarted) else CLI_FAILED
 
 
 def run(
@@ -57,13 +57,14 @@ def run(
     stdio: UserStdio = OWN_STDIO,
     trace: Callable[[Operation], None] | None = None,
     network: Networking | None = None,
+    started: Callable[[Container], None] = lambda _: None,
 ) -> int:
     """Run the container to its end: its exit code, or 128 + the signal that ended it.
 
     ``rootfs`` and its upper directory are the caller's, to be thrown away or kept; so are the
     sources of ``mounts``. ``joined`` are the pids of containers whose namespaces are shared.
     ``root`` is the runtime directory; without ``network`` it is the kind that the options name;
-    ``warn`` gets each thing that could not be as docker has it. Only for
+    ``warn`` gets each thing that could not be as docker has it, ``started`` the container. Only for
     the main thread: signals that arrive meanwhile go to the container.
 
     Raises TierceError when it could not be started; ``exit_status`` has the number for that.
@@ -86,7 +87,7 @@ def run(
     spec = container_spec(options, config, surroundings)
     with ExitStack() as held:
         relay = Relay()
-        given = held.enter_context(_container_stdio(options, stdio, relay))
+        given = held.enter_context(container_stdio(options, stdio, relay))
         signals = held.enter_context(Signals())
         container = held.enter_context(
             start(
@@ -103,6 +104,7 @@ def run(
             )
         )
         given.close_container_side()
+        started(container)
         for warning in container.warnings:
             warn(warning)
         signals.forward_to(container)
@@ -138,7 +140,7 @@ class _Given:
 
 
 @contextmanager
-def _container_stdio(options: RunOptions, user: UserStdio, relay: Relay) -> Iterator[_Given]:
+def container_stdio(options: RunOptions, user: UserStdio, relay: Relay) -> Iterator[_Given]:
     """Pipes for terminals, the user's own descriptors otherwise; nothing at all with ``-t``."""
     given = _Given()
     ours: list[int] = []

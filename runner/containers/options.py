@@ -147,7 +147,7 @@ def _process(
     return Process(
         args=command(options, config),
         env=defaults.environment(
-            (*config.env, *_given_environment(options.env, surroundings.environ)),
+            (*config.env, *given_environment(options.env, surroundings.environ)),
             hostname=hostname,
             terminal=options.tty,
         ),
@@ -208,7 +208,7 @@ def command(options: RunOptions, config: ContainerConfig) -> tuple[str, ...]:
     return words
 
 
-def _given_environment(given: tuple[str, ...], environ: Mapping[str, str]) -> tuple[str, ...]:
+def given_environment(given: tuple[str, ...], environ: Mapping[str, str]) -> tuple[str, ...]:
     """``NAME`` alone takes the value from here, or unsets what the image sets."""
 
     def complete(item: str) -> str:

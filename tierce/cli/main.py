@@ -71,6 +71,22 @@ def _version(context: click.Context, _parameter: click.Parameter, wanted: bool) 
 
 
 _RUN: Final = Entry("tierce.cli.run", "run", "Run a command in a new container")
+_CONTAINER: Final = {
+    "attach": Entry("tierce.cli.logs", "attach", "Attach to a running container"),
+    "create": Entry("tierce.cli.run", "create", "Create a new container"),
+    "exec": Entry("tierce.cli.exec", "exec_", "Run a command in a running container"),
+    "kill": Entry("tierce.cli.containers", "kill", "Kill one or more running containers"),
+    "logs": Entry("tierce.cli.logs", "logs", "Show what a container has written"),
+    "pause": Entry("tierce.cli.containers", "pause", "Freeze all processes of containers"),
+    "rename": Entry("tierce.cli.containers", "rename", "Rename a container"),
+    "restart": Entry("tierce.cli.containers", "restart", "Restart one or more containers"),
+    "rm": Entry("tierce.cli.containers", "rm", "Remove one or more containers"),
+    "start": Entry("tierce.cli.containers", "start", "Start one or more stopped containers"),
+    "stop": Entry("tierce.cli.containers", "stop", "Stop one or more running containers"),
+    "unpause": Entry("tierce.cli.containers", "unpause", "Thaw paused containers"),
+    "wait": Entry("tierce.cli.containers", "wait", "Wait until containers stop, then print their exit codes"),
+}
+_PS: Final = Entry("tierce.cli.containers", "ps", "List containers")
 
 COMMANDS: Final = LazyGroup(
     "tierce",
@@ -78,6 +94,8 @@ COMMANDS: Final = LazyGroup(
     sections={
         "Common commands": {
             "run": _RUN,
+            **{name: _CONTAINER[name] for name in ("exec",)},
+            "ps": _PS,
             **{name: _IMAGE[name] for name in ("build", "pull", "push")},
             "images": _IMAGE["ls"],
             "login": Entry("tierce.cli.login", "login", "Keep a password for a registry"),
@@ -86,7 +104,15 @@ COMMANDS: Final = LazyGroup(
         },
         "Management commands": {
             "builder": LazyGroup("builder", sections={"Commands": _BUILDER}, short_help="Manage the build cache"),
-            "container": LazyGroup("container", sections={"Commands": {"run": _RUN}}, short_help="Manage containers"),
+            "container": LazyGroup(
+                "container",
+                sections={"Commands": {
+                    **_CONTAINER, "ls": _PS, "run": _RUN,
+                    "prune": Entry("tierce.cli.containers", "prune", "Remove all stopped containers"),
+                }},
+                short_help="Manage containers",
+                hidden={"list": _PS, "ps": _PS, "remove": _CONTAINER["rm"]},
+            ),
             "image": LazyGroup(
                 "image", sections={"Commands": _IMAGE}, short_help="Manage images",
                 hidden={"list": _IMAGE["ls"], "remove": _IMAGE["rm"]},
@@ -102,6 +128,7 @@ COMMANDS: Final = LazyGroup(
             ),
         },
         "Commands": {
+            **{name: entry for name, entry in _CONTAINER.items() if name != "exec"},
             "completion": Entry("tierce.cli.completion", "completion", "Print the set-up of a shell's completion"),
             "copy": Entry("tierce.cli.transfer", "copy", "Copy an image from anywhere to anywhere"),
             "history": _IMAGE["history"],

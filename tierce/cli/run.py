@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from image.errors import InvalidInput, TierceError
+from image.errors import ContainerNotStarted, InvalidInput, TierceError
 from tierce.cli.command import ExitCode, Settings, command, image_argument
-from tierce.cli.run_flags import container_flags, read_options
+from tierce.cli.run_flags import container_flags, read_options, read_policy
 
 if TYPE_CHECKING:
     from image.platform import Platform
     from image.reference import Reference
     from runner.containers.options import RunOptions
+    from runner.containers.policy import Policy
+    from runner.containers.records import Record
     from runner.runtime.operations import Operation
     from store.store import Store
+    from tierce.images import RunnableImage
     from tierce.run import PullPolicy, Surroundings
 
 _CLI_FAILED = 125
@@ -37,7 +40,10 @@ tierce run --rm --network none --read-only --tmpfs /tmp app
 @image_argument("image", metavar="IMAGE")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND] [ARG...]")
 @container_flags
-@click.option("-d", "--detach", is_flag=True, hidden=True)
+@click.option("-d", "--detach", is_flag=True, help="Let it run in the background, and print its id")
+@click.option("--detach-keys", default="", metavar="KEYS", help="Keys that leave it running  [ctrl-p,ctrl-q]")
+@click.option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on  [on]")
+@click.option("-a", "--attach", "streams", multiple=True, hidden=True)
 @click.pass_obj
 def run(
     settings: Settings,
@@ -45,6 +51,9 @@ def run(
     image: str,
     words: Sequence[str],
     detach: bool,
+    detach_keys: str,
+    sig_proxy: bool,
+    streams: Sequence[str],  # noqa: ARG001  (all of them, as docker does with none given)
     **flags: Any,
 ) -> None:
     """Run a command in a new container of an image, and exit with its exit code.
@@ -54,14 +63,21 @@ def run(
     is no such command.
     """
     try:
-        if detach:
-            raise InvalidInput("containers in the background (-d) are not supported yet")
-        pulling = _Pulling(
-            settings, flags["policy"], flags["platform"], quiet=flags["quiet"], tls_verify=flags["tls_verify"]
-        )
-        code = _run(
-            settings, image, read_options(words, flags), pulling, name=flags["name"], isolation=flags["isolation"]
-        )
+        with settings.store() as store:
+            chosen = _chosen(settings, store, image, flags)
+            options, policy = read_options(words, flags), read_policy(flags)
+            if not detach and (_is_plain(flags) or _ends_with_us(policy, flags, detach_keys)):
+                from tierce.run import run as run_here
+
+                code = run_here(
+                    store, chosen, options, surroundings(settings), policy=policy, image_name=image,
+                    name=flags["name"], isolation=flags["isolation"],
+                )  # fmt: skip
+            else:
+                code = _run_watched(
+                    settings, store, (image, chosen), (options, policy), flags,
+                    detach=detach, keys=detach_keys, proxy=sig_proxy,
+                )  # fmt: skip
     except TierceError as error:
         from runner.containers.foreground import exit_status
 
@@ -69,6 +85,95 @@ def run(
     except OSError as error:
         raise ExitCode(_CLI_FAILED, error) from error
     raise click.exceptions.Exit(code)
+
+
+@command(
+    "create",
+    short_help="Create a new container",
+    context_settings={"allow_interspersed_args": False},
+    examples="""
+tierce create --name web -p 8080:80 web
+tierce start -a web
+""",
+)
+@image_argument("image", metavar="IMAGE")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND] [ARG...]")
+@container_flags
+@click.pass_obj
+def create(settings: Settings, /, image: str, words: Sequence[str], **flags: Any) -> None:
+    """Create a container without starting it, and print its id."""
+    with settings.store() as store:
+        chosen = _chosen(settings, store, image, flags)
+        record = _create(settings, store, (image, chosen), (read_options(words, flags), read_policy(flags)), flags)
+    click.echo(record.id)
+
+
+def _create(
+    settings: Settings,
+    store: Store,
+    image: tuple[str, RunnableImage],
+    wanted: tuple[RunOptions, Policy],
+    flags: Mapping[str, Any],
+) -> Record:
+    from tierce.containers import create as create_container
+
+    cidfile = flags["cidfile"]
+    if cidfile and os.path.exists(cidfile):
+        raise InvalidInput(f"container id file found, make sure the other container isn't running or delete {cidfile}")
+    record = create_container(
+        store, image[1], *wanted, image_name=image[0], name=flags["name"], environ=settings.environ, cwd=os.getcwd()
+    )
+    if cidfile:
+        with open(cidfile, "x") as file:
+            file.write(record.id)
+    return record
+
+
+def _run_watched(
+    settings: Settings,
+    store: Store,
+    image: tuple[str, RunnableImage],
+    wanted: tuple[RunOptions, Policy],
+    flags: Mapping[str, Any],
+    *,
+    detach: bool,
+    keys: str,
+    proxy: bool,
+) -> int:
+    """Through a monitor: in the background, or followed by this command."""
+    from runner.containers.records import Records
+    from tierce.cli.containers import control, follow
+
+    options = wanted[0]
+    if options.tty and options.interactive and not detach and not os.isatty(0):
+        raise InvalidInput("the input device is not a TTY")
+    record = _create(settings, store, image, wanted, flags)
+    over = control(settings, Records(store))
+    try:
+        return follow(
+            over.start(record, attached=not detach), over, record,
+            attached=not detach, interactive=options.interactive and not detach, keys=keys, proxy=proxy,
+            started=(lambda: click.echo(record.id)) if detach else (lambda: None),
+        )  # fmt: skip
+    except ContainerNotStarted:
+        if wanted[1].remove:
+            from runner.containers.remove import remove
+
+            over.settle(record)
+            remove(over.records, record, volumes=True)
+        raise
+
+
+def _is_plain(flags: Mapping[str, Any]) -> bool:
+    """Whether there are no namespaces to run it in, so that this process must stay with it."""
+    from runner.runtime.privileges import probe
+
+    return flags["isolation"] in {"chroot", "emulated"} or bool(probe().missing)
+
+
+def _ends_with_us(policy: Policy, flags: Mapping[str, Any], keys: str) -> bool:
+    """Nobody can look at it later or leave it, so it needs no monitor beside this process."""
+    return policy.remove and policy.health.cmd is None and not (flags["cidfile"] or keys)
 
 
 class _Pulling:
@@ -102,18 +207,16 @@ class _Pulling:
             pull_image(self._settings, reference, store, registries, platform=self._platform, quiet=self._quiet)
 
 
-def _run(settings: Settings, word: str, options: RunOptions, pulling: _Pulling, *, name: str, isolation: str) -> int:
+def _chosen(settings: Settings, store: Store, word: str, flags: Mapping[str, Any]) -> RunnableImage:
     from tierce.run import choose_image
-    from tierce.run import run as run_container
 
-    with settings.store() as store:
-        image = choose_image(
-            store, word, pulling.platform, pulling.policy, lambda reference: pulling.pull(store, reference)
-        )
-        return run_container(store, image, options, _surroundings(settings), name=name, isolation=isolation)
+    pulling = _Pulling(
+        settings, flags["policy"], flags["platform"], quiet=flags["quiet"], tls_verify=flags["tls_verify"]
+    )
+    return choose_image(store, word, pulling.platform, pulling.policy, lambda reference: pulling.pull(store, reference))
 
 
-def _surroundings(settings: Settings) -> Surroundings:
+def surroundings(settings: Settings) -> Surroundings:
     from tierce.run import Surroundings
 
     def trace(operation: Operation) -> None:

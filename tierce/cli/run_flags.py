@@ -18,6 +18,7 @@ from tierce.cli.network_flags import NETWORK, read_network
 if TYPE_CHECKING:
     from runner.containers.limits import Limits
     from runner.containers.options import RunOptions
+    from runner.containers.policy import Policy
     from runner.containers.security import Security
     from runner.runtime.spec import Throttle, ThrottleKind
     from runner.volumes.request import MountRequest
@@ -108,8 +109,25 @@ _LIMITS: Final = (
 )  # fmt: skip
 
 _LIFE: Final = (
-    click.option("--rm", "remove", is_flag=True, help="Remove it at its end; always so, as it runs in the foreground"),
-    click.option("--name", default="", metavar="NAME", help="Name it, so that no second one runs by this name"),
+    click.option("--rm", "remove", is_flag=True, help="Remove it, and its anonymous volumes, at its end"),
+    click.option("--name", default="", metavar="NAME", help="Name it"),
+    click.option("--cidfile", default="", metavar="FILE", help="Write its id to a file"),
+    click.option("-l", "--label", "labels", multiple=True, metavar="KEY[=VALUE]", help="Label it"),
+    click.option(
+        "--label-file", "label_files", multiple=True, metavar="FILE", help="Label it with the lines of a file"
+    ),
+    click.option("--restart", default="no", metavar="POLICY", help="no, always, unless-stopped, on-failure[:N]"),
+    click.option("--stop-signal", default="", metavar="SIGNAL", help="Signal that stops it  [TERM]"),
+    click.option("--stop-timeout", type=int, metavar="SECONDS", help="Seconds from that signal to KILL  [10]"),
+    click.option("--log-driver", default="json-file", metavar="DRIVER", help="json-file, local or none"),
+    click.option("--log-opt", "log_options", multiple=True, metavar="KEY=VALUE", help="max-size=10m, max-file=3"),
+    click.option("--health-cmd", metavar="COMMAND", help="Ask it after its health by this"),
+    click.option("--health-interval", default="", metavar="DURATION", help="So often  [30s]"),
+    click.option("--health-timeout", default="", metavar="DURATION", help="And wait so long  [30s]"),
+    click.option("--health-start-period", default="", metavar="DURATION", help="Failures count after this time  [0s]"),
+    click.option("--health-start-interval", default="", metavar="DURATION", help="So often until then  [5s]"),
+    click.option("--health-retries", type=int, default=0, metavar="N", help="So many failures are unhealthy  [3]"),
+    click.option("--no-healthcheck", is_flag=True, help="Do not ask, whatever the image says"),
 )
 
 _IMAGE: Final = (
@@ -169,6 +187,35 @@ def read_options(words: Sequence[str], flags: Mapping[str, Any], *, cwd: str | N
         cgroup_parent=flags["cgroup_parent"],
         limits=read_limits(flags),
         security=_read_security(flags),
+    )
+
+
+def read_policy(flags: Mapping[str, Any]) -> Policy:
+    """How it is kept. Raises InvalidInput."""
+    from runner.containers.policy import HealthFlags, Policy, key_values, parse_duration
+    from tierce.run import read_env_file
+
+    def duration(name: str) -> int:
+        return parse_duration(flags[name]) if flags[name] else 0
+
+    labels = [line for path in flags["label_files"] for line in read_env_file(path)]
+    return Policy(
+        restart=flags["restart"] or "no",
+        log_driver=flags["log_driver"],
+        log_options=key_values(flags["log_options"]),
+        labels=key_values([*labels, *flags["labels"]]),
+        stop_signal=flags["stop_signal"],
+        stop_timeout_s=flags["stop_timeout"],
+        health=HealthFlags(
+            flags["health_cmd"],
+            duration("health_interval"),
+            duration("health_timeout"),
+            duration("health_start_period"),
+            duration("health_start_interval"),
+            flags["health_retries"],
+            flags["no_healthcheck"],
+        ),
+        remove=flags["remove"],
     )
 
 

@@ -68,7 +68,6 @@ def test_flags(argv: tuple[str, ...], printed: str, tierce_with_busybox: Tierce)
         (("busybox", "/etc"), 126, "is a directory"),
         (("--pull=never", "absent-image"), 125, "no such image: absent-image"),
         (("--no-such-flag", "busybox"), 125, "unknown flag: --no-such-flag"),
-        (("-d", "busybox"), 125, "in the background (-d) are not supported yet"),
         (("--cpus", "many", "busybox"), 125, "'many' is not a valid float"),
         (("-m", "lots", "busybox"), 125, "invalid size 'lots'"),
         (("--mount", "type=volume", "busybox"), 125, "target is required"),

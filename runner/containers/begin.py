@@ -1,0 +1,162 @@
+"""From a container's record to its first process, with pipes or a terminal whose other ends we hold."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from image.errors import CommandNotStarted, TierceError
+from image.value import dataclass
+from runner.containers.devices import find_devices
+from runner.containers.options import Surroundings, container_spec
+from runner.containers.records import Record, Records
+from runner.containers.security import Shared, joined_container
+from runner.containers.start import Container, start
+from runner.network.ports import Port
+from runner.network.wishes import resolve, running
+from runner.runtime import defaults
+from runner.runtime.launch import Stdio
+from runner.runtime.privileges import Privileges
+from runner.volumes.request import merge
+from store.layers import Workspace, mounted
+
+if TYPE_CHECKING:
+    from runner.runtime.spec import Mount, Spec
+
+_CLI_FAILED: int = 125
+
+
+def exit_status(error: TierceError) -> int:
+    """Docker's: 125, or 126 and 127 for a command that can't be executed."""
+    return error.status if isinstance(error, CommandNotStarted) else _CLI_FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A running container. ``outputs`` are our ends by stream, ``input`` likewise or -1; they become the caller's."""
+
+    container: Container
+    outputs: dict[int, bytes]
+    input: int
+    directory: Path
+    ports: tuple[Port, ...]
+    volumes: tuple[str, ...]
+
+
+@contextmanager
+def begin(records: Records, record: Record, root: Path, privileges: Privileges) -> Iterator[Begun]:
+    """Start it; at the end of the block nothing of it is left but its files. Raises TierceError."""
+    options = record.made.options
+    with ExitStack() as held:
+        points = held.enter_context(_mount_points(records, record))
+        spec = describe(records, record, tuple(points.values()))
+        network = resolve(
+            options.network,
+            defined=records.store.root / "networks",
+            root=root,
+            container=record.id,
+            name=record.name,
+            find_container=lambda word: running(root, records.get(word).id),
+        )
+        stdio, outputs, own_input = _pipes(interactive=options.interactive, terminal=options.tty, held=held)
+        workspace = Workspace(record.made.directory, records.store.layers.base / record.made.directory)
+        container = held.enter_context(
+            start(
+                spec,
+                records.store.layers.overlay(record.made.layers, workspace),
+                container_id=record.id,
+                root=root,
+                privileges=privileges,
+                network=network,
+                ports=options.ports(record.made.config),
+                extra_hosts=options.network.hosts,
+                stdio=stdio,
+            )
+        )
+        for fd in (stdio.stdin, stdio.stdout, stdio.stderr):
+            if fd is not None:
+                os.close(fd)
+        if container.console is not None:
+            os.set_blocking(container.console, False)
+            outputs, own_input = {container.console: b"stdout"}, container.console if options.interactive else -1
+        yield Begun(
+            container, outputs, own_input, root / "containers" / record.id, container.ports, tuple(points)
+        )  # fmt: skip
+
+
+def describe(records: Records, record: Record, mounts: tuple[Mount, ...] = ()) -> Spec:
+    """The record as a runtime configuration. Raises InvalidInput."""
+    options = record.made.options
+    surroundings = Surroundings(
+        record.id,
+        {},  # the environment was completed when the container was created
+        record.made.cwd,
+        os.uname().nodename,
+        defaults.host_devices() if options.security.privileged else (),
+        None,
+        mounts=mounts,
+        devices=find_devices(options.devices),
+        joined=joined(records, record),
+        processors=os.cpu_count() or 0,
+        machine=os.uname().machine,
+    )
+    return container_spec(options, record.made.config, surroundings)
+
+
+def joined(records: Records, record: Record) -> Mapping[Shared, int]:
+    """The pids of the containers whose namespaces it shares. Raises ContainerNotFound, Conflict."""
+    asked = record.made.options.security
+    modes: tuple[tuple[Shared, str], ...] = (("pid", asked.pid), ("ipc", asked.ipc))
+    words = {kind: joined_container(mode) for kind, mode in modes}
+    return {kind: records.running(word).state.pid for kind, word in words.items() if word}
+
+
+@contextmanager
+def _mount_points(records: Records, record: Record) -> Iterator[dict[str, Mount]]:
+    """By target. Anonymous volumes got their names when the container was created."""
+    requests = merge(record.made.options.mounts)
+    if not requests:
+        yield {}
+        return
+    from runner.volumes.provide import provided
+    from runner.volumes.volumes import Volumes
+
+    layers = records.store.layers
+    volumes = Volumes(records.store.root)
+    with provided(requests, volumes, lambda: mounted(layers.overlay(record.made.layers))) as points:
+        yield {point.destination: point.mount for point in points}
+
+
+def _pipes(*, interactive: bool, terminal: bool, held: ExitStack) -> tuple[Stdio, dict[int, bytes], int]:
+    """The container's ends, and ours. None with a terminal: that comes with the container."""
+    if terminal:
+        return Stdio(), {}, -1
+    given: list[int | None] = [None, None, None]
+    outputs: dict[int, bytes] = {}
+    own_input = -1
+    if interactive:
+        given[0], own_input = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(own_input, False)
+    for number, name in ((1, b"stdout"), (2, b"stderr")):
+        reader, given[number] = os.pipe2(os.O_CLOEXEC)
+        outputs[reader] = name
+    stdio = Stdio(given[0], given[1], given[2])
+    ours = [*outputs, *([own_input] if own_input >= 0 else [])]
+
+    def on_failure(kind: object, *_: object) -> None:
+        if kind is not None:
+            for fd in (*ours, *(fd for fd in given if fd is not None)):
+                _close(fd)
+
+    held.push(on_failure)
+    return stdio, outputs, own_input
+
+
+def _close(fd: int) -> None:
+    try:
+        os.close(fd)
+    except OSError:
+        return  # closed by whoever got further

@@ -1,0 +1,213 @@
+"""What is known of each container: what it is, and how it goes.
+
+    <store>/containers/ID/monitor     locked (flock) as long as the container's monitor lives
+    <store>/containers/ID/ID-json.log what it has written
+    <store>/containers/ID/health      what its health checks said last
+
+The monitor writes how the container goes into the database before anybody can see it. A record
+that says ``running`` while nobody holds the lock is that of a killed monitor, whose container
+the kernel has killed with it: whoever looks first writes that down. So there is no stale
+"running".
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from image.config import ContainerConfig
+from image.errors import Conflict, StorageError
+from image.value import dataclass
+from runner.containers.options import RunOptions
+from runner.containers.policy import Policy
+from runner.containers.stored import decode, encode
+from store.container_rows import ContainerRow, ContainerRows
+from store.content import storage_errors
+from store.store import Store
+
+_KILLED: Final = 137
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a container was made of. ``directory`` is its writable layer, ``layers`` those below, top first."""
+
+    image_name: str
+    config: ContainerConfig
+    directory: str
+    layers: tuple[str, ...]
+    cwd: str
+    options: RunOptions
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How it goes. ``status`` is created, running, restarting, paused, removing, exited or dead.
+
+    Times are seconds since 1970, 0 for never. ``stopped`` says that a user ended it.
+    """
+
+    status: str = "created"
+    pid: int = 0
+    code: int = 0
+    started_s: float = 0.0
+    finished_s: float = 0.0
+    error: str = ""
+    oom_killed: bool = False
+    restarts: int = 0
+    stopped: bool = False
+    address: str = ""
+    ports: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+
+    @property
+    def is_running(self) -> bool:
+        return self.status in ("running", "paused")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One container."""
+
+    id: str
+    name: str
+    image: str
+    created_s: float
+    made: Made
+    state: State
+
+
+class Records:
+    """All containers of a store."""
+
+    def __init__(self, store: Store, *, clock: Callable[[], float] = time.time) -> None:
+        self.store = store
+        self.rows = ContainerRows(store.metadata)
+        self.clock = clock
+
+    def directory(self, container_id: str) -> Path:
+        return self.store.root / "containers" / container_id
+
+    def log(self, record: Record) -> Path:
+        return self.directory(record.id) / f"{record.id}-json.log"
+
+    def add(self, record: Record, holds: list[tuple[str, str]]) -> None:
+        """Raises NameInUse."""
+        with storage_errors("make a container's directory"):
+            self.directory(record.id).mkdir(mode=0o710, parents=True)
+        self.rows.add(
+            ContainerRow(
+                record.id, record.name, record.image, record.created_s, encode(record.made), _text(record.state)
+            ),
+            holds,
+        )
+
+    def all(self) -> list[Record]:
+        """Every container as it is now, newest first."""
+        return [self._settled(row) for row in self.rows.all()]
+
+    def get(self, word: str) -> Record:
+        """By id, name or the start of an id, as it is now. Raises ContainerNotFound, Conflict."""
+        return self._settled(self.rows.get(word))
+
+    def unsettled(self, container_id: str) -> Record:
+        """For its monitor, which alone knows better. Raises ContainerNotFound."""
+        return _record(self.rows.get(container_id))
+
+    def running(self, word: str) -> Record:
+        """Raises ContainerNotFound; Conflict when it does not run."""
+        record = self.get(word)
+        if not record.state.is_running:
+            raise Conflict(f"container {word} is not running")
+        return record
+
+    def set(self, record: Record, state: State) -> Record:
+        """Durable when this returns, as far as a killed process goes."""
+        self.rows.set_state(record.id, _text(state))
+        return replace(record, state=state)
+
+    def _settled(self, row: ContainerRow) -> Record:
+        record = _record(row)
+        if record.state.status in ("created", "exited") or self.is_watched(record.id):
+            return record
+        record = _record(self.rows.get(row.id))  # it may have ended between our two looks
+        if record.state.status in ("created", "exited"):
+            return record
+        ended = replace(
+            record.state, status="exited", code=_KILLED, pid=0, finished_s=self.clock(), address="", ports=()
+        )
+        if record.state.status == "restarting":
+            ended = replace(ended, code=record.state.code, finished_s=record.state.finished_s)
+        if record.made.policy.remove:
+            self.forget(record)
+        return self.set(record, ended)
+
+    def is_watched(self, container_id: str) -> bool:
+        """Whether a monitor lives."""
+        try:
+            fd = self._open_lock(container_id)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        else:
+            return False
+        finally:
+            os.close(fd)
+
+    def watch(self, container_id: str, *, timeout_s: float = 0.0) -> int:
+        """Become its monitor: a descriptor to keep. Raises Conflict while there is another."""
+        fd = self._open_lock(container_id)
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    os.close(fd)
+                    raise Conflict(
+                        f"container {container_id[:12]} is busy: another process starts or stops it"
+                    ) from None
+                time.sleep(0.01)
+            else:
+                return fd
+
+    def _open_lock(self, container_id: str) -> int:
+        path = self.directory(container_id) / "monitor"
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def forget(self, record: Record) -> None:
+        """Remove a container that does not run, with its files."""
+        self.rows.remove(record.id)
+        self.store.layers.discard(record.made.directory)
+        shutil.rmtree(self.directory(record.id), ignore_errors=True)
+        with suppress(StorageError):
+            self.store.layers.empty_trash()
+
+
+def _text(state: State) -> str:
+    return encode(state)
+
+
+def _record(row: ContainerRow) -> Record:
+    return Record(row.id, row.name, row.image, row.created_s, decode(row.document, Made), decode(row.state, State))
+
+
+def read_health(directory: Path) -> dict[str, object] | None:
+    """What the monitor wrote of health checks last."""
+    try:
+        found = json.loads((directory / "health").read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

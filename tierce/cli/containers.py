@@ -1,0 +1,450 @@
+"""The life of containers: ``ps``, ``start``, ``stop``, ``kill``, ``restart``, ``wait``, ``rm``, ``rename``, ``pause``, ``prune``."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+import click
+
+from image.errors import Conflict, InvalidInput, NotFound, TierceError
+from runner.containers import policy as policies
+from runner.containers.control import Control
+from runner.containers.records import Record, Records, read_health
+from runner.runtime.state import runtime_directory
+from tierce.cli.command import Settings, command, confirm, filter_option, format_option, parse_filters
+from tierce.cli.tables import render
+from tierce.cli.units import human_duration, parse_until
+
+HEADERS: Final = {
+    "ID": "CONTAINER ID", "Image": "IMAGE", "Command": "COMMAND", "CreatedAt": "CREATED AT", "RunningFor": "CREATED",
+    "Status": "STATUS", "State": "STATE", "Ports": "PORTS", "Names": "NAMES", "Labels": "LABELS", "Networks": "NETWORKS",
+    "Mounts": "MOUNTS", "LocalVolumes": "LOCAL VOLUMES", "Size": "SIZE",
+}  # fmt: skip
+_COLUMNS: Final = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
+_FILTERS: Final = (
+    "ancestor",
+    "before",
+    "exited",
+    "health",
+    "id",
+    "label",
+    "name",
+    "network",
+    "since",
+    "status",
+    "volume",
+)
+_COMMAND_WIDTH: Final = 20
+
+
+@contextmanager
+def containers(settings: Settings) -> Iterator[Control]:
+    """What every command here works with."""
+    with settings.store() as store:
+        yield control(settings, Records(store, clock=settings.clock))
+
+
+def control(settings: Settings, records: Records) -> Control:
+    return Control(records, runtime_directory(settings.environ, os.geteuid()))
+
+
+def each(words: Sequence[str], act: Callable[[str], str | None]) -> None:
+    """Do it for every word and print what it gives; complain of those that fail, and exit with 1."""
+    failed = False
+    for word in words:
+        try:
+            done = act(word)
+        except TierceError as error:
+            failed = True
+            click.echo(f"tierce: {error}", err=True)
+        else:
+            if done is not None:
+                click.echo(done)
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+names_argument = click.argument("words", nargs=-1, required=True, metavar="CONTAINER [CONTAINER...]")
+
+
+def follow(
+    connection: socket.socket,
+    over: Control,
+    record: Record,
+    *,
+    attached: bool,
+    interactive: bool = False,
+    keys: str = "",
+    proxy: bool = True,
+    started: Callable[[], None] = lambda: None,
+    wait_for_start: bool = True,
+) -> int:
+    """See a container through its start, then, ``attached``, to its end. Its exit code; 0 when it is left running."""
+    from runner.containers.follow import DEFAULT_KEYS, Detached, Follower, parse_keys
+
+    with connection:
+        follower = Follower(
+            connection, interactive=interactive, tty=record.made.options.tty, keys=parse_keys(keys or DEFAULT_KEYS)
+        )
+        if wait_for_start:
+            follower.wait_for_start()
+        for line in follower.warnings:
+            click.echo(f"WARNING: {line}", err=True)
+        if not attached:
+            started()
+            return 0
+        try:
+            code = follower.run(proxy=proxy, started=started)
+        except Detached:
+            click.echo("read escape sequence", err=True)
+            return 0
+    if code is None:  # the monitor was killed, and the container with it
+        code = over.wait(over.records.get(record.id))
+    elif record.made.policy.restart == "no":
+        over.settle(record)
+    return code
+
+
+# --- ps -------------------------------------------------------------------------------------
+
+
+@command(
+    "ps",
+    short_help="List containers",
+    examples="""
+tierce ps
+tierce ps -a --filter status=exited
+tierce ps -q --filter label=app=web
+tierce ps --format '{{.Names}}: {{.Status}}'
+""",
+)
+@click.option("-a", "--all", "everything", is_flag=True, help="Those that do not run too")
+@click.option("-q", "--quiet", is_flag=True, help="Only ids")
+@click.option("--no-trunc", is_flag=True, help="Whole ids and commands")
+@click.option("-n", "--last", type=int, default=-1, metavar="N", help="The last N that were created")
+@click.option("-l", "--latest", is_flag=True, help="The last that was created")
+@filter_option(", ".join(_FILTERS), "-f")
+@format_option
+@click.pass_obj
+def ps(
+    settings: Settings, everything: bool, quiet: bool, no_trunc: bool, last: int, latest: bool, filters: Sequence[str],
+    form: str,
+) -> None:  # fmt: skip
+    """List containers, newest first."""
+    wanted = parse_filters(filters, _FILTERS)
+    count = 1 if latest else last
+    with containers(settings) as over:
+        records = select(over.records, wanted)
+        if not (everything or count >= 0 or "status" in wanted or "exited" in wanted):
+            records = [record for record in records if record.state.is_running or record.state.status == "restarting"]
+        records = records[:count] if count >= 0 else records
+        rows = [_row(over.records, record, settings.clock(), whole=no_trunc) for record in records]
+    if quiet and not form:
+        click.echo("".join(f"{row['ID']}\n" for row in rows), nl=False)
+        return
+    click.echo(render(rows, HEADERS, _COLUMNS, form), nl=False)
+
+
+def select(records: Records, filters: Mapping[str, Sequence[str]]) -> list[Record]:
+    """The containers that pass every filter. Raises InvalidInput, ContainerNotFound."""
+    found = records.all()
+    for key, values in filters.items():
+        found = [record for record in found if _passes(records, record, key, values)]
+    return found
+
+
+def _passes(records: Records, record: Record, key: str, values: Sequence[str]) -> bool:
+    made, state = record.made, record.state
+    match key:
+        case "status":
+            return state.status in values
+        case "name":
+            return any(value.removeprefix("/") in record.name for value in values)
+        case "id" | "exited":
+            ended = [str(state.code)] if state.status == "exited" else []
+            return any(record.id.startswith(value) for value in values) if key == "id" else ended[:1] == [*values][-1:]
+        case "ancestor":
+            from image.reference import Reference
+
+            own = Reference.parse(made.image_name).with_default_tag() if made.image_name else None
+            return any(
+                record.image.removeprefix("sha256:").startswith(value.removeprefix("sha256:"))
+                or str(own) == str(Reference.parse(value).with_default_tag())
+                for value in values
+            )
+        case "label":
+            from tierce.cli.images import has_labels
+
+            return has_labels({**made.config.labels, **made.policy.labels}, values)
+        case "volume":
+            return any(value in (mount.source, mount.target) for mount in made.options.mounts for value in values)
+        case "network":
+            return any(value in (made.options.network.networks or ("bridge",)) for value in values)
+        case "health":
+            return str((read_health(records.directory(record.id)) or {}).get("Status", "none")) in values
+        case _:
+            older = [record.created_s < records.get(value).created_s for value in values]
+            return all(older) if key == "before" else not any(older) and record.id not in map(_id_of(records), values)
+
+
+def _id_of(records: Records) -> Callable[[str], str]:
+    return lambda word: records.get(word).id
+
+
+def _row(records: Records, record: Record, now_s: float, *, whole: bool) -> dict[str, str]:
+    from runner.containers.options import command as command_of
+
+    try:
+        words = " ".join(command_of(record.made.options, record.made.config))
+    except InvalidInput:
+        words = ""
+    shown = words if whole or len(words) <= _COMMAND_WIDTH else words[: _COMMAND_WIDTH - 1] + "\u2026"
+    mounts = [mount.source or mount.target for mount in record.made.options.mounts]
+    labels = {**record.made.config.labels, **record.made.policy.labels}
+    return {
+        "ID": record.id if whole else record.id[:12],
+        "Image": record.made.image_name,
+        "Command": f'"{shown}"',
+        "CreatedAt": _local_time(record.created_s),
+        "RunningFor": human_duration(now_s - record.created_s) + " ago",
+        "Status": describe_status(records, record, now_s),
+        "State": record.state.status,
+        "Ports": ", ".join(record.state.ports),
+        "Names": record.name,
+        "Labels": ",".join(f"{key}={value}" for key, value in labels.items()),
+        "Networks": ",".join(record.made.options.network.networks or ("bridge",)),
+        "Mounts": ",".join(mounts),
+        "LocalVolumes": str(sum(mount.kind == "volume" for mount in record.made.options.mounts)),
+        "Size": "0B",
+    }
+
+
+def _local_time(moment_s: float) -> str:
+    from datetime import UTC, datetime
+
+    from tierce.cli.units import go_time
+
+    return go_time(datetime.fromtimestamp(moment_s, UTC))
+
+
+def describe_status(records: Records, record: Record, now_s: float) -> str:
+    """``Up 2 minutes (healthy)``, ``Exited (0) 3 seconds ago``: docker's words."""
+    state = record.state
+    match state.status:
+        case "running" | "paused":
+            health = read_health(records.directory(record.id)) or {}
+            words = {"starting": " (health: starting)", "healthy": " (healthy)", "unhealthy": " (unhealthy)"}
+            more = " (Paused)" if state.status == "paused" else words.get(str(health.get("Status", "")), "")
+            return f"Up {human_duration(now_s - state.started_s)}{more}"
+        case "restarting":
+            return f"Restarting ({state.code}) {human_duration(now_s - state.finished_s)} ago"
+        case "exited":
+            return f"Exited ({state.code}) {human_duration(now_s - state.finished_s)} ago"
+        case _:
+            return state.status.capitalize()
+
+
+# --- the verbs ------------------------------------------------------------------------------
+
+
+@command(
+    "start", short_help="Start one or more stopped containers", examples="tierce start web\ntierce start -ai shell"
+)
+@names_argument
+@click.option("-a", "--attach", is_flag=True, help="Follow its output, and exit with its exit code")
+@click.option("-i", "--interactive", is_flag=True, help="Pass standard input on")
+@click.option("--detach-keys", default="", metavar="KEYS", help="Keys that leave it running  [ctrl-p,ctrl-q]")
+@click.option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on  [on]")
+@click.pass_obj
+def start(
+    settings: Settings, words: Sequence[str], attach: bool, interactive: bool, detach_keys: str, sig_proxy: bool
+) -> None:
+    """Start containers that were created, or have ended."""
+    attached = attach or interactive
+    if attached and len(words) > 1:
+        raise InvalidInput("you cannot start and attach multiple containers at once")
+    with containers(settings) as over:
+        code = 0
+
+        def act(word: str) -> str | None:
+            nonlocal code
+            record = over.records.get(word)
+            if record.state.is_running:
+                return word
+            if record.state.status == "restarting":
+                over.stop(record, timeout_s=0)
+                record = over.records.get(word)
+            code = follow(
+                over.start(record, attached=attached), over, record, attached=attached, interactive=interactive,
+                keys=detach_keys, proxy=sig_proxy,
+            )  # fmt: skip
+            return None if attached else word
+
+        each(words, act)
+    raise click.exceptions.Exit(code)
+
+
+def _one_line(act: Callable[[Control, Record], None]) -> Callable[[Control, str], str]:
+    def done(over: Control, word: str) -> str:
+        act(over, over.records.get(word))
+        return word
+
+    return done
+
+
+_timeout = click.option("-t", "--time", "--timeout", "timeout", type=int, metavar="SECONDS", help="Seconds until KILL")
+_signal = click.option("-s", "--signal", "name", default="", metavar="SIGNAL", help="Signal to send")
+
+
+@command("stop", short_help="Stop one or more running containers", examples="tierce stop web\ntierce stop -t 2 web db")
+@names_argument
+@_timeout
+@_signal
+@click.pass_obj
+def stop(settings: Settings, words: Sequence[str], timeout: int | None, name: str) -> None:
+    """Send the stop signal, wait, and kill what has not ended."""
+    with containers(settings) as over:
+        each(words, lambda word: _one_line(lambda o, r: o.stop(r, timeout_s=timeout, signal_name=name))(over, word))
+
+
+@command("restart", short_help="Restart one or more containers", examples="tierce restart web")
+@names_argument
+@_timeout
+@_signal
+@click.pass_obj
+def restart(settings: Settings, words: Sequence[str], timeout: int | None, name: str) -> None:
+    """Stop containers and start them again."""
+
+    def act(over: Control, record: Record) -> None:
+        over.stop(record, timeout_s=timeout, signal_name=name)
+        again = over.records.get(record.id)
+        follow(over.start(again, attached=False), over, again, attached=False)
+
+    with containers(settings) as over:
+        each(words, lambda word: _one_line(act)(over, word))
+
+
+@command("kill", short_help="Kill one or more running containers", examples="tierce kill -s HUP web")
+@names_argument
+@click.option("-s", "--signal", "name", default="KILL", metavar="SIGNAL", help="Signal to send  [KILL]")
+@click.pass_obj
+def kill(settings: Settings, words: Sequence[str], name: str) -> None:
+    """Send a signal to the first process of containers."""
+    number = policies.signal_number(name)
+    with containers(settings) as over:
+        each(words, lambda word: _one_line(lambda o, r: o.kill(r, number))(over, word))
+
+
+@command("wait", short_help="Wait until containers stop, then print their exit codes", examples="tierce wait web")
+@names_argument
+@click.pass_obj
+def wait(settings: Settings, words: Sequence[str]) -> None:
+    """Print the exit code of each container when it has ended."""
+    with containers(settings) as over:
+        each(words, lambda word: str(over.wait(over.records.get(word))))
+
+
+@command("pause", short_help="Freeze all processes of containers", examples="tierce pause web")
+@names_argument
+@click.pass_obj
+def pause(settings: Settings, words: Sequence[str]) -> None:
+    """Freeze all processes of containers."""
+    with containers(settings) as over:
+        each(words, lambda word: _one_line(lambda o, r: o.pause(r))(over, word))
+
+
+@command("unpause", short_help="Thaw paused containers", examples="tierce unpause web")
+@names_argument
+@click.pass_obj
+def unpause(settings: Settings, words: Sequence[str]) -> None:
+    """Let paused containers go on."""
+    with containers(settings) as over:
+        each(words, lambda word: _one_line(lambda o, r: o.unpause(r))(over, word))
+
+
+@command("rename", short_help="Rename a container", examples="tierce rename old new")
+@click.argument("word", metavar="CONTAINER")
+@click.argument("name", metavar="NEW_NAME")
+@click.pass_obj
+def rename(settings: Settings, word: str, name: str) -> None:
+    """Give a container another name."""
+    policies.check_name(name.removeprefix("/"))
+    with containers(settings) as over:
+        over.records.rows.rename(over.records.get(word).id, name.removeprefix("/"))
+
+
+@command("rm", short_help="Remove one or more containers", examples="tierce rm web\ntierce rm -fv $(tierce ps -aq)")
+@names_argument
+@click.option("-f", "--force", is_flag=True, help="Kill those that run; what is absent is no error")
+@click.option("-v", "--volumes", is_flag=True, help="Their anonymous volumes too")
+@click.option("-l", "--link", is_flag=True, hidden=True)
+@click.pass_obj
+def rm(settings: Settings, words: Sequence[str], force: bool, volumes: bool, link: bool) -> None:
+    """Remove containers, with all that they wrote outside volumes."""
+    if link:
+        raise InvalidInput("--link is not supported: there are no links")
+
+    def act(word: str) -> str | None:
+        try:
+            remove_one(over, over.records.get(word), force=force, volumes=volumes)
+        except NotFound:
+            if not force:
+                raise
+        return word
+
+    with containers(settings) as over:
+        each(words, act)
+
+
+def remove_one(over: Control, record: Record, *, force: bool, volumes: bool) -> None:
+    """Raises Conflict for a running one without ``force``."""
+    from runner.containers.remove import remove
+
+    if record.state.is_running or record.state.status == "restarting":
+        if not force:
+            raise Conflict(
+                f"cannot remove container {record.name}: container is {record.state.status}: "
+                "stop the container before removing or force remove"
+            )
+        if record.state.is_running:
+            over.kill(record, 9)
+        else:
+            over.stop(record, timeout_s=0)
+    over.settle(record)
+    remove(over.records, record, volumes=volumes)
+
+
+@command("prune", short_help="Remove all stopped containers", examples="tierce container prune -f --filter until=24h")
+@click.option("-f", "--force", is_flag=True, help="Do not ask")
+@filter_option("until=TIME, label=KEY[=VALUE]")
+@click.pass_obj
+def prune(settings: Settings, force: bool, filters: Sequence[str]) -> None:
+    """Remove all containers that do not run."""
+    wanted = parse_filters(filters, ("until", "label", "label!"))
+    limit = min((parse_until(text, settings.clock()) for text in wanted.get("until", ())), default=None)
+    if not force and not confirm(
+        "WARNING! This will remove all stopped containers.\nAre you sure you want to continue?"
+    ):
+        return
+    from store.disk_usage import content_size
+
+    gone, freed = [], 0
+    with containers(settings) as over:
+        for record in over.records.all():
+            labels = all(_passes(over.records, record, "label", [value]) for value in wanted.get("label", ()))
+            others = any(_passes(over.records, record, "label", [value]) for value in wanted.get("label!", ()))
+            if record.state.status not in ("created", "exited") or not labels or others:
+                continue
+            if limit is None or record.created_s < limit:
+                freed += content_size(over.records.store.layers.base / record.made.directory / "diff")
+                remove_one(over, record, force=False, volumes=False)
+                gone.append(record.id)
+    from tierce.cli.units import human_size
+
+    if gone:
+        click.echo("Deleted Containers:\n" + "".join(f"{each}\n" for each in gone))
+    click.echo(f"Total reclaimed space: {human_size(freed)}")

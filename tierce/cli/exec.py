@@ -1,0 +1,121 @@
+"""``exec``: one more process in a container that runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+
+import click
+
+from image.errors import InvalidInput, TierceError
+from runner.containers.records import Record, Records
+from tierce.cli.command import ExitCode, Settings, command
+from tierce.cli.containers import containers
+
+
+@command(
+    "exec",
+    short_help="Run a command in a running container",
+    context_settings={"allow_interspersed_args": False},
+    examples="""
+tierce exec web ls /srv
+tierce exec -it web sh
+tierce exec -u nobody -w /tmp -e A=1 web env
+""",
+)
+@click.argument("word", metavar="CONTAINER")
+@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND [ARG...]")
+@click.option("-i", "--interactive", is_flag=True, help="Pass standard input on")
+@click.option("-t", "--tty", is_flag=True, help="Give it a terminal")
+@click.option("-d", "--detach", is_flag=True, help="Let it run in the background")
+@click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Set a variable")
+@click.option("--env-file", "env_files", multiple=True, metavar="FILE", help="Set the variables of a file")
+@click.option("-u", "--user", default="", metavar="USER[:GROUP]", help="Name or number to run as")
+@click.option("-w", "--workdir", default="", metavar="PATH", help="Working directory")
+@click.option("--privileged", is_flag=True, help="Give all capabilities")
+@click.option("--detach-keys", default="", hidden=True)
+@click.pass_obj
+def exec_(
+    settings: Settings,
+    word: str,
+    words: Sequence[str],
+    interactive: bool,
+    tty: bool,
+    detach: bool,
+    env: Sequence[str],
+    env_files: Sequence[str],
+    user: str,
+    workdir: str,
+    privileged: bool,
+    detach_keys: str,  # noqa: ARG001  (an exec ends with its client)
+) -> None:
+    """Run a command in a running container, and exit with its exit code."""
+    from runner.containers.options import given_environment
+    from tierce.run import read_env_file
+
+    lines = [line for path in env_files for line in read_env_file(path)]
+    try:
+        with containers(settings) as over:
+            record = over.records.running(word)
+            if record.state.status == "paused":
+                raise InvalidInput(f"container {word} is paused, unpause the container before exec")
+            changed = replace(
+                record.made.options, args=tuple(words), entrypoint="", tty=tty,
+                env=(*record.made.options.env, *given_environment((*lines, *env), settings.environ)),
+                user=user or record.made.options.user, workdir=workdir or record.made.options.workdir,
+            )  # fmt: skip
+            wanted = replace(record, made=replace(record.made, options=changed))
+            code = _execute(over.records, wanted, interactive=interactive, detach=detach, privileged=privileged)
+    except TierceError as error:
+        from runner.containers.begin import exit_status
+
+        status = exit_status(error)
+        raise ExitCode(1 if status == 125 else status, error) from error
+    raise click.exceptions.Exit(code)
+
+
+def _execute(records: Records, record: Record, *, interactive: bool, detach: bool, privileged: bool) -> int:
+    from runner.containers import terminal
+    from runner.containers.attach import OWN_STDIO, Signals, window
+    from runner.containers.begin import describe
+    from runner.containers.foreground import container_stdio
+    from runner.containers.relay import Relay
+    from runner.runtime import capabilities
+    from runner.runtime.enter import enter
+    from runner.runtime.launch import Stdio
+    from runner.runtime.privileges import probe
+
+    tty = record.made.options.tty
+    if tty and interactive and not os.isatty(0):
+        raise InvalidInput("the input device is not a TTY")
+    spec = describe(records, record)
+    process = replace(spec.process, console_size=terminal.size(1, 0) if tty else None)
+    if privileged:
+        process = replace(process, capabilities=capabilities.granted(capabilities.choose(privileged=True)))
+    options = replace(record.made.options, interactive=interactive)
+    with ExitStack() as held:
+        pidfd = os.pidfd_open(record.state.pid)
+        held.callback(os.close, pidfd)
+        relay = Relay()
+        stdio = Stdio()
+        given = None
+        if not detach:
+            given = held.enter_context(container_stdio(options, OWN_STDIO, relay))
+            stdio = given.container
+        signals = None if detach else held.enter_context(Signals())
+        running = held.enter_context(
+            enter(
+                pidfd, process, privileges=probe(), seccomp=None if privileged else spec.seccomp,
+                container_id=record.id, stdio=stdio, detached=detach,
+            )
+        )  # fmt: skip
+        if detach or given is None or signals is None:
+            return 0
+        given.close_container_side()
+        signals.forward_to(running)
+        if running.console is not None:
+            held.enter_context(window(running, OWN_STDIO, relay, interactive=interactive))
+        relay.run(running, signals)
+        return running.wait()

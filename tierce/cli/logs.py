@@ -1,0 +1,91 @@
+"""``logs`` and ``attach``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from image.errors import InvalidInput
+from tierce.cli.command import Settings, binary, command
+from tierce.cli.containers import containers, follow
+from tierce.cli.units import parse_time, parse_until
+
+
+@command(
+    "logs",
+    short_help="Show what a container has written",
+    examples="""
+tierce logs web
+tierce logs -f --tail 20 web
+tierce logs --since 10m -t web
+""",
+)
+@click.argument("word", metavar="CONTAINER")
+@click.option("-f", "--follow", "more", is_flag=True, help="Go on until it ends")
+@click.option("-n", "--tail", default="all", metavar="N", help="Only the last N lines")
+@click.option("-t", "--timestamps", is_flag=True, help="With the time of each line")
+@click.option("--since", default="", metavar="TIME", help="From a time, or a duration ago, on")
+@click.option("--until", default="", metavar="TIME", help="Up to a time, or a duration ago")
+@click.option("--details", is_flag=True, hidden=True)
+@click.pass_obj
+def logs(
+    settings: Settings, word: str, more: bool, tail: str, timestamps: bool, since: str, until: str, details: bool  # noqa: ARG001  (no driver has any)
+) -> None:  # fmt: skip
+    """Show what a container has written to its standard output and error."""
+    from runner.containers.log import LogReader
+
+    if tail != "all" and not tail.lstrip("-").isdigit():
+        raise InvalidInput(f"invalid number of lines {tail!r}: want a number, or all")
+    count = None if tail == "all" or int(tail) < 0 else int(tail)
+    begin = parse_until(since, settings.clock()) if since else None
+    end = parse_until(until, settings.clock()) if until else None
+    streams = {"stdout": binary(sys.stdout), "stderr": binary(sys.stderr)}
+    with containers(settings) as over:
+        record = over.records.get(word)
+        if record.made.policy.log_driver == "none":
+            raise InvalidInput("configured logging driver does not support reading: it is none")
+
+        def alive() -> bool:
+            return over.records.is_watched(record.id)
+
+        last = None
+        for stream, time, text in LogReader(over.records.log(record)).read(tail=count, follow=alive if more else None):
+            if begin is not None or end is not None:
+                moment = parse_time(time)
+                if moment is None or (begin is not None and moment.timestamp() < begin):
+                    continue
+                if end is not None and moment.timestamp() > end:
+                    break
+            target = streams.get(stream, streams["stderr"])
+            if last is not None and last is not target:
+                last.flush()
+            last = target
+            target.write((f"{time} " if timestamps else "").encode() + text.encode())
+            if more:
+                target.flush()
+        for target in streams.values():
+            target.flush()
+
+
+@command("attach", short_help="Attach to a running container", examples="tierce attach web")
+@click.argument("word", metavar="CONTAINER")
+@click.option("--no-stdin", is_flag=True, help="Do not pass standard input on")
+@click.option("--detach-keys", default="", metavar="KEYS", help="Keys that leave it running  [ctrl-p,ctrl-q]")
+@click.option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on  [on]")
+@click.pass_obj
+def attach(settings: Settings, word: str, no_stdin: bool, detach_keys: str, sig_proxy: bool) -> None:
+    """Follow a running container's output, and pass input and signals on; exit with its exit code."""
+    from runner.containers import wire
+
+    with containers(settings) as over:
+        record = over.records.running(word)
+        if record.state.status == "paused":
+            raise InvalidInput("you cannot attach to a paused container, unpause it first")
+        connection = over.connect(record)
+        connection.sendall(wire.frame(wire.ATTACH))
+        code = follow(
+            connection, over, record, attached=True, interactive=record.made.options.interactive and not no_stdin,
+            keys=detach_keys, proxy=sig_proxy, wait_for_start=False,
+        )  # fmt: skip
+    raise click.exceptions.Exit(code)

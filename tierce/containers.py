@@ -1,0 +1,86 @@
+"""From an image of the store and a user's options to a container's record."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from image.errors import NameInUse
+from runner.containers.names import random_name
+from runner.containers.options import RunOptions, given_environment
+from runner.containers.policy import Policy, check_name, check_policy
+from runner.containers.records import Made, Record, Records, State
+from runner.volumes.request import MountRequest, merge
+from store.store import Store
+from tierce.images import RunnableImage
+from tierce.run import unpacked
+
+_ID_BYTES: Final = 32
+_ATTEMPTS: Final = 8
+
+
+def create(
+    store: Store,
+    image: RunnableImage,
+    options: RunOptions,
+    policy: Policy,
+    *,
+    image_name: str,
+    name: str,
+    environ: Mapping[str, str],
+    cwd: str,
+    keep_volumes: bool = True,
+) -> Record:
+    """A container that has not been started: all that it needs is held from now on.
+
+    Without ``keep_volumes`` anonymous volumes are left for the caller to make. Raises NameInUse,
+    InvalidInput.
+    """
+    check_policy(policy)
+    if name:
+        check_name(name)
+    records = Records(store)
+    container_id = secrets.token_hex(_ID_BYTES)
+    mounts = _named(store, merge(options.mounts, image=image.config.config.volumes)) if keep_volumes else options.mounts
+    options = replace(options, env=given_environment(options.env, environ), mounts=mounts)
+    with store.session() as session:
+        layers = tuple(unpacked(session, image))
+        workspace = session.workspace(layers[0] if layers else None)
+        made = Made(image_name, image.config.config, workspace.directory, layers, cwd, options, policy)
+        record = Record(container_id, name, str(image.target.digest), records.clock(), made, State())
+        holds = [("directory", workspace.directory)]
+        if image.config.diff_ids:
+            holds.append(("chain", str(store.facts(image.target).layers[-1].chain_id)))
+        return _add(records, record, holds)
+
+
+def _add(records: Records, record: Record, holds: list[tuple[str, str]]) -> Record:
+    for attempt in range(_ATTEMPTS):
+        chosen = replace(record, name=record.name or random_name(attempt))
+        try:
+            records.add(chosen, holds)
+        except NameInUse:
+            os.rmdir(records.directory(record.id))
+            if record.name or attempt == _ATTEMPTS - 1:
+                raise
+        else:
+            return chosen
+    raise AssertionError  # the last attempt returns or raises
+
+
+def _named(store: Store, requests: tuple[MountRequest, ...]) -> tuple[MountRequest, ...]:
+    """Anonymous volumes are made now, and stay the container's through all its starts."""
+    if not any(request.kind == "volume" and not request.source for request in requests):
+        return requests
+    from runner.volumes.volumes import Volumes
+
+    volumes = Volumes(store.root)
+    return tuple(
+        replace(request, source=volumes.create(labels=request.labels).name)
+        if request.kind == "volume" and not request.source
+        else request
+        for request in requests
+    )
