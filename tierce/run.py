@@ -16,9 +16,9 @@ from image.errors import InvalidInput, ReferenceNotFound
 from image.platform import Platform
 from image.reference import Reference
 from image.value import dataclass
-from runner.containers.begin import joined
+from runner.containers.begin import joined, running_directory
 from runner.containers.options import RunOptions
-from runner.network.wishes import resolve, running
+from runner.network.wishes import resolve
 from runner.runtime.privileges import probe
 from runner.runtime.state import runtime_directory
 from runner.volumes.request import MountRequest, merge
@@ -114,7 +114,7 @@ def run(
             root=root,
             container=record.id,
             name=record.name,
-            find_container=lambda word: running(root, records.get(word).id),
+            find_container=lambda word: running_directory(records, root, word),
         )
         workspace = Workspace(record.made.directory, store.layers.base / record.made.directory)
         with _mounted(store, options, image, record.made.layers) as points:

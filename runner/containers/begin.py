@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from image.errors import CommandNotStarted, TierceError
+from image.errors import CommandNotStarted, ContainerNotFound, TierceError
 from image.value import dataclass
 from runner.containers.devices import find_devices
 from runner.containers.options import Surroundings, container_spec
@@ -59,7 +59,7 @@ def begin(records: Records, record: Record, root: Path, privileges: Privileges) 
             root=root,
             container=record.id,
             name=record.name,
-            find_container=lambda word: running(root, records.get(word).id),
+            find_container=lambda word: running_directory(records, root, word),
         )
         stdio, outputs, own_input = _pipes(interactive=options.interactive, terminal=options.tty, held=held)
         workspace = Workspace(record.made.directory, records.store.layers.base / record.made.directory)
@@ -85,6 +85,13 @@ def begin(records: Records, record: Record, root: Path, privileges: Privileges) 
         yield Begun(
             container, outputs, own_input, root / "containers" / record.id, container.ports, tuple(points)
         )  # fmt: skip
+
+
+def running_directory(records: Records, root: Path, word: str) -> Path:
+    """In the runtime directory, by id, name or the start of an id. Raises NotFound when it does not run."""
+    with suppress(ContainerNotFound):
+        word = records.get(word).id
+    return running(root, word)
 
 
 def describe(records: Records, record: Record, mounts: tuple[Mount, ...] = ()) -> Spec:
