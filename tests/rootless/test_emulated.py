@@ -83,6 +83,14 @@ def test_it_looks_like_root(argv: tuple[str, ...], code: int, printed: str, user
     assert (result.code, result.stdout) == (code, printed), str(result)
 
 
+def test_a_user_namespace_can_be_declined(user: OrdinaryUser) -> None:
+    argv = user.argv("run", "busybox", "id", "-u")
+    argv.insert(argv.index(sys.executable), "TIERCE_USER_NAMESPACE=no")
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, cwd=user.home, timeout=300)
+    assert done.stdout == "0\n", done.stderr
+    assert "isolation: emulated" in done.stderr
+
+
 def test_nothing_of_the_builder_is_within_reach(user: OrdinaryUser) -> None:
     secret = user.home / "secret"
     secret.write_text(TOKEN)

@@ -40,7 +40,7 @@ class Settings(NamedTuple):
         """
         from store.store import Store
 
-        if os.geteuid() != 0:
+        if os.geteuid() != 0 and os.environ.get("TIERCE_USER_NAMESPACE") != "no":
             from runner.runtime.user_namespace import enter
 
             enter(os.environ)
