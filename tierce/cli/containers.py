@@ -366,6 +366,26 @@ def unpause(settings: Settings, words: Sequence[str]) -> None:
         each(words, lambda word: _one_line(lambda o, r: o.unpause(r))(over, word))
 
 
+@command(
+    "port", short_help="List the published ports of a container", examples="tierce port web\ntierce port web 80/tcp"
+)
+@click.argument("word", metavar="CONTAINER")
+@click.argument("wanted", required=False, default="", metavar="[PORT[/PROTO]]")
+@click.pass_obj
+def port(settings: Settings, word: str, wanted: str) -> None:
+    """Show where the ports of a running container are published."""
+    with containers(settings) as over:
+        pairs = [text.rpartition("->") for text in over.records.get(word).state.ports]
+    if not wanted:
+        click.echo("".join(f"{inner} -> {outer}\n" for outer, _, inner in pairs), nl=False)
+        return
+    wanted = wanted if "/" in wanted else f"{wanted}/tcp"
+    found = [outer for outer, _, inner in pairs if inner == wanted]
+    if not found:
+        raise NotFound(f"no public port {wanted} published for {word}")
+    click.echo("\n".join(found))
+
+
 @command("rename", short_help="Rename a container", examples="tierce rename old new")
 @click.argument("word", metavar="CONTAINER")
 @click.argument("name", metavar="NEW_NAME")

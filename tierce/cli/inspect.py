@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from image.errors import TierceError
+from image.errors import ContainerNotFound, TierceError
 from image.platform import Platform
 from tierce.cli.command import Settings, command, format_option, image_argument
 from tierce.cli.tables import render, render_documents
@@ -15,6 +15,10 @@ from tierce.cli.units import ago, human_size, parse_time
 from tierce.describe import Step, inspect_document
 from tierce.describe import history as history_of
 from tierce.images import find, host_platform, short_id
+
+if TYPE_CHECKING:
+    from store.container_rows import ContainerRows
+    from store.store import Store
 
 HEADERS: Final = {
     "ID": "IMAGE", "CreatedAt": "CREATED AT", "CreatedSince": "CREATED", "CreatedBy": "CREATED BY",
@@ -38,17 +42,20 @@ tierce inspect -f '{{range .RootFS.Layers}}{{println .}}{{end}}' hello
 )
 @image_argument("words", nargs=-1, required=True, metavar="IMAGE [IMAGE...]")
 @click.option("-f", "--format", "form", default="", metavar="FORMAT", help="'json' or a Go TEMPLATE such as '{{.Id}}'")
-@click.option("--type", "kind", type=click.Choice(["image"]), help="Only objects of this type")
+@click.option("--type", "kind", type=click.Choice(["container", "image"]), help="Only objects of this type")
 @platform_option
 @click.pass_obj
-def inspect(settings: Settings, words: Sequence[str], form: str, kind: str | None, platform: str | None) -> None:  # noqa: ARG001  (all there is are images)
-    """Show everything about images, as a JSON array or through a template."""
+def inspect(settings: Settings, words: Sequence[str], form: str, kind: str | None, platform: str | None) -> None:
+    """Show everything about containers and images, as a JSON array or through a template.
+
+    A container's name wins over an image's.
+    """
     wanted = Platform.parse(platform, host_platform()) if platform else None
     documents, problems = [], []
     with settings.store() as store:
         for word in words:
             try:
-                documents.append(inspect_document(store, find(store.metadata, word), wanted))
+                documents.append(_document(store, word, kind, wanted))
             except TierceError as error:
                 problems.append(str(error))
     if documents or not form:
@@ -57,6 +64,26 @@ def inspect(settings: Settings, words: Sequence[str], form: str, kind: str | Non
         click.echo(f"tierce: {problem}", err=True)
     if problems:
         raise click.exceptions.Exit(1)
+
+
+def _document(store: Store, word: str, kind: str | None, wanted: Platform | None) -> object:
+    from store.container_rows import ContainerRows
+
+    if kind == "container" or (kind is None and _is_container(ContainerRows(store.metadata), word)):
+        from runner.containers.records import Records
+        from tierce.describe_container import inspect_container
+
+        records = Records(store)
+        return inspect_container(records, records.get(word))
+    return inspect_document(store, find(store.metadata, word), wanted)
+
+
+def _is_container(rows: ContainerRows, word: str) -> bool:
+    try:
+        rows.get(word)
+    except ContainerNotFound:
+        return False
+    return True
 
 
 @command(

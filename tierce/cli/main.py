@@ -78,6 +78,7 @@ _CONTAINER: Final = {
     "kill": Entry("tierce.cli.containers", "kill", "Kill one or more running containers"),
     "logs": Entry("tierce.cli.logs", "logs", "Show what a container has written"),
     "pause": Entry("tierce.cli.containers", "pause", "Freeze all processes of containers"),
+    "port": Entry("tierce.cli.containers", "port", "List the published ports of a container"),
     "rename": Entry("tierce.cli.containers", "rename", "Rename a container"),
     "restart": Entry("tierce.cli.containers", "restart", "Restart one or more containers"),
     "rm": Entry("tierce.cli.containers", "rm", "Remove one or more containers"),
@@ -107,7 +108,7 @@ COMMANDS: Final = LazyGroup(
             "container": LazyGroup(
                 "container",
                 sections={"Commands": {
-                    **_CONTAINER, "ls": _PS, "run": _RUN,
+                    **_CONTAINER, "ls": _PS, "inspect": _IMAGE["inspect"], "run": _RUN,
                     "prune": Entry("tierce.cli.containers", "prune", "Remove all stopped containers"),
                 }},
                 short_help="Manage containers",

@@ -110,6 +110,8 @@ def test_the_foreground_keeps_the_container_and_its_code(box: Tierce) -> None:
     assert (done.stdout, done.stderr, done.code) == ("out\n", "err\n", 3)
     assert box("logs", "fg").stdout == "out\n"
     assert box("logs", "fg").stderr == "err\n"
+    seen = box("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}} {{.Name}} {{.Config.Image}}", "fg")
+    assert seen.stdout == "exited 3 /fg busybox\n"
     again = box.attempt("start", "-a", "fg")
     assert (again.stdout, again.code) == ("out\n", 3)
 
@@ -362,3 +364,14 @@ def test_filters_and_formats(box: Tierce) -> None:
     assert "is using it" in box.attempt("rmi", "-f", "busybox").stderr
     assert "Deleted Containers" in box("container", "prune", "-f").stdout
     assert box("ps", "-aq").stdout == ""
+
+
+def test_published_ports_are_listed_and_free_again(box: Tierce) -> None:
+    box("run", "-d", "--name", "port", "-p", "127.0.0.1:18473:80", "busybox", "sleep", "60")
+    assert box("port", "port").stdout == "80/tcp -> 127.0.0.1:18473\n"
+    assert box("port", "port", "80").stdout == "127.0.0.1:18473\n"
+    assert box.attempt("port", "port", "81").code == 1
+    clash = box.attempt("run", "-d", "--name", "clash", "-p", "127.0.0.1:18473:80", "busybox", "true")
+    assert (clash.code, status(box, "clash")) == (125, "created")
+    box("stop", "-t", "0", "port")
+    assert box("start", "clash").stdout == "clash\n"
