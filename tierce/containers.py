@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -13,7 +13,7 @@ from runner.containers.names import random_name
 from runner.containers.options import RunOptions, given_environment
 from runner.containers.policy import Policy, check_name, check_policy
 from runner.containers.records import Made, Record, Records, State
-from runner.volumes.request import MountRequest, merge
+from runner.volumes.request import MountRequest, inherit, merge
 from store.store import Store
 from tierce.images import RunnableImage
 from tierce.run import unpacked
@@ -44,7 +44,10 @@ def create(
         check_name(name)
     records = Records(store)
     container_id = secrets.token_hex(_ID_BYTES)
-    mounts = _named(store, merge(options.mounts, image=image.config.config.volumes)) if keep_volumes else options.mounts
+    wanted = merge(
+        options.mounts, inherited=inherited(records, options.volumes_from), image=image.config.config.volumes
+    )
+    mounts = _named(store, wanted) if keep_volumes else options.mounts
     options = replace(options, env=given_environment(options.env, environ), mounts=mounts)
     with store.session() as session:
         layers = tuple(unpacked(session, image))
@@ -69,6 +72,28 @@ def _add(records: Records, record: Record, holds: list[tuple[str, str]]) -> Reco
         else:
             return chosen
     raise AssertionError  # the last attempt returns or raises
+
+
+def inherited(records: Records, words: Sequence[str]) -> tuple[MountRequest, ...]:
+    """The mounts of the containers of ``--volumes-from NAME[:ro|rw]``; an earlier one hides a later one's.
+
+    Raises ContainerNotFound, InvalidInput.
+    """
+    found: tuple[MountRequest, ...] = ()
+    for word in words:
+        name, _, mode = word.partition(":")
+        found += inherit(records.get(name).made.options.mounts, mode)
+    return found
+
+
+def volume_users(records: Records) -> dict[str, list[str]]:
+    """The containers, by id, that name each volume: running or not."""
+    users: dict[str, list[str]] = {}
+    for record in records.all():
+        for request in record.made.options.mounts:
+            if request.kind == "volume" and request.source:
+                users.setdefault(request.source, []).append(record.id)
+    return users
 
 
 def _named(store: Store, requests: tuple[MountRequest, ...]) -> tuple[MountRequest, ...]:

@@ -144,7 +144,7 @@ def _mounted(
     store: Store, options: RunOptions, image: RunnableImage, directories: Sequence[str]
 ) -> Iterator[tuple[MountPoint, ...]]:
     """What the container mounts besides its root; its anonymous volumes go with it."""
-    requests = mount_requests(options, image)
+    requests = mount_requests(store, options, image)
     if not requests:
         yield ()
         return
@@ -221,8 +221,10 @@ def _inline(word: str) -> str:
     return word
 
 
-def mount_requests(options: RunOptions, image: RunnableImage) -> tuple[MountRequest, ...]:
-    """All that a container of this image mounts. Raises InvalidInput."""
-    if options.volumes_from:
-        raise InvalidInput("--volumes-from is not supported yet: name the volumes with -v")
-    return merge(options.mounts, image=image.config.config.volumes)
+def mount_requests(store: Store, options: RunOptions, image: RunnableImage) -> tuple[MountRequest, ...]:
+    """All that a container of this image mounts. Raises InvalidInput, ContainerNotFound."""
+    from runner.containers.records import Records
+    from tierce.containers import inherited
+
+    theirs = inherited(Records(store), options.volumes_from) if options.volumes_from else ()
+    return merge(options.mounts, inherited=theirs, image=image.config.config.volumes)

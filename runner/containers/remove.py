@@ -17,7 +17,8 @@ def remove(records: Records, record: Record, *, volumes: bool) -> None:
     from runner.volumes.volumes import Volumes
 
     known = Volumes(records.store.root)
+    wanted = {request.source for other in records.all() for request in other.made.options.mounts}
     for name in names:
         with suppress(TierceError):
-            if known.get(name).anonymous:
+            if name not in wanted and known.get(name).anonymous:
                 known.remove(name)

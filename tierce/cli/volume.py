@@ -61,8 +61,8 @@ tierce volume ls --format '{{.Name}} {{.Mountpoint}}'
 def ls(settings: Settings, quiet: bool, filters: Sequence[str], form: str) -> None:
     """List the volumes, by name."""
     wanted = parse_filters(filters, ("dangling", "driver", "label", "name"))
-    volumes = _volumes(settings)
-    chosen = [volume for volume in volumes.all() if _passes(volume, wanted, volumes)]
+    volumes, users = _volumes(settings), _users(settings) if "dangling" in wanted else {}
+    chosen = [volume for volume in volumes.all() if _passes(volume, wanted, volumes, users)]
     if quiet and not form:
         click.echo("".join(f"{volume.name}\n" for volume in chosen), nl=False)
         return
@@ -109,10 +109,10 @@ tierce volume rm -f data        # no error when it is not there
 @click.pass_obj
 def rm(settings: Settings, names: Sequence[str], force: bool) -> None:
     """Remove volumes with their files. A volume that a container uses stays."""
-    volumes, problems = _volumes(settings), []
+    volumes, users, problems = _volumes(settings), _users(settings), []
     for name in names:
         try:
-            volumes.remove(name)
+            volumes.remove(name, users.get(name, ()))
         except TierceError as error:
             if not (force and isinstance(error, VolumeNotFound)):
                 problems.append(error)
@@ -144,7 +144,7 @@ def prune(settings: Settings, everything: bool, force: bool, filters: Sequence[s
             raise Cancelled("volume prune has been cancelled")
     from store.disk_usage import content_size
 
-    volumes, gone, size = _volumes(settings), [], 0
+    volumes, users, gone, size = _volumes(settings), _users(settings), [], 0
     for volume in volumes.all():
         labels = dict(volume.labels)
         spared = any(has_labels(labels, [word]) for word in wanted.get("label!", ()))
@@ -152,7 +152,7 @@ def prune(settings: Settings, everything: bool, force: bool, filters: Sequence[s
             continue
         used = content_size(volume.path / "_data")
         try:
-            volumes.remove(volume.name)
+            volumes.remove(volume.name, users.get(volume.name, ()))
         except (VolumeInUse, VolumeNotFound):
             continue
         gone.append(volume.name)
@@ -165,12 +165,21 @@ def _volumes(settings: Settings) -> Volumes:
     return Volumes(settings.root)
 
 
-def _passes(volume: Volume, wanted: dict[str, list[str]], volumes: Volumes) -> bool:
+def _users(settings: Settings) -> dict[str, list[str]]:
+    """The containers that name each volume, running or not."""
+    from runner.containers.records import Records
+    from tierce.containers import volume_users
+
+    with settings.store() as store:
+        return volume_users(Records(store))
+
+
+def _passes(volume: Volume, wanted: dict[str, list[str]], volumes: Volumes, users: dict[str, list[str]]) -> bool:
     if "dangling" in wanted:
         word = wanted["dangling"][-1].lower()
         if word not in ("true", "1", "false", "0"):
             raise InvalidInput(f"filter dangling={word!r} is neither true nor false")
-        if volumes.in_use(volume) is (word in ("true", "1")):
+        if (volume.name in users or volumes.in_use(volume)) is (word in ("true", "1")):
             return False
     names, drivers = wanted.get("name"), wanted.get("driver")
     return (

@@ -75,7 +75,7 @@ def test_flags(argv: tuple[str, ...], printed: str, tierce_with_busybox: Tierce)
         (("-v", "vol:/x", "--tmpfs", "/x/", "busybox"), 125, "duplicate mount point: /x"),
         (("-v", "a/b:/x", "busybox"), 125, "invalid volume name 'a/b'"),
         (("-v", "vol:/etc/passwd", "busybox"), 125, "in the image it is not a directory"),
-        (("--volumes-from", "x", "busybox"), 125, "--volumes-from"),
+        (("--volumes-from", "absent", "busybox"), 125, "absent"),
         (("--security-opt", "seccomp=/absent", "busybox"), 125, "opening seccomp profile /absent failed"),
         (("--security-opt", "apparmor=mine", "busybox"), 125, "AppArmor and SELinux profiles are not supported"),
         (("--security-opt", "magic", "busybox"), 125, "invalid security option 'magic'"),

@@ -235,3 +235,23 @@ def test_a_full_disk_while_a_volume_is_filled(tierce_with_busybox: Tierce) -> No
         assert tierce(*RUN, "-v", "data:/bin", "busybox", "ls", "/bin/sh").stdout == "/bin/sh\n"
     finally:
         subprocess.run(["umount", place], check=True)
+
+
+@root
+def test_volumes_from_another_container(tierce_with_busybox: Tierce) -> None:
+    tierce = tierce_with_busybox
+    tierce("create", "--name", "keeper", "--network", "none", "-v", "/anon", "-v", "named:/n", "busybox", "true")
+    script = "echo shared > /anon/x; echo shared > /n/x"
+    tierce(*RUN, "--volumes-from", "keeper", "busybox", "sh", "-c", script)
+    assert tierce(*RUN, "--volumes-from", "keeper:ro", "busybox", "cat", "/anon/x", "/n/x").stdout == "shared\n" * 2
+    done = tierce.attempt(*RUN, "--volumes-from", "keeper:ro", "busybox", "touch", "/n/y")
+    assert "Read-only file system" in done.stderr
+    assert tierce.attempt(*RUN, "--volumes-from", "absent", "busybox", "true").code == 125
+    assert len(names(tierce)) == 2
+    refused = tierce.attempt("volume", "rm", "named")
+    assert (refused.code, "volume is in use - [" in refused.stderr) == (1, True)
+    assert tierce("volume", "prune", "-af").stdout == "Total reclaimed space: 0B\n"
+    assert names(tierce, "-f", "dangling=true") == []
+    tierce("rm", "-v", "keeper")
+    assert names(tierce) == ["named"]
+    tierce("volume", "rm", "named")
