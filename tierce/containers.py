@@ -90,6 +90,8 @@ def volume_users(records: Records) -> dict[str, list[str]]:
     """The containers, by id, that name each volume: running or not."""
     users: dict[str, list[str]] = {}
     for record in records.all():
+        if record.made.policy.remove and record.state.status == "exited":
+            continue  # its process was killed; looking at it has removed it
         for request in record.made.options.mounts:
             if request.kind == "volume" and request.source:
                 users.setdefault(request.source, []).append(record.id)
