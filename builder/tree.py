@@ -22,7 +22,7 @@ from builder.dockerfile.glob import clean, has_wildcard, segment, unescaped
 from builder.dockerfile.ignore import NOTHING, IgnoreRules
 from image.errors import InvalidInput, SourceNotFound
 from image.value import dataclass
-from store.owners import RECORDS, recorded_metadata, records
+from store.owners import RECORDS, recorded_metadata, records, seen
 
 _MAX_LINKS = 255
 _MAX_DEPTH = 400
@@ -327,12 +327,13 @@ class Tree:
         return self._make_entry(fd, path, name, status)
 
     def _make_entry(self, fd: int, path: str, name: str, status: os.stat_result) -> Entry:
-        kind = _KINDS[stat.S_IFMT(status.st_mode)]
-        regular = stat.S_ISREG(status.st_mode)
-        mode, uid, gid = status.st_mode & 0o7777, status.st_uid, status.st_gid
+        owner = seen(fd, name, status)
+        kind = _KINDS[stat.S_IFMT(owner.mode or status.st_mode)]
+        regular = stat.S_ISREG(status.st_mode) and not owner.mode
+        mode, uid, gid = status.st_mode & 0o7777, owner.uid, owner.gid
         if self._own_by_root:
             uid = gid = 0
-        elif records():
+        elif records() and kind is not EntryKind.SYMLINK and kind is not EntryKind.FIFO:
             mode, uid, gid = recorded_metadata(b"/proc/self/fd/%d/%b" % (fd, os.fsencode(name)), status)
         return Entry(
             path,
@@ -342,7 +343,7 @@ class Tree:
             gid,
             status.st_size if regular else 0,
             os.readlink(name, dir_fd=fd) if kind is EntryKind.SYMLINK else "",
-            status.st_rdev if kind in (EntryKind.CHARACTER, EntryKind.BLOCK) else 0,
+            (owner.device or status.st_rdev) if kind in (EntryKind.CHARACTER, EntryKind.BLOCK) else 0,
             status.st_mtime_ns,
             status.st_nlink,
             FileKey(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns),
@@ -503,4 +504,6 @@ def kept_xattrs(fd: int) -> tuple[tuple[str, bytes], ...]:
 def _keeps(attribute: str) -> bool:
     if attribute.startswith("security."):
         return attribute == "security.capability"
-    return not attribute.startswith(("system.", "trusted.overlay.")) and os.fsencode(attribute) not in RECORDS
+    return not attribute.startswith(("system.", "trusted.overlay.", "user.overlay.")) and (
+        os.fsencode(attribute) not in RECORDS
+    )

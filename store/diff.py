@@ -22,7 +22,17 @@ from typing import Final
 from image.errors import InvalidInput, StorageError
 from image.value import dataclass
 from store.directories import OPEN_DIRECTORY, PATH_LIMIT, Descent
-from store.owners import RECORDS, Record, followed_mode, owners, read_record, records
+from store.owners import (
+    RECORDS,
+    Record,
+    followed_mode,
+    in_user_namespace,
+    inode_key,
+    owners,
+    read_record,
+    read_table,
+    records,
+)
 from store.tar import END_OF_ARCHIVE, PADDING, Kind, header
 from store.unpack import OPAQUE_MARKER, OVERLAY_XATTRS, WHITEOUT_PREFIX
 
@@ -70,6 +80,8 @@ def pack(
     read, or changes its size meanwhile.
     """
     packer = _Packer(emit, clamp_s, whiteouts=whiteouts, owner=owner)
+    if isinstance(directory, Path) and in_user_namespace():
+        packer.table = read_table(directory.parent)
     try:
         with Descent(_open_root(directory)) as descent:
             return packer.run(descent)
@@ -91,6 +103,7 @@ class _Packer:
         self, emit: Callable[[bytes], None], clamp_s: int | None, *, whiteouts: bool, owner: tuple[int, int] | None
     ) -> None:
         self.path = b""
+        self.table: dict[bytes, bytes] = {}
         self._emit = emit
         self._pieces: list[bytes] = []
         self._pieces_size = 0
@@ -185,15 +198,18 @@ class _Packer:
         if self._whiteouts and kind == stat.S_IFCHR and status.st_rdev == _WHITEOUT_DEVICE:
             self._whiteout(self.path.removesuffix(name) + WHITEOUT_PREFIX + name)
             return False
-        if status.st_nlink > 1 and self._is_linked(status):  # whiteouts share an inode too, hence after them
+        known = self.table.get(inode_key(descent.fd, name)) if self.table else None
+        record = Record.decode(known) if known else None
+        if status.st_nlink > 1 and self._is_linked(status, record):  # whiteouts share an inode too, hence after them
             return False
         path = b"/proc/self/fd/%d/%b" % (descent.fd, name)
         xattrs = self._xattrs(path, os.listxattr(path, follow_symlinks=False))
         if kind == stat.S_IFLNK:
-            self._head(Kind.SYMLINK, status, link=os.readlink(name, dir_fd=descent.fd), xattrs=xattrs)
+            link = os.readlink(name, dir_fd=descent.fd)
+            self._head(Kind.SYMLINK, status, link=link, xattrs=xattrs, record=record)
         elif kind in _NODE_KINDS:
             device = (os.major(status.st_rdev), os.minor(status.st_rdev))
-            self._head(_NODE_KINDS[kind], status, device=device, xattrs=xattrs)
+            self._head(_NODE_KINDS[kind], status, device=device, xattrs=xattrs, record=record)
         else:
             raise self._changed()
         return False

@@ -138,6 +138,7 @@ _NUMBERS = {
         "process_vm_readv": 310,
         "process_vm_writev": 311,
         "statx": 332,
+        "newfstatat": 262,
     },
     "aarch64": {
         "clone": 220,
@@ -151,6 +152,7 @@ _NUMBERS = {
         "process_vm_readv": 270,
         "process_vm_writev": 271,
         "statx": 291,
+        "newfstatat": 79,
     },
 }.get(posix.uname().machine, {})
 _OPEN_TREE = 428
@@ -276,6 +278,9 @@ _poll = _bind("poll", _Pointer, _UnsignedLong, _Int)
 _socket = _bind("socket", _Int, _Int, _Int)
 _sendmsg = _bind("sendmsg", _Int, _Bytes, _Int)
 _sigprocmask = _bind("sigprocmask", _Int, _Bytes, _Pointer)
+_getxattr = _bind("getxattr", _Bytes, _Bytes, _Pointer, _UnsignedLong)
+_lgetxattr = _bind("lgetxattr", _Bytes, _Bytes, _Pointer, _UnsignedLong)
+_XATTR_BUFFER = (_Byte * 256)()
 _syscall = _Function(_ctypes.dlsym(_libc, "syscall"))
 """Untyped on purpose: its arguments differ by call, each below passes ints, bytes or None."""
 
@@ -487,6 +492,21 @@ def statx(directory: int, path: bytes, flags: int, mask: int) -> bytes:
     address = _Pointer(_ctypes.addressof(buffer))
     if _syscall(_long(_number("statx")), _long(directory), path, _long(flags), _long(mask), address) < 0:
         raise _fail("statx", path)
+    return bytes(buffer)
+
+
+def get_xattr(path: bytes, name: bytes, *, follow: bool) -> bytes | None:
+    """An attribute of at most 255 bytes; None when there is none, or no such file. Cheaper than an exception."""
+    size: int = (_getxattr if follow else _lgetxattr)(path, name, _ctypes.addressof(_XATTR_BUFFER), 255)
+    return bytes(_XATTR_BUFFER)[:size] if size > 0 else None
+
+
+def fstatat(directory: int, path: bytes, flags: int) -> bytes:
+    """``struct stat`` as the kernel has it on this architecture."""
+    buffer = (_Byte * (144 if _NUMBERS.get("newfstatat") == 262 else 128))()
+    address = _Pointer(_ctypes.addressof(buffer))
+    if _syscall(_long(_number("newfstatat")), _long(directory), path, address, _long(flags)) < 0:
+        raise _fail("newfstatat", path)
     return bytes(buffer)
 
 

@@ -33,7 +33,7 @@ from image.value import dataclass
 from store import kernel
 from store.content import storage_errors
 from store.metadata import LayerRecord, Metadata
-from store.owners import in_user_namespace
+from store.owners import copy_record, in_user_namespace, written_through
 
 if TYPE_CHECKING:
     from store.trees import Trees
@@ -153,6 +153,7 @@ class LayerStore:
             (path / "diff").chmod(stat.S_IMODE(below.st_mode) if below else 0o755)
             if below and (below.st_uid or below.st_gid):
                 os.chown(path / "diff", below.st_uid, below.st_gid)
+            copy_record(self.base / above / "diff" if above else None, path / "diff")
             short = self._short(directory)
             (path / "link").write_text(short.removeprefix("l/"))
             os.symlink(f"../{directory}/diff", self.base / short)
@@ -294,6 +295,10 @@ def mounted(overlay: OverlayMount) -> Iterator[int]:
     except OSError as error:
         raise KernelError("mount a root filesystem", "mount", error.errno or 0, str(overlay.base)) from error
     try:
-        yield fd
+        if overlay.upper is None or not overlay.userxattr:
+            yield fd
+            return
+        with written_through(fd, overlay.base / overlay.upper.removesuffix("/diff")):
+            yield fd
     finally:
         os.close(fd)

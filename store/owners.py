@@ -16,15 +16,22 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 from typing import Final
 
 from image.value import dataclass
+from store import kernel
 
 RECORD: Final = b"user.tierce.own"
 MODE: Final = b"user.tierce.mode"
 """Permission bits in octal, of a file that on disk has more: who keeps it must read and write it as root could."""
 RECORDS: Final = (RECORD, MODE)
+TABLE: Final = "owners"
+"""Beside ``diff``: the owners of what takes no attributes. See ``runner.owners.records``."""
+_STATX_BTIME_AND_INODE: Final = 0x900
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _INITIAL: Final = ["0", "0", "4294967295"]
 
@@ -49,6 +56,12 @@ def may_use_trusted() -> bool:
 def maps_one_id() -> bool:
     """Whether files can belong to nobody but root here."""
     return sum(int(size) for _, _, size in _id_map("uid")) == 1
+
+
+def look_again() -> None:
+    """For a process that has moved into a user namespace."""
+    for answer in (in_user_namespace, maps_one_id, may_use_trusted, records, owners):
+        answer.cache_clear()
 
 
 def _id_map(kind: str) -> list[list[str]]:
@@ -97,6 +110,9 @@ class RecordedOwners(RealOwners):
     def own(self, fd: int, uid: int, gid: int) -> None:
         if uid or gid:
             os.setxattr(fd, RECORD, Record(uid, gid).encode())
+        else:
+            with suppress(OSError):  # a directory that is there, and had another owner
+                os.removexattr(fd, RECORD)
 
     def own_name(self, name: bytes, dir_fd: int, uid: int, gid: int) -> None:
         if not uid and not gid:
@@ -104,7 +120,10 @@ class RecordedOwners(RealOwners):
         path = b"/proc/self/fd/%d/%b" % (dir_fd, name)
         kind = stat.S_IFMT(os.stat(path, follow_symlinks=False).st_mode)
         if kind not in (stat.S_IFREG, stat.S_IFDIR):
-            return  # user.* attributes are for files and directories only
+            if in_user_namespace():
+                with open(_table_of(dir_fd), "ab") as table:  # user.* attributes are for files and directories only
+                    table.write(b"%b %b\n" % (inode_key(dir_fd, name), Record(uid, gid).encode()))
+            return
         known = read_record(path)
         record = Record(uid, gid, known.mode if known else 0, known.device if known else 0)
         os.setxattr(path, RECORD, record.encode(), follow_symlinks=False)
@@ -119,6 +138,32 @@ class KeptOwners(RecordedOwners):
         os.fchmod(fd, mode | needed)
         if mode & needed != needed:
             os.setxattr(fd, MODE, b"%o" % mode)
+
+
+_mounted: dict[int, Path] = {}
+"""The layer directory that is written through an overlay mount, by the mount's device number."""
+
+
+@contextmanager
+def written_through(merged: int, layer: Path) -> Iterator[None]:
+    """Owners that are given through this mount belong to ``layer``, while the block runs."""
+    device = os.fstat(merged).st_dev
+    _mounted[device] = layer
+    try:
+        yield
+    finally:
+        del _mounted[device]
+
+
+def _table_of(dir_fd: int) -> Path:
+    """Of the layer that a directory is part of, seen through its mount or in its ``diff``."""
+    layer = _mounted.get(os.fstat(dir_fd).st_dev)
+    if layer is None:
+        above, diff, _ = os.readlink(f"/proc/self/fd/{dir_fd}").partition("/diff")
+        if not diff:
+            raise OSError(errno.ENOTSUP, "no layer to keep the owner of a symbolic link in")
+        layer = Path(above)
+    return layer / TABLE
 
 
 @cache
@@ -220,3 +265,42 @@ def recorded_metadata(path: bytes, status: os.stat_result) -> tuple[int, int, in
     known = read_record(path)
     bits = followed_mode(path)
     return mode if bits is None else bits, known.uid if known else uid, known.gid if known else gid
+
+
+def inode_key(dir_fd: int, path: bytes, *, follow: bool = False) -> bytes:
+    """Names a file for as long as it lives, and no later one: inode and time of birth. Raises OSError."""
+    flags = 0 if follow else kernel.AT_SYMLINK_NOFOLLOW
+    found = kernel.statx(dir_fd, path, flags, _STATX_BTIME_AND_INODE)
+    inode = int.from_bytes(found[32:40], "little")
+    return b"%d.%d.%d" % (inode, int.from_bytes(found[80:88], "little"), int.from_bytes(found[88:92], "little"))
+
+
+def read_table(layer: Path) -> dict[bytes, bytes]:
+    """The table of one layer directory; the last line of a file counts. Empty when there is none."""
+    found: dict[bytes, bytes] = {}
+    with suppress(OSError):
+        for line in (layer / TABLE).read_bytes().splitlines():
+            key, _, owner = line.partition(b" ")
+            found[key] = owner
+    return found
+
+
+def seen(dir_fd: int, name: str, status: os.stat_result) -> Record:
+    """Whose a file is, by its record where files have one. ``name`` "" is the directory itself."""
+    own = Record(status.st_uid, status.st_gid)
+    if not in_user_namespace():
+        return own
+    path = os.fsencode(f"/proc/self/fd/{dir_fd}/{name or '.'}")
+    kind = stat.S_IFMT(status.st_mode)
+    if kind in (stat.S_IFREG, stat.S_IFDIR):
+        return read_record(path) or own
+    layer = _mounted.get(status.st_dev)
+    known = read_table(layer).get(inode_key(dir_fd, os.fsencode(name))) if layer is not None else None
+    return Record.decode(known) or own if known else own
+
+
+def copy_record(source: Path | None, target: Path) -> None:
+    """What a container sees as ``/`` is owned as the root below it."""
+    record = read_record(os.fsencode(source)) if source is not None and in_user_namespace() else None
+    if record is not None:
+        os.setxattr(target, RECORD, record.encode())

@@ -25,6 +25,7 @@ from store.images import ImageFacts
 from store.layer_blob import unpack_blob
 from store.layers import Workspace
 from store.metadata import ImageLayer
+from store.owners import copy_record
 from store.store import Session
 from store.unpack import Unpacked
 
@@ -128,6 +129,7 @@ class Unpacking:
         os.chmod(workspace.diff, stat.S_IMODE(root.st_mode) if root else 0o755)
         if root and (root.st_uid or root.st_gid):
             os.chown(workspace.diff, root.st_uid, root.st_gid)
+        copy_record(layers.diff(layers.get(below)) if below else None, workspace.diff)
 
     def __enter__(self) -> Self:
         return self

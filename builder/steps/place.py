@@ -18,7 +18,7 @@ from builder.steps.mode import Mode
 from builder.steps.tree import Owner
 from builder.tree import Descent, Entry, EntryKind, Tree, kept_xattrs
 from image.errors import InvalidInput
-from store.owners import owners
+from store.owners import in_user_namespace, owners
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -132,7 +132,10 @@ class Placing:
                 raise InvalidInput(f"/{entry.path} is a character device 0:0, which in a layer would delete a file")
             case EntryKind.FIFO | EntryKind.CHARACTER | EntryKind.BLOCK:
                 kind = _NODES[entry.kind]
-                _replacing(fd, name, lambda: os.mknod(name, kind | 0o600, entry.rdev, dir_fd=fd))
+                if kind != stat.S_IFIFO and in_user_namespace():
+                    _replacing(fd, name, lambda: owners().make_device(os.fsencode(name), fd, kind, entry.rdev))
+                else:
+                    _replacing(fd, name, lambda: os.mknod(name, kind | 0o600, entry.rdev, dir_fd=fd))
                 self._finish(entry, fd, name, follows=True)
 
     def _directory(self, side: int, path: str) -> int:

@@ -36,6 +36,7 @@ from runner.runtime.child_process import (
     enter_directory,
     execute,
     find_user,
+    hand_over_listener,
     hide_process,
     load_seccomp,
     no_new_privileges,
@@ -268,6 +269,6 @@ OPERATIONS: dict[str, Callable[..., None]] = {
         check_program, move_root, become_root, set_personality, set_scheduler, set_io_priority, offset_clocks, make_id_map,
         map_ids, copy_up, finish_copy_up,
         configure_network, set_rlimit, set_oom_score, use_user, find_user, start_session, no_new_privileges,
-        load_seccomp, drop_privileges, enter_directory, execute,
+        hand_over_listener, load_seccomp, drop_privileges, enter_directory, execute,
     )
 }  # fmt: skip

@@ -216,7 +216,7 @@ def _give_stdio(uid: int, terminal: int) -> None:
             try:
                 posix.chown(fd, uid, -1)
             except OSError as error:
-                if error.errno != _EINVAL:  # not an id of this user namespace: said when the user is taken on
+                if error.errno not in (_EINVAL, _EPERM):  # an id, or a pipe, of outside this user namespace
                     raise
 
 
@@ -254,6 +254,12 @@ def load_seccomp(_: Sandbox, program: bytes, flags: int, listener: int) -> None:
     if not listener:
         kernel.load_seccomp(program, flags)
         return
+    fd = kernel.load_seccomp_listener(program)
+    kernel.send_descriptor(CONTROL, frame("listener"), fd)
+    posix.close(fd)
+
+
+def hand_over_listener(_: Sandbox, program: bytes) -> None:
     fd = kernel.load_seccomp_listener(program)
     kernel.send_descriptor(CONTROL, frame("listener"), fd)
     posix.close(fd)

@@ -59,6 +59,14 @@ def launch(
         operations = plan(
             spec, rootfs, privileges, container_id=lease.container_id, network=requests, lifecycle=lifecycle
         )
+        listener = lifecycle.listener
+        if not privileges.initial_user_namespace and listener is None:
+            from runner.owners.start import supervision, with_listener
+
+            if supervised := supervision(privileges, rootfs):
+                operations = with_listener(operations, supervised.filter)
+                listener = supervised.begin
+                running.supervise(supervised)
         if trace is not None:
             for operation in operations:
                 trace(operation)
@@ -67,7 +75,7 @@ def launch(
             attach=network.attach if network else None,
             id_maps=id_maps(spec),
             hooks=lifecycle.hooks,
-            listener=lifecycle.listener,
+            listener=listener,
         )
     except BaseException:
         running.close()

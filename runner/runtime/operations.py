@@ -301,6 +301,12 @@ def load_seccomp(program: bytes, flags: int = 0, *, listener: bool = False) -> O
     return _operation("load_seccomp", "seccomp", text, program, flags, listener)
 
 
+def hand_over_listener(program: bytes) -> Operation:
+    """A filter that notifies; its listener goes to the parent, which has it answered by another process."""
+    text = f"seccomp filter of {len(program) // 8} instructions, with a listener"
+    return _operation("hand_over_listener", "seccomp", text, program)
+
+
 def drop_privileges(bounding: int, effective: int, permitted: int, inheritable: int, ambient: int) -> Operation:
     """Bounding set, then user and groups, then the other sets; each a mask of capability bits."""
     text = f"setpriv --reuid --regid --bounding-set 0x{bounding:x}, effective 0x{effective:x}"

@@ -97,6 +97,9 @@ class Privileges:
         yield "Mode", self._mode()
         if self.rootless is not None and self.rootless.problem:
             yield "To improve", self.rootless.problem
+        if self.rootless is not None and self.rootless.how != "no":
+            ranges = self.rootless.how == "ranges"
+            yield "Owners of files", "by subordinate ids" if ranges else "by records (seccomp user notification)"
         if self.missing:
             yield "Missing capabilities", ", ".join(self.missing)
         yield "Cgroup layout", self.cgroups.layout

@@ -58,6 +58,13 @@ class Network(Protocol):
         """Join the network namespace of the process. Raises TierceError."""
 
 
+class Supervision(Protocol):
+    """A process that answers calls of the container's; see ``runner.owners``."""
+
+    def end(self) -> None:
+        """Wait for it, once the container has ended."""
+
+
 class Running:
     """A started process. Close it, or leave its ``with`` block: then nothing of it is left.
 
@@ -75,6 +82,7 @@ class Running:
         self._groups = cgroup.ControlGroups(())
         self._pidfd = -1
         self._code: int | None = None
+        self._supervision: Supervision | None = None
         self._descriptor: int | None = None
 
     def __enter__(self) -> Self:
@@ -141,6 +149,8 @@ class Running:
                         self._control.shutdown(_socket.SHUT_RDWR)  # the watcher sees it and kills
             os.waitpid(self._watcher, 0)
             self._watcher = 0
+            if self._supervision is not None and not kept:
+                self._supervision.end()
             self._code = 128 + signal.SIGKILL if self._code is None else self._code
             self._control.close()
             for fd in (self._pidfd, self.console):
@@ -157,6 +167,10 @@ class Running:
         self._groups = groups
         self.warnings += groups.warnings
         groups.attach_watcher(self._watcher)
+
+    def supervise(self, supervision: Supervision) -> None:
+        """From here on its end is waited for with the container's."""
+        self._supervision = supervision
 
     def begin(
         self,

@@ -20,6 +20,7 @@ from typing import Final, Literal
 
 from image.value import dataclass
 from store import kernel
+from store.owners import look_again
 
 SUBUID: Final = "/etc/subuid"
 SUBGID: Final = "/etc/subgid"
@@ -78,6 +79,7 @@ def enter(environ: MutableMapping[str, str]) -> Entered:
         uid = os.geteuid()
         _set_runtime_directory(environ, uid)
         _entered.append(_enter(uid, os.getegid()))
+        look_again()
     return _entered[0]
 
 

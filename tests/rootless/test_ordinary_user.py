@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import Tierce
+from tests.support.layer_entries import layer_entries
 from tests.support.ordinary_user import OrdinaryUser, ordinary_user
 from tests.support.process import need
 
@@ -91,15 +92,75 @@ def test_a_limit_that_cannot_be_set_is_an_error(user: OrdinaryUser, flags: list[
     assert "as an ordinary user" in result.stderr
 
 
-def test_a_user_who_is_not_mapped(single: OrdinaryUser) -> None:
-    result = single.attempt("run", "--rm", "--user", "1000", "--network", "none", "busybox", "true")
-    assert result.code == 125
-    assert "/etc/subuid" in result.stderr
+_IDENTITY = """
+id -u; id -g; touch /tmp/f; mkdir /tmp/d; ln -s x /tmp/l; mkfifo /tmp/p; stat -c %u:%g /tmp/f /tmp/d /tmp/l /tmp/p
+chown 0:0 /tmp/f 2>/dev/null || true
+"""
 
 
-def test_the_same_digest_as_roots_build(user: OrdinaryUser, tierce_with_busybox: Tierce, context: Path) -> None:
+def test_another_user_of_the_image(either: OrdinaryUser) -> None:
+    said = either("run", "--rm", "--user", "1000:50", "--network", "none", "busybox", "sh", "-c", _IDENTITY).stdout
+    assert said.split() == ["1000", "50", *["1000:50"] * 4]
+
+
+_OWNERS = """
+set -e
+touch /a /b; chown 33:44 /a; chown 7 /b; chgrp 8 /b; ln -s a /l; chown -h 5:6 /l; mkfifo /p; chown 3:4 /p
+mv /a /moved; ln /b /linked; cp -p /moved /copied; mv /l /l2; mkdir -m 2775 /s; chown 0:9 /s; mkdir /s/sub
+mknod /null c 1 3; chown 0:6 /null
+stat -c '%n %u:%g' /moved /b /linked /l2 /p /copied; stat -c '%n %t:%T %F' /null
+chmod 4755 /moved; chown 1:1 /moved; stat -c %a /moved
+chroot / chown 11:12 /b; stat -c %u:%g /linked
+"""
+_OWNED = """/moved 33:44
+/b 7:8
+/linked 7:8
+/l2 5:6
+/p 3:4
+/copied 33:44
+/null 1:3 character special file
+755
+11:12
+"""
+
+
+def test_owners_are_kept_with_one_id(single: OrdinaryUser) -> None:
+    assert single("run", "--rm", "--network", "none", "busybox", "sh", "-c", _OWNERS).stdout == _OWNED
+
+
+def test_the_same_digest_as_roots_build(either: OrdinaryUser, tierce_with_busybox: Tierce, context: Path) -> None:
     flags = ("build", "--quiet", "--network", "none", "--build-arg", "SOURCE_DATE_EPOCH=1700000000")
-    assert user(*flags, user.give(context)).stdout == tierce_with_busybox(*flags, context).stdout
+    assert either(*flags, either.give(context)).stdout == tierce_with_busybox(*flags, context).stdout
+
+
+_DEBIAN = """
+FROM debian:bookworm-slim
+RUN apt-get update && apt-get install -y --no-install-recommends curl sudo openssh-server && rm -rf /var/lib/apt/lists/*
+RUN useradd -m u1 && su u1 -c 'touch /tmp/by-u1; mkdir ~/d; ln -s a ~/d/l' && mknod /d c 1 3 && chown 0:6 /d
+COPY --chown=u1 Dockerfile link /c/
+USER u1
+RUN touch /tmp/u
+"""
+
+
+@pytest.mark.network
+@pytest.mark.slow
+def test_packages_have_the_owners_of_roots_build(debian_archive: Path, tierce: Tierce, tmp_path: Path) -> None:
+    """Type, mode, owner, link, device and file capabilities of each entry, with one id mapped."""
+    need("pasta")
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text(_DEBIAN)
+    (context / "link").symlink_to("Dockerfile")
+    with ordinary_user(ranges=False) as user:
+        user("load", "--input", user.give(debian_archive))
+        user("build", "-t", "b", user.give(context))
+        user("save", "--output", user.home / "b.tar", "b")
+        theirs = layer_entries(user.home / "b.tar")
+    tierce("load", "--input", debian_archive)
+    tierce("build", "-t", "b", context)
+    tierce("save", "--output", tmp_path / "b.tar", "b")
+    assert theirs == layer_entries(tmp_path / "b.tar")
 
 
 def test_volumes_belong_to_the_user(user: OrdinaryUser) -> None:
@@ -181,6 +242,8 @@ def test_system_info(user: OrdinaryUser, single: OrdinaryUser) -> None:
     rich, poor = (json.loads(one("system", "info", "--format", "json").stdout)["Privileges"] for one in (user, single))
     assert "65537 ids" in rich["Mode"]
     assert "one id" in poor["Mode"]
+    assert "subordinate ids" in rich["Owners of files"]
+    assert "records" in poor["Owners of files"]
     assert "usermod --add-subuids" in poor["To improve"]
     assert (
         rich["Network"]
