@@ -24,6 +24,8 @@ from store.owners import look_again
 
 SUBUID: Final = "/etc/subuid"
 SUBGID: Final = "/etc/subgid"
+_INHERITED: Final = "_TIERCE_USER_NAMESPACE"
+"""For commands and monitors that this process starts: they are in the namespace already."""
 _SEARCH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -44,7 +46,10 @@ _entered: list[Entered] = []
 
 
 def entered() -> Entered | None:
-    """What ``enter`` did; None when this process is where it was started."""
+    """What ``enter`` did, in this process or in the one that started it; None when there was none."""
+    if not _entered and (inherited := os.environ.get(_INHERITED)) and os.geteuid() == 0:
+        how, _, uid = inherited.partition(":")
+        _entered.append(Entered("ranges" if how == "ranges" else "single", int(uid)))
     return _entered[0] if _entered else None
 
 
@@ -80,6 +85,8 @@ def enter(environ: MutableMapping[str, str]) -> Entered:
         _set_runtime_directory(environ, uid)
         _entered.append(_enter(uid, os.getegid()))
         look_again()
+        if _entered[0].how != "no":
+            environ[_INHERITED] = f"{_entered[0].how}:{uid}"
     return _entered[0]
 
 
