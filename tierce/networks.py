@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from image.errors import Conflict, InvalidInput, NotFound
-from runner.network import addresses, bridge, endpoints, link, live, wishes
+from runner.network import addresses, bridge, endpoints, link, live
 from runner.network.addresses import V4, V6, Subnet, spelled
 from runner.network.bridge import Attachment
 from runner.network.endpoints import Record
@@ -102,10 +102,13 @@ def remove_unused(defined: Networks, root: Path, chosen: Callable[[Network], boo
 
 
 def join(
-    defined: Networks, root: Path, network: str, container: str, aliases: tuple[str, ...], address: str, address6: str
+    defined: Networks, root: Path, network: str, directory: Path, aliases: tuple[str, ...], address: str, address6: str
 ) -> list[str]:
-    """Put a running container on a network; warnings. Raises what ``live.connect`` raises, and NotFound."""
-    directory, wanted = wishes.running(root, container), find(defined, root, network)
+    """Put the running container of ``directory`` on a network; warnings.
+
+    Raises what ``live.connect`` raises, and NotFound.
+    """
+    wanted = find(defined, root, network)
     if wanted.name in ("host", "none"):
         raise Conflict(f"cannot connect a container to network {wanted.name}")
     record = endpoints.read(directory)
@@ -114,9 +117,9 @@ def join(
     return live.connect(root, directory, Attachment(wanted, names, address, address6))
 
 
-def part(defined: Networks, root: Path, network: str, container: str) -> None:
-    """Take a running container off a network. Raises NotFound, Conflict, KernelError."""
-    live.disconnect(root, wishes.running(root, container), find(defined, root, network))
+def part(defined: Networks, root: Path, network: str, directory: Path) -> None:
+    """Take the running container of ``directory`` off a network. Raises NotFound, Conflict, KernelError."""
+    live.disconnect(root, directory, find(defined, root, network))
 
 
 def describe(network: Network, root: Path) -> dict[str, object]:

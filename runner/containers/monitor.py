@@ -28,6 +28,7 @@ from runner.containers.begin import begin, exit_status
 from runner.containers.log import LogWriter
 from runner.containers.probe import HealthProbe
 from runner.containers.records import Record, Records, State
+from runner.runtime import cgroup
 from runner.runtime.privileges import probe
 from store.store import Store
 
@@ -133,6 +134,7 @@ class Monitor:
             asking = held.enter_context(HealthProbe(health, self._records, self._record)) if health else None
             self._serve(asking)
             code, oom = begun.container.wait(), begun.container.oom_killed
+            cgroup.leftovers(self._privileges.cgroups, self._record.id).remove()  # a pause has made the freezer's
             self._container, self._listener = None, None
         self._ended(code, oom)
         return code

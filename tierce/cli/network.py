@@ -91,6 +91,15 @@ def _defined(settings: Settings) -> Networks:
     return Networks(settings.root / "networks")
 
 
+def _running(settings: Settings, container: str) -> Path:
+    """A container's place in the runtime directory. Raises NotFound when it does not run."""
+    from runner.containers.begin import running_directory
+    from runner.containers.records import Records
+
+    with settings.store() as store:
+        return running_directory(Records(store), _runtime_directory(settings), container)
+
+
 def _runtime_directory(settings: Settings) -> Path:
     from runner.runtime.state import runtime_directory
 
@@ -287,7 +296,8 @@ def connect(
     from tierce.networks import join
 
     root = _runtime_directory(settings)
-    for warning in join(_defined(settings), root, network, container, tuple(aliases), address, address6):
+    directory = _running(settings, container)
+    for warning in join(_defined(settings), root, network, directory, tuple(aliases), address, address6):
         click.echo(f"WARNING: {warning}", err=True)
 
 
@@ -304,4 +314,4 @@ def disconnect(settings: Settings, network: str, container: str, force: bool) ->
     """Take a running container off a network, as it runs."""
     from tierce.networks import part
 
-    part(_defined(settings), _runtime_directory(settings), network, container)
+    part(_defined(settings), _runtime_directory(settings), network, _running(settings, container))

@@ -42,6 +42,12 @@ def running(
         process.communicate(timeout=60)
 
 
+def record_of(box: Tierce, name: str) -> Path:
+    """What the runtime directory says of a container's place on networks."""
+    identity = box("ps", "--quiet", "--no-trunc", "--filter", f"name={name}").stdout.strip()
+    return Path(box.environment["TIERCE_RUNTIME_DIR"]) / "containers" / identity / "network"
+
+
 class TestDefinitions:
     def test_created_listed_inspected_removed(self, net: Tierce) -> None:
         identity = net("network", "create", "--label", "a=b", "web").stdout.strip()
@@ -295,7 +301,7 @@ class TestLive:
         box("network", "create", "two")
         script = "echo up; trap exit TERM; nc -ll -p 80 -e echo hello & wait"
         with running(box, "server", "--network", "one", "--network", "two", "-p", "127.0.0.1:0:80", script=script):
-            record = (Path(box.environment["TIERCE_RUNTIME_DIR"]) / "containers/server/network").read_text()
+            record = record_of(box, "server").read_text()
             port = int(record.partition("port tcp 127.0.0.1 ")[2].split()[0])
             assert fetch(port) == b"hello\n"
             box("network", "disconnect", "one", "server")
@@ -313,12 +319,13 @@ class TestLive:
         box("network", "create", "web")
         with running(box, "server", *flags):
             refused = box.attempt("network", "connect", "web", "server")
-            assert (refused.code, message in refused.stderr) == (1, True)
+            assert refused.code == 1
+            assert message in refused.stderr
 
     def test_nothing_changes_when_it_fails(self, box: Tierce) -> None:
         box("network", "create", "--subnet", "10.202.0.0/24", "two")
         with running(box, "server"):
-            record = Path(box.environment["TIERCE_RUNTIME_DIR"]) / "containers/server/network"
+            record = record_of(box, "server")
             before = record.read_text()
             assert box.attempt("network", "connect", "--ip", "10.9.9.9", "two", "server").code == 1
             assert record.read_text() == before

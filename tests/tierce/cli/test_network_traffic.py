@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import Tierce
-from tests.tierce.cli.test_network import fetch, running
+from tests.tierce.cli.test_network import fetch, record_of, running
 
 pytestmark = pytest.mark.root
 SERVER = "echo up; trap exit TERM; nc -ll -p 80 -e echo hello & wait"
@@ -82,7 +82,7 @@ def bridges_are_filtered() -> bool:
 
 
 def published(box: Tierce, name: str) -> int:
-    record = (Path(box.environment["TIERCE_RUNTIME_DIR"]) / "containers" / name / "network").read_text()
+    record = record_of(box, name).read_text()
     return int(record.partition("\nport ")[2].split()[2])
 
 
@@ -131,14 +131,14 @@ class TestPorts:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        process = box.start("run", "-p", f"127.0.0.1:{port}:80", "busybox", "sh", "-c", "echo up; sleep 1000")
+        process = box.start("run", "--rm", "-p", f"127.0.0.1:{port}:80", "busybox", "sh", "-c", "echo up; sleep 1000")
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
-        refused = box.attempt("run", "-p", f"127.0.0.1:{port}:80", "busybox", "true")
+        refused = box.attempt("run", "--rm", "-p", f"127.0.0.1:{port}:80", "busybox", "true")
         assert (refused.code, f"127.0.0.1:{port}/tcp: is already in use" in refused.stderr) == (125, True)
         process.kill()
         process.communicate()
-        box("run", "-p", f"127.0.0.1:{port}:80", "busybox", "true")
+        box("run", "--rm", "-p", f"127.0.0.1:{port}:80", "busybox", "true")
 
 
 def test_many_at_once_have_addresses_of_their_own(box: Tierce) -> None:
