@@ -8,7 +8,6 @@ pulled or built again.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import posixpath
@@ -23,6 +22,7 @@ from image.errors import BlobNotFound, InvalidArchive, InvalidDigest, TierceErro
 from image.value import dataclass
 from store.container_rows import owners as container_owners
 from store.failed_steps import FailedSteps
+from store.locks import is_held
 from store.metadata import LayerRecord
 from store.store import Reclaimed, Store
 
@@ -260,19 +260,7 @@ def _check_leftovers(store: Store) -> Iterator[Finding]:
 
 def _live_sessions(store: Store) -> set[str]:
     """Sessions whose lock is held: their process lives."""
-    live = set()
-    for name in _names(store.root / "leases"):
-        try:
-            fd = os.open(store.root / "leases" / name, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            live.add(name)
-        finally:
-            os.close(fd)
-    return live
+    return {name for name in _names(store.root / "leases") if is_held(store.root / "leases" / name)}
 
 
 def _names(directory: Path) -> list[str]:

@@ -31,6 +31,7 @@ from runner.containers.policy import Policy
 from runner.containers.stored import decode, encode
 from store.container_rows import ContainerRow, ContainerRows
 from store.content import storage_errors
+from store.locks import is_held
 from store.store import Store
 
 _KILLED: Final = 137
@@ -153,22 +154,11 @@ class Records:
 
     def is_watched(self, container_id: str) -> bool:
         """Whether a monitor lives."""
-        try:
-            fd = self._open_lock(container_id)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        else:
-            return False
-        finally:
-            os.close(fd)
+        return is_held(self._lock(container_id))
 
     def watch(self, container_id: str, *, timeout_s: float = 0.0) -> int:
         """Become its monitor: a descriptor to keep. Raises Conflict while there is another."""
-        fd = self._open_lock(container_id)
+        fd = os.open(self._lock(container_id), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + timeout_s
         while True:
             try:
@@ -183,9 +173,8 @@ class Records:
             else:
                 return fd
 
-    def _open_lock(self, container_id: str) -> int:
-        path = self.directory(container_id) / "monitor"
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def _lock(self, container_id: str) -> Path:
+        return self.directory(container_id) / "monitor"
 
     def forget(self, record: Record) -> None:
         """Remove a container that does not run, with its files."""

@@ -16,11 +16,12 @@ Spec: RFC 1035, RFC 3596.
 from __future__ import annotations
 
 import _socket
-import fcntl
 import os
 import random
 import select
 from struct import pack, unpack_from
+
+from store.locks import is_held
 
 ADDRESS = "127.0.0.11"
 TTL_S = 600
@@ -131,17 +132,9 @@ def neighbours(directory: str) -> list[Place]:
 def _is_alive(directory: str) -> bool:
     """Whether its lease is locked; see ``runner.runtime.state``."""
     try:
-        fd = os.open(f"{directory}/lease", os.O_RDWR | os.O_CLOEXEC)
+        return is_held(f"{directory}/lease")
     except OSError:
         return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(fd)
 
 
 def addresses_of(name: str, places: list[Place]) -> list[bytes]:

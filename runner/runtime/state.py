@@ -19,6 +19,7 @@ from pathlib import Path
 
 from image.errors import InvalidInput, NameInUse, NotPermitted
 from image.value import dataclass
+from store.locks import is_held
 
 _ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 
@@ -111,15 +112,4 @@ def _directories(root: Path) -> list[Path]:
 
 
 def _is_live(directory: Path) -> bool:
-    try:
-        fd = os.open(directory / "lease", os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(fd)
+    return is_held(directory / "lease")
