@@ -1,4 +1,4 @@
-"""System calls of the isolations that need no namespace: landlock, seccomp notification, ptrace.
+"""System calls of the isolations that need no namespace: landlock, ptrace.
 
 Beside ``store.kernel`` because only steps inside unprivileged containers need them, in a
 process of their own. Failures are OSError.
@@ -7,7 +7,6 @@ process of their own. Failures are OSError.
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import signal
 import stat
@@ -22,7 +21,7 @@ PTRACE_O_TRACEFORK, PTRACE_O_TRACEVFORK, PTRACE_O_TRACECLONE = 2, 4, 8
 PTRACE_O_TRACESECCOMP, PTRACE_O_EXITKILL = 0x80, 0x100000
 PTRACE_EVENT_SECCOMP, PTRACE_EVENT_STOP = 7, 128
 
-_SYS_PTRACE, _SYS_FSTATFS, _SYS_SIGNALFD4, _SYS_SECCOMP, _SYS_RENAMEAT2 = 101, 138, 289, 317, 316
+_SYS_PTRACE, _SYS_FSTATFS, _SYS_SIGNALFD4, _SYS_RENAMEAT2 = 101, 138, 289, 316
 _LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445, 446
 _LANDLOCK_CREATE_RULESET_VERSION = 1
 _LANDLOCK_RULE_PATH_BENEATH = 1
@@ -30,20 +29,8 @@ _SCOPE_ABSTRACT_UNIX, _SCOPE_SIGNAL = 1, 2
 _FILE_RIGHTS: Final = 0b1 | 0b10 | 0b100 | 1 << 14 | 1 << 15
 """execute, write, read, truncate, ioctl of devices: what can be allowed on a file."""
 
-_SECCOMP_SET_MODE_FILTER = 1
-_NEW_LISTENER, _WAIT_KILLABLE_RECV = 8, 0x20
-_NOTIF_RECV, _NOTIF_SEND, _NOTIF_ID_VALID, _NOTIF_ADDFD = 0xC0502100, 0xC0182101, 0x40082102, 0x40182103
-_NOTIF_SIZE = 80
-_CONTINUE, _ADDFD_SEND = 1, 2
-_GONE: Final = frozenset({2, 115})
-"""ENOENT, the caller has died; EINPROGRESS, it was interrupted and asks anew."""
-
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
-
-
-class _Program(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
 class Registers(ctypes.Structure):
@@ -165,82 +152,6 @@ def _allow(ruleset: int, rule: Allowed, rights: int) -> None:
         _syscall(_LANDLOCK_ADD_RULE, ruleset, _LANDLOCK_RULE_PATH_BENEATH, struct.pack("=Qi", access, fd), 0)
     finally:
         os.close(fd)
-
-
-# --- seccomp notification -------------------------------------------------------------------
-
-
-def install_listener(program: bytes) -> int:
-    """Install a filter that notifies: the descriptor to listen on. Needs no_new_privs.
-
-    A thread that waits for an answer can only be killed where the kernel has that (Linux 5.19).
-    """
-    argument = _Program(len(program) // 8, program)
-    for flags in (_NEW_LISTENER | _WAIT_KILLABLE_RECV, _NEW_LISTENER):
-        try:
-            return _syscall(_SYS_SECCOMP, _SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(argument))
-        except OSError as error:
-            if error.errno != 22 or flags == _NEW_LISTENER:
-                raise
-    raise AssertionError("the loop ends by itself")
-
-
-class Call(NamedTuple):
-    """A system call that waits for an answer. ``pid`` is the calling thread."""
-
-    id: int
-    pid: int
-    number: int
-    arguments: tuple[int, int, int, int, int, int]
-
-
-_UNPACK_NOTIF = struct.Struct("QIIiIQ6Q").unpack
-
-
-class Listener:
-    """The supervisor's end. An answer to a caller that has died is dropped."""
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-
-    def receive(self) -> Call:
-        """Raises OSError: ENOENT when the caller has died, EINTR."""
-        fields = _UNPACK_NOTIF(fcntl.ioctl(self.fd, _NOTIF_RECV, bytes(_NOTIF_SIZE)))
-        return Call(fields[0], fields[1], fields[3], fields[6:])
-
-    def is_waiting(self, call: Call) -> bool:
-        """Whether the caller still is who it was: its pid may be another's by now."""
-        try:
-            fcntl.ioctl(self.fd, _NOTIF_ID_VALID, struct.pack("Q", call.id))
-        except OSError:
-            return False
-        return True
-
-    def proceed(self, call: Call) -> None:
-        """Let the kernel do the call."""
-        self._send(call, 0, 0, _CONTINUE)
-
-    def answer(self, call: Call, value: int) -> None:
-        self._send(call, value, 0, 0)
-
-    def refuse(self, call: Call, code: int) -> None:
-        self._send(call, 0, code, 0)
-
-    def give(self, call: Call, fd: int, *, close_on_exec: bool) -> None:
-        """Answer with a copy of a descriptor."""
-        flags = os.O_CLOEXEC if close_on_exec else 0
-        try:
-            fcntl.ioctl(self.fd, _NOTIF_ADDFD, struct.pack("QIIII", call.id, _ADDFD_SEND, fd, 0, flags))
-        except OSError as error:
-            if error.errno not in _GONE:
-                self.refuse(call, error.errno or 5)
-
-    def _send(self, call: Call, value: int, code: int, flags: int) -> None:
-        try:
-            fcntl.ioctl(self.fd, _NOTIF_SEND, struct.pack("QqiI", call.id, value, -code, flags))
-        except OSError as error:
-            if error.errno not in _GONE:
-                raise
 
 
 # --- ptrace ---------------------------------------------------------------------------------

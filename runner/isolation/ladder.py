@@ -112,12 +112,11 @@ def _no_supervisor() -> str | None:
 
 def _try_listener() -> int:
     from runner.isolation import filters
-    from store.kernel import PR_SET_NO_NEW_PRIVS, prctl
-    from store.kernel_confine import install_listener
+    from store.kernel import PR_SET_NO_NEW_PRIVS, load_seccomp_listener, prctl
 
     try:
         prctl(PR_SET_NO_NEW_PRIVS, 1)
-        os.close(install_listener(filters.program({filters.OPENAT2: filters.NOTIFY})))
+        os.close(load_seccomp_listener(filters.program({filters.OPENAT2: filters.NOTIFY})))
     except OSError as error:
         return error.errno or errno.EIO
     return 0

@@ -30,6 +30,8 @@ _EMPTY: Final = bytes(_NOTIFICATION.size)
 _CONTINUE: Final = 1
 _SEND_WITH_DESCRIPTOR: Final = 2
 _SYNC_WAKE_UP: Final = 1
+_GONE: Final = (errno.ENOENT, errno.EINPROGRESS)
+"""The caller was killed; or a signal interrupted it, and it asks anew."""
 
 
 class Notification(NamedTuple):
@@ -64,13 +66,19 @@ class Listener:
             for _, events in self._poll.poll():
                 if events & select.POLLHUP and not events & select.POLLIN:
                     return None
-            try:
-                cookie, pid, _, number, arch, _, *arguments = _NOTIFICATION.unpack(fcntl.ioctl(self.fd, RECV, _EMPTY))
-            except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.EINTR):  # it died between the poll and here
-                    raise
-            else:
-                return Notification(cookie, pid, number, arch, tuple(arguments))
+            found = self.take()
+            if found is not None:
+                return found
+
+    def take(self) -> Notification | None:
+        """The call that a poll of ``fd`` has told of; None when the caller has died since."""
+        try:
+            cookie, pid, _, number, arch, _, *arguments = _NOTIFICATION.unpack(fcntl.ioctl(self.fd, RECV, _EMPTY))
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EINTR):
+                raise
+            return None
+        return Notification(cookie, pid, number, arch, tuple(arguments))
 
     def waits(self, cookie: int) -> bool:
         """Whether the call still waits: its pid can then not have been given to another process."""
@@ -96,12 +104,12 @@ class Listener:
         except OSError as error:
             if error.errno == errno.EINVAL:
                 raise
-            if error.errno != errno.ENOENT:
+            if error.errno not in _GONE:
                 self.answer(cookie, -(error.errno or errno.EIO))
 
     def _send(self, response: bytes) -> None:
         try:
             fcntl.ioctl(self.fd, SEND, response)
         except OSError as error:
-            if error.errno != errno.ENOENT:  # killed meanwhile
+            if error.errno not in _GONE:
                 raise

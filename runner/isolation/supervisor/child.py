@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 from runner.isolation import filters
 from runner.isolation.request import StepRequest
 from store import kernel
-from store.kernel_confine import Allowed, install_listener, landlock, landlock_abi
+from store.kernel_confine import Allowed, landlock, landlock_abi
 
 _CAP_SYS_CHROOT: Final = 18
 _KEPT: Final = sum(1 << bit for bit in (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 31))
@@ -66,7 +66,9 @@ def _become_chrooted(request: StepRequest, control: socket.socket, supervisor: i
     os.setresgid(request.gid, request.gid, request.gid)
     os.setresuid(request.uid, request.uid, request.uid)
     kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # which a change of uid takes away
-    listener = install_listener(filters.chroot_filter(supervisor=supervisor, builder=builder, landlock_abi=abi))
+    listener = kernel.load_seccomp_listener(
+        filters.chroot_filter(supervisor=supervisor, builder=builder, landlock_abi=abi)
+    )
     socket.send_fds(control, [b"listener"], [listener])
     execute(request)
 

@@ -11,7 +11,7 @@ from runner.isolation.request import StepRequest
 from runner.isolation.supervisor.paths import open_inside
 from runner.isolation.supervisor.procfs import DEVICES
 from store import kernel
-from store.kernel_confine import Allowed, install_listener, landlock
+from store.kernel_confine import Allowed, landlock
 
 
 def become_emulated(request: StepRequest, control: socket.socket) -> NoReturn:
@@ -26,7 +26,7 @@ def become_emulated(request: StepRequest, control: socket.socket) -> NoReturn:
     _enter(request)
     devices = [Allowed(f"/dev/{name}", "file") for name in sorted(DEVICES)]
     landlock([Allowed(request.root, "rw"), Allowed(request.cache, "rx"), *devices])
-    listener = install_listener(filters.emulated_filter(is_root=not (request.uid or request.gid)))
+    listener = kernel.load_seccomp_listener(filters.emulated_filter(is_root=not (request.uid or request.gid)))
     socket.send_fds(control, [b"listener"], [listener])
     os.close(listener)
     execute(request)

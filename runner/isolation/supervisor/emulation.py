@@ -25,8 +25,9 @@ from runner.isolation.request import StepRequest
 from runner.isolation.supervisor import memory
 from runner.isolation.supervisor.paths import AT_FDCWD, Root
 from runner.isolation.supervisor.procfs import ProcessView
+from runner.runtime.notify import Listener, Notification
 from store import owners
-from store.kernel_confine import Call, Listener, fstatfs, renameat2
+from store.kernel_confine import fstatfs, renameat2
 
 _NOFOLLOW, _FOLLOW, _EMPTY_PATH, _REMOVEDIR = 0x100, 0x400, 0x1000, 0x200
 _TMPFILE: Final = 0o20000000
@@ -62,17 +63,17 @@ class Emulation(ProcessView):
         self._program_of = program_of
         self._handlers = {number: getattr(self, f"do_{name}") for number, name in filters.CALLS.items()}
 
-    def _answer(self, call: Call) -> None:
+    def _answer(self, call: Notification) -> None:
         value = self._handlers[call.number](call, *call.arguments)
         if value is not None:
-            self._listener.answer(call, value)
+            self._listener.answer(call.cookie, value)
 
     # What a call means
 
-    def _string(self, call: Call, address: int) -> str:
+    def _string(self, call: Notification, address: int) -> str:
         return os.fsdecode(memory.read_string(call.pid, address))
 
-    def _path(self, call: Call, directory: int, address: int) -> str:
+    def _path(self, call: Notification, directory: int, address: int) -> str:
         """The path that a call means; by now the caller still is who it was."""
         path = self._string(call, address)
         if not path:
@@ -81,15 +82,15 @@ class Emulation(ProcessView):
         self._check(call)
         return path
 
-    def _check(self, call: Call) -> None:
-        if not self._listener.is_waiting(call):
+    def _check(self, call: Notification) -> None:
+        if not self._listener.waits(call.cookie):
             raise _fail(errno.ESRCH)
 
-    def _special(self, call: Call, path: str) -> str | None:
+    def _special(self, call: Notification, path: str) -> str | None:
         return self.real_path(call.pid, path) if path.startswith(("/proc", "/dev/")) else None
 
     @contextmanager
-    def _descriptor(self, call: Call, number: int) -> Iterator[int]:
+    def _descriptor(self, call: Notification, number: int) -> Iterator[int]:
         """What a descriptor of the caller's refers to."""
         number = _signed(number)
         place = f"/proc/{call.pid}/cwd" if number == AT_FDCWD else f"/proc/{call.pid}/fd/{number}"
@@ -104,7 +105,7 @@ class Emulation(ProcessView):
             os.close(fd)
 
     @contextmanager
-    def _object(self, call: Call, directory: int, address: int, flags: int = 0) -> Iterator[int]:
+    def _object(self, call: Notification, directory: int, address: int, flags: int = 0) -> Iterator[int]:
         """What ``path`` relative to ``directory`` is, with the flags of the ``at`` calls."""
         if flags & _EMPTY_PATH and not self._string(call, address):
             with self._descriptor(call, directory) as fd:
@@ -119,16 +120,16 @@ class Emulation(ProcessView):
 
     # Opening
 
-    def do_open(self, call: Call, path: int, flags: int, mode: int, *_: int) -> None:
+    def do_open(self, call: Notification, path: int, flags: int, mode: int, *_: int) -> None:
         self._open(call, AT_FDCWD, path, flags, mode)
 
-    def do_creat(self, call: Call, path: int, mode: int, *_: int) -> None:
+    def do_creat(self, call: Notification, path: int, mode: int, *_: int) -> None:
         self._open(call, AT_FDCWD, path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode)
 
-    def do_openat(self, call: Call, directory: int, path: int, flags: int, mode: int, *_: int) -> None:
+    def do_openat(self, call: Notification, directory: int, path: int, flags: int, mode: int, *_: int) -> None:
         self._open(call, directory, path, flags, mode)
 
-    def _open(self, call: Call, directory: int, address: int, flags: int, mode: int) -> None:
+    def _open(self, call: Notification, directory: int, address: int, flags: int, mode: int) -> None:
         path = self._path(call, directory, address)
         place = self._special(call, path)
         if place is not None:
@@ -136,11 +137,11 @@ class Emulation(ProcessView):
             return
         fd = self._open_inside(call, path, flags & _KNOWN_FLAGS, mode & 0o7777)
         try:
-            self._listener.give(call, fd, close_on_exec=bool(flags & os.O_CLOEXEC))
+            self._listener.give(call.cookie, fd, close_on_exec=bool(flags & os.O_CLOEXEC))
         finally:
             os.close(fd)
 
-    def _open_inside(self, call: Call, path: str, flags: int, mode: int) -> int:
+    def _open_inside(self, call: Notification, path: str, flags: int, mode: int) -> int:
         waits = not flags & (os.O_NONBLOCK | os.O_PATH)
         asked = flags | os.O_NOCTTY | (os.O_NONBLOCK if waits else 0)  # we must not wait for a FIFO's other end
         if flags & _TMPFILE == _TMPFILE:
@@ -153,7 +154,7 @@ class Emulation(ProcessView):
             os.set_blocking(fd, True)
         return fd
 
-    def _create(self, call: Call, path: str, flags: int, mode: int) -> int:
+    def _create(self, call: Notification, path: str, flags: int, mode: int) -> int:
         """An existing file, or a new one with its owner and mode."""
         if not flags & os.O_EXCL:
             try:
@@ -179,21 +180,21 @@ class Emulation(ProcessView):
 
     # Looking
 
-    def do_stat(self, call: Call, path: int, buffer: int, *_: int) -> int:
+    def do_stat(self, call: Notification, path: int, buffer: int, *_: int) -> int:
         return self._stat(call, AT_FDCWD, path, buffer, 0)
 
-    def do_lstat(self, call: Call, path: int, buffer: int, *_: int) -> int:
+    def do_lstat(self, call: Notification, path: int, buffer: int, *_: int) -> int:
         return self._stat(call, AT_FDCWD, path, buffer, _NOFOLLOW)
 
-    def do_newfstatat(self, call: Call, directory: int, path: int, buffer: int, flags: int, *_: int) -> int:
+    def do_newfstatat(self, call: Notification, directory: int, path: int, buffer: int, flags: int, *_: int) -> int:
         return self._stat(call, directory, path, buffer, flags)
 
-    def do_fstat(self, call: Call, fd: int, buffer: int, *_: int) -> int:
+    def do_fstat(self, call: Notification, fd: int, buffer: int, *_: int) -> int:
         with self._descriptor(call, fd) as found:
             memory.write(call.pid, buffer, self._stat_bytes(found))
         return 0
 
-    def _stat(self, call: Call, directory: int, path: int, buffer: int, flags: int) -> int:
+    def _stat(self, call: Notification, directory: int, path: int, buffer: int, flags: int) -> int:
         if not flags & _EMPTY_PATH:
             place = self._special(call, self._path(call, directory, path))
             if place is not None:
@@ -211,10 +212,10 @@ class Emulation(ProcessView):
         place = os.fsencode(_by_proc(fd))
         return _pack_stat(status, owners.followed_record(place), owners.followed_mode(place))
 
-    def do_access(self, call: Call, path: int, mode: int, *_: int) -> int:
+    def do_access(self, call: Notification, path: int, mode: int, *_: int) -> int:
         return self.do_faccessat(call, AT_FDCWD, path, mode)
 
-    def do_faccessat(self, call: Call, directory: int, path: int, mode: int, *_: int) -> int:
+    def do_faccessat(self, call: Notification, directory: int, path: int, mode: int, *_: int) -> int:
         name = self._path(call, directory, path)
         place = self._special(call, name)
         if place is not None:
@@ -227,10 +228,10 @@ class Emulation(ProcessView):
                 raise _fail(errno.EACCES)
         return 0
 
-    def do_readlink(self, call: Call, path: int, buffer: int, size: int, *_: int) -> int:
+    def do_readlink(self, call: Notification, path: int, buffer: int, size: int, *_: int) -> int:
         return self.do_readlinkat(call, AT_FDCWD, path, buffer, size)
 
-    def do_readlinkat(self, call: Call, directory: int, path: int, buffer: int, size: int, *_: int) -> int:
+    def do_readlinkat(self, call: Notification, directory: int, path: int, buffer: int, size: int, *_: int) -> int:
         name = self._path(call, directory, path)
         place = self._special(call, name)
         if place is not None:
@@ -250,14 +251,14 @@ class Emulation(ProcessView):
                 return known
         return super().link(pid, place)
 
-    def do_getcwd(self, call: Call, buffer: int, size: int, *_: int) -> int:
+    def do_getcwd(self, call: Notification, buffer: int, size: int, *_: int) -> int:
         data = os.fsencode(self._tree.directory_of(call.pid)) + b"\0"
         if len(data) > size:
             raise _fail(errno.ERANGE)
         memory.write(call.pid, buffer, data)
         return len(data)
 
-    def do_statfs(self, call: Call, path: int, buffer: int, *_: int) -> int:
+    def do_statfs(self, call: Notification, path: int, buffer: int, *_: int) -> int:
         with self._object(call, AT_FDCWD, path) as fd:
             memory.write(call.pid, buffer, fstatfs(fd))
         return 0
@@ -270,15 +271,15 @@ class Emulation(ProcessView):
 
     # Names
 
-    def _at(self, call: Call, directory: int, path: int, act: Callable[[int, str], None]) -> int:
+    def _at(self, call: Notification, directory: int, path: int, act: Callable[[int, str], None]) -> int:
         with self._tree.parent(self._path(call, directory, path)) as (fd, name):
             act(fd, name)
         return 0
 
-    def do_mkdir(self, call: Call, path: int, mode: int, *_: int) -> int:
+    def do_mkdir(self, call: Notification, path: int, mode: int, *_: int) -> int:
         return self.do_mkdirat(call, AT_FDCWD, path, mode)
 
-    def do_mkdirat(self, call: Call, directory: int, path: int, mode: int, *_: int) -> int:
+    def do_mkdirat(self, call: Notification, directory: int, path: int, mode: int, *_: int) -> int:
         name = self._path(call, directory, path)
         if os.path.normpath(name) == "/":
             raise _fail(errno.EEXIST)
@@ -290,23 +291,25 @@ class Emulation(ProcessView):
             self._made(place, mode, 0o700)
         return 0
 
-    def do_rmdir(self, call: Call, path: int, *_: int) -> int:
+    def do_rmdir(self, call: Notification, path: int, *_: int) -> int:
         return self._at(call, AT_FDCWD, path, lambda fd, name: os.rmdir(name, dir_fd=fd))
 
-    def do_unlink(self, call: Call, path: int, *_: int) -> int:
+    def do_unlink(self, call: Notification, path: int, *_: int) -> int:
         return self._at(call, AT_FDCWD, path, lambda fd, name: os.unlink(name, dir_fd=fd))
 
-    def do_unlinkat(self, call: Call, directory: int, path: int, flags: int, *_: int) -> int:
+    def do_unlinkat(self, call: Notification, directory: int, path: int, flags: int, *_: int) -> int:
         act = os.rmdir if flags & _REMOVEDIR else os.unlink
         return self._at(call, directory, path, lambda fd, name: act(name, dir_fd=fd))
 
-    def do_rename(self, call: Call, old: int, new: int, *_: int) -> int:
+    def do_rename(self, call: Notification, old: int, new: int, *_: int) -> int:
         return self.do_renameat2(call, AT_FDCWD, old, AT_FDCWD, new, 0)
 
-    def do_renameat(self, call: Call, old_dir: int, old: int, new_dir: int, new: int, *_: int) -> int:
+    def do_renameat(self, call: Notification, old_dir: int, old: int, new_dir: int, new: int, *_: int) -> int:
         return self.do_renameat2(call, old_dir, old, new_dir, new, 0)
 
-    def do_renameat2(self, call: Call, old_dir: int, old: int, new_dir: int, new: int, flags: int, *_: int) -> int:
+    def do_renameat2(
+        self, call: Notification, old_dir: int, old: int, new_dir: int, new: int, flags: int, *_: int
+    ) -> int:
         with (
             self._tree.parent(self._path(call, old_dir, old)) as (source, name),
             self._tree.parent(self._path(call, new_dir, new)) as (target, new_name),
@@ -314,10 +317,10 @@ class Emulation(ProcessView):
             renameat2(source, name, target, new_name, flags)
         return 0
 
-    def do_link(self, call: Call, old: int, new: int, *_: int) -> int:
+    def do_link(self, call: Notification, old: int, new: int, *_: int) -> int:
         return self.do_linkat(call, AT_FDCWD, old, AT_FDCWD, new, 0)
 
-    def do_linkat(self, call: Call, old_dir: int, old: int, new_dir: int, new: int, flags: int, *_: int) -> int:
+    def do_linkat(self, call: Notification, old_dir: int, old: int, new_dir: int, new: int, flags: int, *_: int) -> int:
         if flags & _EMPTY_PATH and not self._string(call, old):
             with (
                 self._descriptor(call, old_dir) as fd,
@@ -339,17 +342,17 @@ class Emulation(ProcessView):
             os.link(_by_proc(fd), name, dst_dir_fd=target, follow_symlinks=True)
         return 0
 
-    def do_symlink(self, call: Call, target: int, path: int, *_: int) -> int:
+    def do_symlink(self, call: Notification, target: int, path: int, *_: int) -> int:
         return self.do_symlinkat(call, target, AT_FDCWD, path)
 
-    def do_symlinkat(self, call: Call, target: int, directory: int, path: int, *_: int) -> int:
+    def do_symlinkat(self, call: Notification, target: int, directory: int, path: int, *_: int) -> int:
         text = self._string(call, target)
         return self._at(call, directory, path, lambda fd, name: os.symlink(text, name, dir_fd=fd))
 
-    def do_mknod(self, call: Call, path: int, mode: int, device: int, *_: int) -> int:
+    def do_mknod(self, call: Notification, path: int, mode: int, device: int, *_: int) -> int:
         return self.do_mknodat(call, AT_FDCWD, path, mode, device)
 
-    def do_mknodat(self, call: Call, directory: int, path: int, mode: int, device: int, *_: int) -> int:
+    def do_mknodat(self, call: Notification, directory: int, path: int, mode: int, device: int, *_: int) -> int:
         """A device becomes an empty file that says what it stands for."""
         bits = mode & 0o7777 & ~self._umask(call.pid)
         is_device = stat.S_IFMT(mode) in {stat.S_IFCHR, stat.S_IFBLK}
@@ -365,41 +368,43 @@ class Emulation(ProcessView):
 
     # Owners, modes, times
 
-    def do_chown(self, call: Call, path: int, uid: int, gid: int, *_: int) -> int:
+    def do_chown(self, call: Notification, path: int, uid: int, gid: int, *_: int) -> int:
         return self.do_fchownat(call, AT_FDCWD, path, uid, gid, 0)
 
-    def do_lchown(self, call: Call, path: int, uid: int, gid: int, *_: int) -> int:
+    def do_lchown(self, call: Notification, path: int, uid: int, gid: int, *_: int) -> int:
         return self.do_fchownat(call, AT_FDCWD, path, uid, gid, _NOFOLLOW)
 
-    def do_fchown(self, call: Call, fd: int, uid: int, gid: int, *_: int) -> int:
+    def do_fchown(self, call: Notification, fd: int, uid: int, gid: int, *_: int) -> int:
         with self._descriptor(call, fd) as found:
             _change_owner(found, uid, gid)
         return 0
 
-    def do_fchownat(self, call: Call, directory: int, path: int, uid: int, gid: int, flags: int, *_: int) -> int:
+    def do_fchownat(
+        self, call: Notification, directory: int, path: int, uid: int, gid: int, flags: int, *_: int
+    ) -> int:
         with self._object(call, directory, path, flags) as fd:
             _change_owner(fd, uid, gid)
         return 0
 
-    def do_chmod(self, call: Call, path: int, mode: int, *_: int) -> int:
+    def do_chmod(self, call: Notification, path: int, mode: int, *_: int) -> int:
         return self.do_fchmodat(call, AT_FDCWD, path, mode)
 
-    def do_fchmod(self, call: Call, fd: int, mode: int, *_: int) -> int:
+    def do_fchmod(self, call: Notification, fd: int, mode: int, *_: int) -> int:
         with self._descriptor(call, fd) as found:
             _change_mode(found, mode & 0o7777)
         return 0
 
-    def do_fchmodat(self, call: Call, directory: int, path: int, mode: int, *_: int) -> int:
+    def do_fchmodat(self, call: Notification, directory: int, path: int, mode: int, *_: int) -> int:
         with self._object(call, directory, path) as fd:
             _change_mode(fd, mode & 0o7777)
         return 0
 
-    def do_truncate(self, call: Call, path: int, size: int, *_: int) -> int:
+    def do_truncate(self, call: Notification, path: int, size: int, *_: int) -> int:
         with self._object(call, AT_FDCWD, path) as fd:
             os.truncate(_by_proc(fd), size)
         return 0
 
-    def do_utimensat(self, call: Call, directory: int, path: int, times: int, flags: int, *_: int) -> int:
+    def do_utimensat(self, call: Notification, directory: int, path: int, times: int, flags: int, *_: int) -> int:
         words = struct.unpack("4q", memory.read(call.pid, times, 32)) if times else (0, _NOW, 0, _NOW)
         if not path:
             with self._descriptor(call, directory) as fd:
@@ -411,10 +416,10 @@ class Emulation(ProcessView):
         set_link = partial(_set_link_times, words=words)
         return self._at(call, directory, path, set_link)
 
-    def do_utimes(self, call: Call, path: int, times: int, *_: int) -> int:
+    def do_utimes(self, call: Notification, path: int, times: int, *_: int) -> int:
         return self.do_futimesat(call, AT_FDCWD, path, times)
 
-    def do_futimesat(self, call: Call, directory: int, path: int, times: int, *_: int) -> int:
+    def do_futimesat(self, call: Notification, directory: int, path: int, times: int, *_: int) -> int:
         words = (0, _NOW, 0, _NOW)
         if times:
             a, b, c, d = struct.unpack("4q", memory.read(call.pid, times, 32))
@@ -422,7 +427,7 @@ class Emulation(ProcessView):
         with self._object(call, directory, path) as fd:
             return _set_times(_by_proc(fd), os.fstat(fd), words)
 
-    def do_utime(self, call: Call, path: int, times: int, *_: int) -> int:
+    def do_utime(self, call: Notification, path: int, times: int, *_: int) -> int:
         words = (0, _NOW, 0, _NOW)
         if times:
             a, m = struct.unpack("2q", memory.read(call.pid, times, 16))
@@ -438,13 +443,13 @@ class Emulation(ProcessView):
     def do_getgid(self, *_: object) -> int:
         return self._ids[1]
 
-    def do_getresuid(self, call: Call, *addresses: int) -> int:
+    def do_getresuid(self, call: Notification, *addresses: int) -> int:
         return self._write_ids(call, addresses, self._ids[0])
 
-    def do_getresgid(self, call: Call, *addresses: int) -> int:
+    def do_getresgid(self, call: Notification, *addresses: int) -> int:
         return self._write_ids(call, addresses, self._ids[1])
 
-    def _write_ids(self, call: Call, addresses: tuple[int, ...], number: int) -> int:
+    def _write_ids(self, call: Notification, addresses: tuple[int, ...], number: int) -> int:
         for address in addresses[:3]:
             memory.write(call.pid, address, struct.pack("I", number))
         return 0

@@ -19,8 +19,9 @@ from typing import Final, NoReturn
 from runner.isolation.request import StepRequest
 from runner.isolation.supervisor.child import become_step
 from runner.isolation.supervisor.procfs import ProcessView
+from runner.runtime.notify import Listener
 from store import kernel
-from store.kernel_confine import Listener, child_signals
+from store.kernel_confine import child_signals
 
 CONTROL: Final = 3
 REPORT: Final = 4

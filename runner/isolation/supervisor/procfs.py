@@ -20,7 +20,8 @@ from typing import Final
 
 from runner.isolation import filters
 from runner.isolation.supervisor import memory
-from store.kernel_confine import Call, Listener, set_file_ids
+from runner.runtime.notify import Listener, Notification
+from store.kernel_confine import set_file_ids
 
 DEVICES: Final = frozenset({"null", "zero", "full", "random", "urandom", "tty"})
 _SYSTEM: Final = re.compile(
@@ -48,48 +49,45 @@ class ProcessView:
 
     def one(self) -> None:
         """Receive one call and answer it."""
-        try:
-            call = self._listener.receive()
-        except OSError as error:
-            if error.errno in {errno.EINTR, errno.ENOENT}:
-                return
-            raise
+        call = self._listener.take()
+        if call is None:
+            return
         try:
             with _as_owner(call.pid):
                 self._answer(call)
         except OSError as error:
-            self._listener.refuse(call, error.errno or errno.EIO)
+            self._listener.answer(call.cookie, -(error.errno or errno.EIO))
 
-    def _answer(self, call: Call) -> None:
+    def _answer(self, call: Notification) -> None:
         position = 0 if call.number in {filters.OPEN, filters.READLINK} else 1
         try:
             path = memory.read_string(call.pid, call.arguments[position])
         except PermissionError:  # between a change of uid and exec nobody may look; the chroot confines it
-            self._listener.proceed(call)
+            self._listener.go_on(call.cookie)
             return
         place = self.real_path(call.pid, os.fsdecode(path)) if path.startswith((b"/proc", b"/dev/")) else None
         if place is None:
-            self._listener.proceed(call)
+            self._listener.go_on(call.cookie)
         elif call.number in {filters.OPEN, filters.OPENAT}:
             flags = call.arguments[position + 1]
             self._give(call, place, flags)
         else:
             self._read_link(call, place, position)
 
-    def _give(self, call: Call, place: str, flags: int) -> None:
+    def _give(self, call: Notification, place: str, flags: int) -> None:
         fd = self.open(call, place, flags)
         try:
-            self._listener.give(call, fd, close_on_exec=bool(flags & os.O_CLOEXEC))
+            self._listener.give(call.cookie, fd, close_on_exec=bool(flags & os.O_CLOEXEC))
         finally:
             os.close(fd)
 
-    def open(self, call: Call, place: str, flags: int) -> int:
+    def open(self, call: Notification, place: str, flags: int) -> int:
         """A descriptor of what ``real_path`` allowed. Raises OSError."""
         wanted = flags & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_DIRECTORY | os.O_PATH)
         wanted = restricted(place, wanted)
         fd = os.open(place, wanted | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         try:
-            if not self._listener.is_waiting(call):  # the pid in the path may be another's by now
+            if not self._listener.waits(call.cookie):  # the pid in the path may be another's by now
                 raise OSError(errno.ESRCH, os.strerror(errno.ESRCH))
             if stat.S_ISDIR(os.fstat(fd).st_mode):
                 raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -100,10 +98,10 @@ class ProcessView:
             raise
         return fd
 
-    def _read_link(self, call: Call, place: str, position: int) -> None:
+    def _read_link(self, call: Notification, place: str, position: int) -> None:
         target = os.fsencode(self.link(call.pid, place))[: call.arguments[position + 2]]
         memory.write(call.pid, call.arguments[position + 1], target)
-        self._listener.answer(call, len(target))
+        self._listener.answer(call.cookie, len(target))
 
     def link(self, pid: int, place: str) -> str:
         """Where a link of /proc leads, in the step's own words. Raises OSError."""
