@@ -10,29 +10,32 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from image.errors import InvalidInput, ReferenceNotFound
 from image.platform import Platform
 from image.reference import Reference
 from image.value import dataclass
-from runner.containers.begin import joined, running_directory
+from runner.containers.begin import joined, networking, rootfs
 from runner.containers.options import RunOptions
-from runner.network.wishes import resolve
 from runner.runtime.privileges import probe
 from runner.runtime.state import runtime_directory
 from runner.volumes.request import MountRequest, merge
-from store.layers import Workspace
 from store.store import Session, Store
 from tierce.images import RunnableImage, find, runnable
 
 if TYPE_CHECKING:
     from runner.containers.policy import Policy
+    from runner.containers.records import Record, Records
     from runner.containers.start import Container
     from runner.runtime.operations import Operation
+    from runner.runtime.privileges import Privileges
+    from runner.runtime.spec import Mount
     from runner.volumes.provide import MountPoint
 
 PullPolicy = Literal["missing", "always", "never"]
+_ASKED_FOR_S: Final = 10
+"""Who looks whether a container lives holds its lock for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,63 +83,61 @@ def run(
     This process watches it itself, so there is no log, and killing this process ends it.
 
     Only for the main thread. Raises TierceError when it could not be started
-    (``runner.containers.foreground.exit_status`` has the number), leaving nothing behind.
+    (``runner.containers.start.exit_status`` has the number), leaving nothing behind.
     """
-    from runner.containers import foreground  # after the image is there: a pull does not need it
-    from runner.containers.records import Records, State
+    from runner.containers.records import Records
     from tierce.containers import create
 
     privileges = probe()
     if isolation in {"chroot", "emulated"} or privileges.missing:
         return _run_plain(store, image, options, around, isolation)
     privileges.require()
-    root = runtime_directory(around.environ, os.geteuid())
     records = Records(store)
     record = create(
         store, image, options, policy, image_name=image_name, name=name, environ=around.environ, cwd=around.cwd,
         keep_volumes=False,
     )  # fmt: skip
-    lock = records.watch(record.id)
-
-    def started(container: Container) -> None:
-        records.set(
-            record,
-            State(
-                "running", container.pid, started_s=records.clock(), address=container.address,
-                ports=tuple(map(str, container.ports)),
-            ),
-        )  # fmt: skip
-
+    lock = records.watch(record.id, timeout_s=_ASKED_FOR_S)
     try:
-        network = resolve(
-            options.network,
-            defined=store.root / "networks",
-            root=root,
-            container=record.id,
-            name=record.name,
-            find_container=lambda word: running_directory(records, root, word),
-        )
-        workspace = Workspace(record.made.directory, store.layers.base / record.made.directory)
         with _mounted(store, options, image, record.made.layers) as points:
-            return foreground.run(
-                options,
-                image.config.config,
-                store.layers.overlay(record.made.layers, workspace, volatile=True),
-                container_id=record.id,
-                root=root,
-                privileges=privileges,
-                environ=around.environ,
-                cwd=around.cwd,
-                warn=around.warn,
-                mounts=tuple(point.mount for point in points),
-                joined=joined(records, record),
-                trace=around.trace,
-                network=network,
-                started=started,
-            )
+            return _watched(records, record, options, around, privileges, tuple(point.mount for point in points))
     finally:
         records.forget(record)
         os.close(lock)
+
+
+def _watched(
+    records: Records, record: Record, options: RunOptions, around: Surroundings, privileges: Privileges,
+    mounts: tuple[Mount, ...],
+) -> int:  # fmt: skip
+    """From its start to its end, by this process."""
+    from runner.containers import foreground  # after the image is there: a pull does not need it
+    from runner.containers.records import State
+
+    def started(container: Container) -> None:
+        state = State(
+            "running", container.pid, started_s=records.clock(), address=container.address,
+            ports=tuple(map(str, container.ports)),
+        )  # fmt: skip
+        records.set(record, state)
+
+    root = runtime_directory(around.environ, os.geteuid())
+    return foreground.run(
+        options,
+        record.made.config,
+        rootfs(records, record, volatile=True),
+        container_id=record.id,
+        root=root,
+        privileges=privileges,
+        environ=around.environ,
+        cwd=around.cwd,
+        warn=around.warn,
+        mounts=mounts,
+        joined=joined(records, record),
+        trace=around.trace,
+        network=networking(records, record, root),
+        started=started,
+    )
 
 
 @contextmanager

@@ -8,30 +8,24 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from image.errors import CommandNotStarted, ContainerNotFound, TierceError
+from image.errors import ContainerNotFound
 from image.value import dataclass
-from runner.containers.devices import find_devices
-from runner.containers.options import Surroundings, container_spec
+from runner.containers.options import container_spec
 from runner.containers.records import Record, Records
 from runner.containers.security import Shared, joined_container
 from runner.containers.start import Container, start
+from runner.containers.surroundings import look_around
 from runner.network.ports import Port
 from runner.network.wishes import resolve, running
-from runner.runtime import defaults
 from runner.runtime.launch import Stdio
 from runner.runtime.privileges import Privileges
 from runner.volumes.request import merge
 from store.layers import Workspace, mounted
 
 if TYPE_CHECKING:
+    from runner.network.modes import Networking
     from runner.runtime.spec import Mount, Spec
-
-_CLI_FAILED: int = 125
-
-
-def exit_status(error: TierceError) -> int:
-    """Docker's: 125, or 126 and 127 for a command that can't be executed."""
-    return error.status if isinstance(error, CommandNotStarted) else _CLI_FAILED
+    from store.layers import OverlayMount
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +47,12 @@ def begin(records: Records, record: Record, root: Path, privileges: Privileges) 
     with ExitStack() as held:
         points = held.enter_context(_mount_points(records, record))
         spec = describe(records, record, tuple(points.values()))
-        network = resolve(
-            options.network,
-            defined=records.store.root / "networks",
-            root=root,
-            container=record.id,
-            name=record.name,
-            find_container=lambda word: running_directory(records, root, word),
-        )
+        network = networking(records, record, root)
         stdio, outputs, own_input = _pipes(interactive=options.interactive, terminal=options.tty, held=held)
-        workspace = Workspace(record.made.directory, records.store.layers.base / record.made.directory)
         container = held.enter_context(
             start(
                 spec,
-                records.store.layers.overlay(record.made.layers, workspace),
+                rootfs(records, record),
                 container_id=record.id,
                 root=root,
                 privileges=privileges,
@@ -97,20 +83,31 @@ def running_directory(records: Records, root: Path, word: str) -> Path:
 def describe(records: Records, record: Record, mounts: tuple[Mount, ...] = ()) -> Spec:
     """The record as a runtime configuration. Raises InvalidInput."""
     options = record.made.options
-    surroundings = Surroundings(
-        record.id,
-        {},  # the environment was completed when the container was created
-        record.made.cwd,
-        os.uname().nodename,
-        defaults.host_devices() if options.security.privileged else (),
-        None,
-        mounts=mounts,
-        devices=find_devices(options.devices),
-        joined=joined(records, record),
-        processors=os.cpu_count() or 0,
-        machine=os.uname().machine,
+    found = look_around(
+        options, record.id, record.made.cwd,
+        environ={},  # it was completed when the container was created
+        mounts=mounts, joined=joined(records, record),
+    )  # fmt: skip
+    return container_spec(options, record.made.config, found)
+
+
+def networking(records: Records, record: Record, root: Path) -> Networking:
+    """The networks that were asked for, as they are now. Raises NotFound, InvalidInput."""
+    return resolve(
+        record.made.options.network,
+        defined=records.store.root / "networks",
+        root=root,
+        container=record.id,
+        name=record.name,
+        find_container=lambda word: running_directory(records, root, word),
     )
-    return container_spec(options, record.made.config, surroundings)
+
+
+def rootfs(records: Records, record: Record, *, volatile: bool = False) -> OverlayMount:
+    """Its layers below its own files. ``volatile`` when these do not outlive the container."""
+    layers = records.store.layers
+    workspace = Workspace(record.made.directory, layers.base / record.made.directory)
+    return layers.overlay(record.made.layers, workspace, volatile=volatile)
 
 
 def joined(records: Records, record: Record) -> Mapping[Shared, int]:

@@ -11,19 +11,18 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from image.config import ContainerConfig
-from image.errors import CommandNotStarted, ContainerNotStarted, InvalidInput, TierceError
+from image.errors import InvalidInput
 from runner.containers import terminal
 from runner.containers.attach import OWN_STDIO, Signals, UserStdio, window
-from runner.containers.devices import find_devices
-from runner.containers.options import RunOptions, Surroundings, container_spec
+from runner.containers.options import RunOptions, container_spec
 from runner.containers.relay import Relay
 from runner.containers.security import Shared
 from runner.containers.start import Container, start
+from runner.containers.surroundings import look_around
 from runner.network.modes import Networking
-from runner.runtime import defaults
 from runner.runtime.launch import Stdio
 from runner.runtime.operations import Operation
 from runner.runtime.privileges import Privileges
@@ -31,14 +30,6 @@ from runner.runtime.spec import Mount
 
 if TYPE_CHECKING:
     from store.layers import OverlayMount
-
-CLI_FAILED: Final = 125
-"""Docker's exit status for a container that could not be started."""
-
-
-def exit_status(error: TierceError) -> int:
-    """What ``tierce run`` exits with when it could not run the container: 125, 126 or 127."""
-    return error.status if isinstance(error, CommandNotStarted | ContainerNotStarted) else CLI_FAILED
 
 
 def run(
@@ -67,24 +58,15 @@ def run(
     ``warn`` gets each thing that could not be as docker has it, ``started`` the container. Only for
     the main thread: signals that arrive meanwhile go to the container.
 
-    Raises TierceError when it could not be started; ``exit_status`` has the number for that.
+    Raises TierceError when it could not be started; ``start.exit_status`` has the number for that.
     """
     if options.tty and options.interactive and not os.isatty(stdio.stdin):
         raise InvalidInput("the input device is not a TTY")
-    surroundings = Surroundings(
-        container_id,
-        environ,
-        cwd,
-        os.uname().nodename,
-        defaults.host_devices() if options.security.privileged else (),
-        terminal.size(stdio.stdout, stdio.stdin),
-        mounts=mounts,
-        devices=find_devices(options.devices),
-        joined=joined or {},
-        processors=os.cpu_count() or 0,
-        machine=os.uname().machine,
-    )
-    spec = container_spec(options, config, surroundings)
+    found = look_around(
+        options, container_id, cwd, environ=environ, mounts=mounts, joined=joined or {},
+        size=terminal.size(stdio.stdout, stdio.stdin),
+    )  # fmt: skip
+    spec = container_spec(options, config, found)
     with ExitStack() as held:
         relay = Relay()
         given = held.enter_context(container_stdio(options, stdio, relay))
@@ -107,13 +89,18 @@ def run(
         started(container)
         for warning in container.warnings:
             warn(warning)
-        signals.forward_to(container)
         if container.console is not None:
             held.enter_context(window(container, stdio, relay, interactive=options.interactive))
-        if container.resolver is not None:
-            relay.serve(container.resolver)
-        relay.run(container, signals)
-        return container.wait()
+        return _watch(container, relay, signals)
+
+
+def _watch(container: Container, relay: Relay, signals: Signals) -> int:
+    """To its end: signals and output go through, and its questions for names are answered."""
+    signals.forward_to(container)
+    if container.resolver is not None:
+        relay.serve(container.resolver)
+    relay.run(container, signals)
+    return container.wait()
 
 
 # --- the container's descriptors ----------------------------------------------------------

@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 from image.errors import TierceError
 from runner.containers import policy as policies
 from runner.containers import wire
-from runner.containers.begin import begin, exit_status
+from runner.containers.begin import begin
 from runner.containers.log import LogWriter
 from runner.containers.probe import HealthProbe
 from runner.containers.records import Record, Records, State
+from runner.containers.start import CLI_FAILED, exit_status
 from runner.runtime import cgroup
 from runner.runtime.privileges import probe
 from store.store import Store
@@ -140,7 +141,7 @@ class Monitor:
         return code
 
     def _failed(self, error: TierceError | OSError, restarts: int) -> None:
-        code = exit_status(error) if isinstance(error, TierceError) else 125
+        code = exit_status(error) if isinstance(error, TierceError) else CLI_FAILED
         status = "created" if not self._record.state.started_s else "exited"
         self._record = self._records.set(
             self._record,

@@ -12,8 +12,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
+from image.errors import CommandNotStarted, ContainerNotStarted, TierceError
 from runner.containers.sweep import remember_cgroups, sweep
 from runner.network.modes import Connection, Networking, NetworkMode, connect
 from runner.network.ports import Port
@@ -25,6 +26,15 @@ from runner.runtime.spec import Namespace, Spec
 
 if TYPE_CHECKING:
     from store.layers import OverlayMount
+
+
+CLI_FAILED: Final = 125
+"""Docker's exit status for a container that could not be started."""
+
+
+def exit_status(error: TierceError) -> int:
+    """What a command exits with that could not run a container: 125, or 126 and 127 for the container's own command."""
+    return error.status if isinstance(error, CommandNotStarted | ContainerNotStarted) else CLI_FAILED
 
 
 class Container:

@@ -16,7 +16,7 @@ from struct import pack
 import pytest
 
 from image.errors import CommandNotStarted, InvalidInput
-from runner.containers.foreground import exit_status
+from runner.containers.start import exit_status
 
 pytestmark = pytest.mark.root
 
@@ -26,8 +26,9 @@ import os, sys
 from pathlib import Path
 from image.config import ContainerConfig
 from image.errors import TierceError
-from runner.containers.foreground import exit_status, run
+from runner.containers.foreground import run
 from runner.containers.options import NetworkOptions, RunOptions
+from runner.containers.start import exit_status
 from runner.runtime.privileges import probe
 rootfs, root, options = sys.argv[1:4]
 try:

@@ -69,10 +69,10 @@ def exec_(
             wanted = replace(record, made=replace(record.made, options=changed))
             code = _execute(over.records, wanted, interactive=interactive, detach=detach, privileged=privileged)
     except TierceError as error:
-        from runner.containers.begin import exit_status
+        from runner.containers.start import CLI_FAILED, exit_status
 
         status = exit_status(error)
-        raise ExitCode(1 if status == 125 else status, error) from error
+        raise ExitCode(1 if status == CLI_FAILED else status, error) from error
     raise click.exceptions.Exit(code)
 
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from tierce.images import RunnableImage
     from tierce.run import PullPolicy, Surroundings
 
-_CLI_FAILED = 125
-
 
 @command(
     "run",
@@ -79,11 +77,13 @@ def run(
                     detach=detach, keys=detach_keys, proxy=sig_proxy,
                 )  # fmt: skip
     except TierceError as error:
-        from runner.containers.foreground import exit_status
+        from runner.containers.start import exit_status
 
         raise ExitCode(exit_status(error), error) from error
     except OSError as error:
-        raise ExitCode(_CLI_FAILED, error) from error
+        from runner.containers.start import CLI_FAILED
+
+        raise ExitCode(CLI_FAILED, error) from error
     raise click.exceptions.Exit(code)
 
 

@@ -59,6 +59,7 @@ def _enter(settings: Settings, store: Store, failed: FailedStep, words: tuple[st
     from image.errors import TierceError
     from runner.containers import foreground
     from runner.containers.options import RunOptions
+    from runner.containers.start import exit_status
     from runner.network.wishes import NetworkOptions
     from runner.runtime.privileges import probe
     from runner.runtime.state import runtime_directory
@@ -89,7 +90,7 @@ def _enter(settings: Settings, store: Store, failed: FailedStep, words: tuple[st
                 mounts=tuple(_mounts(held, store, failed)),
             )
         except TierceError as error:
-            raise ExitCode(foreground.exit_status(error), error) from error
+            raise ExitCode(exit_status(error), error) from error
 
 
 def _mounts(held: ExitStack, store: Store, failed: FailedStep) -> Iterator[Mount]:
