@@ -182,12 +182,12 @@ def open_source(sandbox: Sandbox, slot: int, source: bytes, recursive: int, subd
 
 
 def attach_source(
-    sandbox: Sandbox, slot: int, target: bytes, attributes: int, recursive: int, propagation: int
+    sandbox: Sandbox, slot: int, target: bytes, attributes: int, cleared: int, recursive: int, propagation: int
 ) -> None:
     tree = sandbox.sources.pop(slot)
     place = (directory if kind_of(tree) == _S_IFDIR else _file)(sandbox.root, target)
-    if attributes or propagation:
-        clear = kernel.MOUNT_ATTR_ATIME_MASK if attributes & kernel.MOUNT_ATTR_ATIME_MASK else 0
+    if attributes or cleared or propagation:
+        clear = cleared | (kernel.MOUNT_ATTR_ATIME_MASK if attributes & kernel.MOUNT_ATTR_ATIME_MASK else 0)
         kernel.mount_setattr(tree, set_=attributes, clear=clear, propagation=propagation, recursive=bool(recursive))
     kernel.move_mount(tree, place)
     posix.close(place)

@@ -63,11 +63,20 @@ _ATTRIBUTES: Final = {
 }
 _RECURSIVE_ATTRIBUTES: Final = frozenset({"rro", "rnosuid", "rnodev", "rnoexec", "rnoatime", "rnodiratime",
     "rstrictatime", "rrelatime", "rnosymfollow"})  # fmt: skip
+_RECURSIVE_CLEARED: Final = {
+    "rrw": kernel.MOUNT_ATTR_RDONLY,
+    "rsuid": kernel.MOUNT_ATTR_NOSUID,
+    "rdev": kernel.MOUNT_ATTR_NODEV,
+    "rexec": kernel.MOUNT_ATTR_NOEXEC,
+    "rdiratime": kernel.MOUNT_ATTR_NODIRATIME,
+    "rsymfollow": kernel.MOUNT_ATTR_NOSYMFOLLOW,
+    **dict.fromkeys(("ratime", "rnorelatime", "rnostrictatime"), kernel.MOUNT_ATTR_ATIME_MASK),  # the kernel's rule
+}
 
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
-    """``flags`` MS_*; ``propagation`` MS_* or 0; ``data`` words of the filesystem's own."""
+    """``flags`` MS_*; ``cleared`` MOUNT_ATTR_*; ``propagation`` MS_* or 0; ``data`` words of the filesystem's own."""
 
     flags: int = 0
     propagation: int = 0
@@ -75,6 +84,7 @@ class MountOptions:
     recursive_attributes: bool = False
     data: tuple[str, ...] = ()
     id_mapped: bool = False
+    cleared: int = 0
 
     @property
     def attributes(self) -> int:
@@ -84,7 +94,7 @@ class MountOptions:
 
 def parse_options(words: Iterable[str]) -> MountOptions:
     """Later words win over earlier ones; unknown words are data. Raises InvalidSpec."""
-    flags = propagation = 0
+    flags = propagation = cleared = 0
     recursive = recursive_attributes = id_mapped = False
     data = []
     for word in words:
@@ -96,6 +106,11 @@ def parse_options(words: Iterable[str]) -> MountOptions:
             propagation = _PROPAGATION[word.removeprefix("r")]
         elif word in _RECURSIVE_ATTRIBUTES:
             flags |= _FLAGS[word[1:]]
+            cleared &= ~_ATTRIBUTES.get(_FLAGS[word[1:]], 0)
+            recursive_attributes = True
+        elif word in _RECURSIVE_CLEARED:
+            flags &= ~_CLEARED[word[1:]]
+            cleared |= _RECURSIVE_CLEARED[word]
             recursive_attributes = True
         elif word in _FLAGS:
             flags |= _FLAGS[word]
@@ -103,10 +118,10 @@ def parse_options(words: Iterable[str]) -> MountOptions:
             flags &= ~_CLEARED[word]
         else:
             data.append(word)
-    return MountOptions(flags, propagation, recursive, recursive_attributes, tuple(data), id_mapped)
+    return MountOptions(flags, propagation, recursive, recursive_attributes, tuple(data), id_mapped, cleared)
 
 
 def known_words() -> list[str]:
     """Every option that is not passed on to the filesystem."""
     propagation = [prefix + word for word in _PROPAGATION for prefix in ("", "r")]
-    return sorted({"bind", "rbind", *_FLAGS, *_CLEARED, *propagation, *_RECURSIVE_ATTRIBUTES})
+    return sorted({"bind", "rbind", *_FLAGS, *_CLEARED, *propagation, *_RECURSIVE_ATTRIBUTES, *_RECURSIVE_CLEARED})

@@ -121,14 +121,21 @@ def open_source(slot: int, source: str, *, recursive: bool, subdirectory: str = 
 
 
 def attach_source(
-    slot: int, source: str, target: str, *, attributes: int = 0, recursive: bool = False, propagation: int = 0
+    slot: int,
+    source: str,
+    target: str,
+    *,
+    attributes: int = 0,
+    cleared: int = 0,
+    recursive: bool = False,
+    propagation: int = 0,
 ) -> Operation:
     """Attach the held mount on ``target`` with MOUNT_ATTR_* ``attributes`` and MS_* ``propagation``.
 
-    ``recursive`` gives the attributes to the mounts below it too.
+    ``cleared`` are attributes that it loses; ``recursive`` is for the mounts below it too.
     """
     text = f"mount --bind -o 0x{attributes:x} {source} {target}"
-    return _operation("attach_source", "mounts", text, slot, target, attributes, recursive, propagation)
+    return _operation("attach_source", "mounts", text, slot, target, attributes, cleared, recursive, propagation)
 
 
 def mount_filesystem(

@@ -270,6 +270,7 @@ def _attach(slot: int, mount: Mount, options: MountOptions) -> Operation:
         mount.source,
         mount.destination,
         attributes=options.attributes,
+        cleared=options.cleared,
         recursive=options.recursive_attributes,
         propagation=options.propagation,
     )

@@ -10,6 +10,7 @@ import pytest
 
 from image.errors import InvalidSpec
 from runner.runtime.spec import IdMapping, IoPriority, Mount, Namespace, Scheduler
+from store import kernel
 from tests.support.boxes import Box, make_rootfs
 
 pytestmark = pytest.mark.root
@@ -81,3 +82,23 @@ def test_idmap_without_a_mapping(box: Box, tmp_path: Path) -> None:
     spec = box.spec("true")
     with pytest.raises(InvalidSpec, match="idmap without"):
         box.run(replace(spec, mounts=(*spec.mounts, Mount("/x", "bind", str(tmp_path), ("rbind", "idmap")))))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [((), "read-only\n"), (("rrw",), "written\n"), (("rrw", "rro"), "read-only\n"), (("rro", "rrw"), "written\n")],
+    ids=["as it is", "cleared", "set last", "cleared last"],
+)
+def test_attributes_of_a_source_are_cleared(box: Box, tmp_path: Path, options: tuple[str, ...], expected: str) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    kernel.mount(b"tmpfs", os.fsencode(source), b"tmpfs", 0, b"")
+    try:
+        kernel.mount(b"", os.fsencode(source), b"", kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY, b"")
+        mount = Mount("/x", "bind", str(source), ("rbind", *options))
+        spec = box.spec("sh", "-c", "touch /x/new 2>/dev/null && echo written || echo read-only")
+        assert box.run(replace(spec, mounts=(*spec.mounts, mount))).out == expected
+        with pytest.raises(OSError, match="Read-only"):
+            (source / "host").touch()
+    finally:
+        kernel.umount2(os.fsencode(source), 0)
