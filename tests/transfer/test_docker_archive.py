@@ -18,7 +18,7 @@ import pytest
 from image import media_types
 from image.config import ImageConfig
 from image.digest import DiffID, Digest
-from image.errors import DigestMismatch, InvalidArchive, ReferenceNotFound, TierceError
+from image.errors import DigestMismatch, InvalidArchive, InvalidInput, ReferenceNotFound, TierceError
 from image.platform import Platform
 from image.reference import Reference
 from store.store import Store
@@ -26,6 +26,7 @@ from tests.support.tiny_image import TinyImage, add_to_store, layer_tar, tiny_im
 from tests.support.transfers import OPTIONS
 from transfer.archives import load, save
 from transfer.transports.docker_archive import inflated
+from transfer.transports.files import NewFile
 
 LAYERS = [layer_tar({"one": b"1" * 3000}), layer_tar({"two": b"2"})]
 CONFIG = ImageConfig(Platform("linux", "amd64"), diff_ids=tuple(DiffID.of(layer) for layer in LAYERS)).encode()
@@ -49,6 +50,17 @@ def archive(path: Path, members: Mapping[str, Member], *, mode: str = "w") -> st
 
 def contents(*layers: str, config: str = "c.json", names: list[str] | None = None) -> bytes:
     return json.dumps([{"Config": config, "RepoTags": names or ["app:1"], "Layers": list(layers)}]).encode()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/null")], ids=["pipe", "device"])
+def test_what_is_no_file_is_not_replaced(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    target = tmp_path / "target"
+    make(target)
+    before = os.lstat(target)
+    with pytest.raises(InvalidInput, match="device or a pipe"):
+        NewFile(target)
+    assert os.lstat(target) == before
+    assert os.listdir(tmp_path) == ["target"]
 
 
 FORMS: dict[str, dict[str, Member]] = {

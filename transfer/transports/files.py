@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Self
 
 from image.descriptor import Descriptor
 from image.document import MAX_DOCUMENT_SIZE
-from image.errors import BlobNotFound, InvalidManifest, StorageError
+from image.errors import BlobNotFound, InvalidInput, InvalidManifest, StorageError
 from store.content import storage_errors, sync_directory
 from transfer.ports import Block, Blocks
 from transfer.streams import VerifiedBlocks
@@ -53,9 +54,13 @@ def read_document(blocks: Blocks, descriptor: Descriptor) -> bytes:
 
 
 class NewFile:
-    """A file under a temporary name beside ``target`` until ``commit``. A context manager."""
+    """A file under a temporary name beside ``target`` until ``commit``. A context manager.
+
+    Raises InvalidInput where something else than a file would be replaced; StorageError.
+    """
 
     def __init__(self, target: Path, mode: int = 0o644) -> None:
+        _refuse_special(target)
         self.target = target
         self._temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
         with storage_errors(f"write {target}"):
@@ -91,6 +96,14 @@ class NewFile:
 
     def __exit__(self, *_exc: object) -> None:
         self.discard()
+
+
+def _refuse_special(target: Path) -> None:
+    """A rename over /dev/null would take the device from the whole machine."""
+    with suppress(OSError):
+        kind = stat.S_IFMT(target.stat().st_mode)
+        if kind not in (stat.S_IFREG, stat.S_IFDIR):
+            raise InvalidInput(f"cannot write {target}: it is a device or a pipe, not a file (- is standard output)")
 
 
 def read_limited(path: Path, limit: int, missing: Callable[[], Exception]) -> bytes:
