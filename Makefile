@@ -2,8 +2,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench clean packages
 
-# A Python 3.11 or newer that can make virtual environments, by its real path.
-PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 /usr/bin/python3; do \
+# A Python 3.11 or newer that can make virtual environments, by its real path. The system's first:
+# every user can execute it, and tests run commands as an ordinary user.
+PYTHON ?= $(shell for name in /usr/bin/python3 python3.13 python3.12 python3.11 python3; do \
 	$$name -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11) or print(sys.executable))' \
 	2>/dev/null && break; done)
 

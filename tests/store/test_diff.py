@@ -414,7 +414,9 @@ def bsdtar_reads(data: bytes, target: Path) -> None:
 
 def tarfile_reads(data: bytes, target: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        tar.extractall(target, filter="fully_trusted", numeric_owner=True)
+        if hasattr(tarfile, "fully_trusted_filter"):  # Python 3.11.4
+            tar.extraction_filter = staticmethod(tarfile.fully_trusted_filter)
+        tar.extractall(target, numeric_owner=True)
 
 
 @pytest.mark.parametrize(
