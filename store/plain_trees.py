@@ -25,6 +25,7 @@ from typing import Final, Self
 from image.value import dataclass
 from store import recorded
 from store.content import storage_errors
+from store.inside import resolve
 from store.layers import LayerStore, OverlayMount, Workspace
 from store.unpack import OVERLAY_XATTRS
 
@@ -32,7 +33,6 @@ _CLOCK_TICK_S: Final = 0.01
 """Before Linux 6.13 a change within one tick of the snapshot has the same ctime."""
 _PIECE: Final = 1 << 24
 _WHITEOUT: Final = os.makedev(0, 0)
-_MAX_LINKS: Final = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,16 +139,12 @@ class PlainTrees:
 
     @contextmanager
     def opened(self, directories: Sequence[str], workspace: Workspace | None = None) -> Iterator[int]:
-        with self._taken(directories) as tree:
-            fd = os.open(tree.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                if workspace is None:
+        with self._taken(directories) as tree, _opened(tree.root) as fd:
+            if workspace is None:
+                yield fd
+            else:
+                with tree.recorded_in(workspace):
                     yield fd
-                else:
-                    with tree.recorded_in(workspace):
-                        yield fd
-            finally:
-                os.close(fd)
 
     @contextmanager
     def rootfs(
@@ -223,9 +219,9 @@ class Cover:
 
     def __enter__(self) -> Self:
         try:
-            with storage_errors("prepare a root filesystem"):
+            with storage_errors("prepare a root filesystem"), _opened(self._root) as root:
                 for number, path in enumerate(self._covered):
-                    resolved = _resolve(self._root, path)
+                    resolved = resolve(root, path)
                     if resolved and not any(_is_below(resolved, other) for other in self.paths):
                         self._hide(resolved, self._aside / str(number))
                         self.paths.append(resolved)
@@ -280,28 +276,13 @@ class Cover:
         self._undo.append(remove_empty)
 
 
-def _resolve(root: Path, path: str) -> str:
-    """``path`` with every link followed inside the root, relative to it. What is missing stays as written."""
-    pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
-    done: list[str] = []
-    links = 0
-    while pending:
-        part = pending.pop()
-        if part == "..":
-            del done[-1:]
-            continue
-        try:
-            target = os.readlink("/".join([os.fspath(root), *done, part]))
-        except OSError:
-            done.append(part)
-            continue
-        links += 1
-        if links > _MAX_LINKS:
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-        if target.startswith("/"):
-            done.clear()
-        pending.extend(part for part in reversed(target.split("/")) if part not in ("", "."))
-    return "/".join(done)
+@contextmanager
+def _opened(directory: Path) -> Iterator[int]:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _is_below(path: str, other: str) -> bool:
@@ -434,11 +415,8 @@ def remove(path: str | Path) -> None:
     except (IsADirectoryError, PermissionError):
         from store.directories import remove_tree
 
-        parent = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with _opened(Path(path).parent) as parent:
             remove_tree(os.fsencode(os.path.basename(path)), dir_fd=parent)
-        finally:
-            os.close(parent)
 
 
 def _is_directory(path: str) -> bool:

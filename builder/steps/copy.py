@@ -24,10 +24,11 @@ from builder.results import Checkout, Download, Files, Result, Rootfs, readable
 from builder.steps.mode import Mode
 from builder.steps.owners import chown_owner
 from builder.steps.place import Destination, Placing, write_file
-from builder.steps.tree import ROOT, Owner, lstat, make_directories, resolve
+from builder.steps.tree import ROOT, Owner, lstat, make_directories
 from builder.tree import Change, EntryKind, Source, Tree
 from image.errors import InvalidInput
 from store.content import storage_errors
+from store.inside import resolve
 from store.layers import LayerStore, Workspace
 
 _INLINE_MODE: Final = 0o644

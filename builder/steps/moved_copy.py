@@ -18,10 +18,11 @@ from typing import Final
 
 from builder.graph import CopyFiles
 from builder.results import Rootfs
-from builder.steps.tree import lstat, resolve
+from builder.steps.tree import lstat
 from builder.tree import kept_xattrs
 from image.value import dataclass
 from store.content import storage_errors
+from store.inside import resolve
 from store.layers import Workspace
 from store.metadata import CacheRecord, LayerRecord
 from store.store import Session

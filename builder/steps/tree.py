@@ -1,8 +1,7 @@
 """Paths inside a root filesystem that is open as a directory descriptor.
 
-The tree belongs to an image, so its symbolic links are hostile: they are followed by hand,
-inside the root, and what is handed to the kernel has no link left in it. Nothing else
-changes the tree meanwhile, as every step has a mount of its own.
+The tree belongs to an image, so its symbolic links are hostile: they are followed inside the
+root (``store.inside``), and what is handed to the kernel has no link left in it.
 """
 
 from __future__ import annotations
@@ -14,9 +13,8 @@ import stat
 from typing import Final
 
 from image.value import dataclass
+from store.inside import resolve
 from store.owners import owners
-
-_MAX_LINKS: Final = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,35 +26,6 @@ class Owner:
 
 
 ROOT: Final = Owner()
-
-
-def resolve(root: int, path: str) -> str:
-    """``path`` with every link followed inside the root; relative, "" for the root itself.
-
-    What does not exist is kept as written. Raises OSError (ELOOP).
-    """
-    pending = [part for part in reversed(path.split("/")) if part]
-    done: list[str] = []
-    links = 0
-    while pending:
-        part = pending.pop()
-        if part == ".":
-            continue
-        if part == "..":
-            del done[-1:]
-            continue
-        here = "/".join([*done, part])
-        target = _link_target(root, here)
-        if target is None:
-            done.append(part)
-            continue
-        links += 1
-        if links > _MAX_LINKS:
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-        if target.startswith("/"):
-            done.clear()
-        pending.extend(part for part in reversed(target.split("/")) if part)
-    return "/".join(done)
 
 
 def resolve_parent(root: int, path: str) -> str:
@@ -108,12 +77,3 @@ def read_file(root: int, path: str, limit: int) -> bytes | None:
         return None
     with os.fdopen(fd, "rb") as file:
         return file.read(limit) if stat.S_ISREG(os.fstat(fd).st_mode) else None
-
-
-def _link_target(root: int, path: str) -> str | None:
-    try:
-        return os.readlink(path, dir_fd=root)
-    except OSError as error:
-        if error.errno in {errno.EINVAL, errno.ENOENT, errno.ENOTDIR}:
-            return None
-        raise
