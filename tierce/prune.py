@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from image.value import dataclass
+from store.container_rows import ContainerRows
 from store.metadata import CacheRecord, ImageRecord
 from store.store import Reclaimed, Store
 
@@ -27,10 +28,13 @@ def prune(
 ) -> Pruned:
     """Forget the images and cached steps that a test picks, then collect what nothing needs.
 
-    Picking and forgetting is one transaction, so nothing can come into use in between.
+    An image that a container was made of stays. Picking and forgetting is one transaction, so
+    nothing can come into use in between.
     """
     with store.metadata.transaction():
-        gone_images = [record for record in store.metadata.images() if images is not None and images(record)]
+        in_use = {row.image for row in ContainerRows(store.metadata).all()}
+        free = [record for record in store.metadata.images() if str(record.target.digest) not in in_use]
+        gone_images = [record for record in free if images is not None and images(record)]
         gone_cached = [record for record in store.metadata.cache() if cached is not None and cached(record)]
         for record in gone_images:
             store.remove_image(record.target.digest)

@@ -375,3 +375,12 @@ def test_published_ports_are_listed_and_free_again(box: Tierce) -> None:
     assert (clash.code, status(box, "clash")) == (125, "created")
     box("stop", "-t", "0", "port")
     assert box("start", "clash").stdout == "clash\n"
+
+
+def test_a_prune_spares_the_image_of_a_container(box: Tierce) -> None:
+    box("create", "--name", "cc", "busybox", "true")
+    box("image", "prune", "-a", "-f")
+    assert box("images", "--format", "{{.Repository}}").stdout == "busybox\n"
+    box("rm", "cc")
+    box("image", "prune", "-a", "-f")
+    assert box("images", "-q").stdout == ""
