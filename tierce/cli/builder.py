@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from image.errors import Cancelled
-from tierce.cli.command import Settings, command, confirm, filter_option, format_option, parse_filters
+from tierce.cli.command import Settings, command, confirm, format_option
+from tierce.cli.filters import filter_option, parse_filters
 from tierce.cli.tables import align, render
 from tierce.cli.units import human_duration, human_size, parse_size, parse_until
 

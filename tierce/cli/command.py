@@ -225,28 +225,6 @@ format_option = click.option(
 )  # fmt: skip
 
 
-def filter_option(names: str, *spellings: str) -> Callable[[_F], _F]:
-    """``--filter KEY=VALUE``, which may be repeated; ``names`` are the keys for the help."""
-    return click.option(
-        *spellings, "--filter", "filters", multiple=True, metavar="KEY=VALUE", help=f"Only what matches: {names}"
-    )
-
-
-def parse_filters(filters: Sequence[str], known: Sequence[str]) -> dict[str, list[str]]:
-    """``KEY=VALUE`` words by key. Raises click.BadParameter for no value, InvalidInput for another key."""
-    from image.errors import InvalidInput
-
-    parsed: dict[str, list[str]] = {}
-    for word in filters:
-        key, equals, value = word.partition("=")
-        if not equals or not value:
-            raise click.BadParameter(f"filter {word!r} is not KEY=VALUE")
-        if key not in known:
-            raise InvalidInput(f"filter {key!r} is not known; there are: {', '.join(known)}")
-        parsed.setdefault(key, []).append(value)
-    return parsed
-
-
 def confirm(question: str) -> bool:
     """Docker's y/N question. What is not an answer, or no one to give it, is no."""
     click.echo(f"{question} [y/N] ", nl=False)

@@ -10,12 +10,13 @@ from typing import Final
 
 import click
 
-from image.errors import Conflict, InvalidInput, NotFound, TierceError
+from image.errors import Cancelled, Conflict, InvalidInput, NotFound, TierceError
 from runner.containers import policy as policies
 from runner.containers.control import Control
 from runner.containers.records import Record, Records, read_health
 from runner.runtime.state import runtime_directory
-from tierce.cli.command import Settings, command, confirm, filter_option, format_option, parse_filters
+from tierce.cli.command import Settings, command, confirm, format_option
+from tierce.cli.filters import filter_option, has_labels, parse_filters, passes_labels
 from tierce.cli.tables import render
 from tierce.cli.units import human_duration, parse_until
 
@@ -177,9 +178,7 @@ def _passes(records: Records, record: Record, key: str, values: Sequence[str]) -
                 for value in values
             )
         case "label":
-            from tierce.cli.images import has_labels
-
-            return has_labels({**made.config.labels, **made.policy.labels}, values)
+            return has_labels(_labels(record), values)
         case "volume":
             return any(value in (mount.source, mount.target) for mount in made.options.mounts for value in values)
         case "network":
@@ -204,7 +203,7 @@ def _row(records: Records, record: Record, now_s: float, *, whole: bool) -> dict
         words = ""
     shown = words if whole or len(words) <= _COMMAND_WIDTH else words[: _COMMAND_WIDTH - 1] + "\u2026"
     mounts = [mount.source or mount.target for mount in record.made.options.mounts]
-    labels = {**record.made.config.labels, **record.made.policy.labels}
+    labels = _labels(record)
     return {
         "ID": record.id if whole else record.id[:12],
         "Image": record.made.image_name,
@@ -288,12 +287,20 @@ def start(
     raise click.exceptions.Exit(code)
 
 
-def _one_line(act: Callable[[Control, Record], None]) -> Callable[[Control, str], str]:
-    def done(over: Control, word: str) -> str:
-        act(over, over.records.get(word))
-        return word
+def _labels(record: Record) -> dict[str, str]:
+    """The image's, and the container's own, which win."""
+    return {**record.made.config.labels, **record.made.policy.labels}
 
-    return done
+
+def _on_each(settings: Settings, words: Sequence[str], act: Callable[[Control, Record], object]) -> None:
+    """Act on every container, print how the user named it, and go on after failures."""
+    with containers(settings) as over:
+
+        def done(word: str) -> str:
+            act(over, over.records.get(word))
+            return word
+
+        each(words, done)
 
 
 _timeout = click.option("-t", "--time", "--timeout", "timeout", type=int, metavar="SECONDS", help="Seconds until KILL")
@@ -307,8 +314,7 @@ _signal = click.option("-s", "--signal", "name", default="", metavar="SIGNAL", h
 @click.pass_obj
 def stop(settings: Settings, words: Sequence[str], timeout: int | None, name: str) -> None:
     """Send the stop signal, wait, and kill what has not ended."""
-    with containers(settings) as over:
-        each(words, lambda word: _one_line(lambda o, r: o.stop(r, timeout_s=timeout, signal_name=name))(over, word))
+    _on_each(settings, words, lambda o, r: o.stop(r, timeout_s=timeout, signal_name=name))
 
 
 @command("restart", short_help="Restart one or more containers", examples="tierce restart web")
@@ -324,8 +330,7 @@ def restart(settings: Settings, words: Sequence[str], timeout: int | None, name:
         again = over.records.get(record.id)
         follow(over.start(again, attached=False), over, again, attached=False)
 
-    with containers(settings) as over:
-        each(words, lambda word: _one_line(act)(over, word))
+    _on_each(settings, words, act)
 
 
 @command("kill", short_help="Kill one or more running containers", examples="tierce kill -s HUP web")
@@ -335,8 +340,7 @@ def restart(settings: Settings, words: Sequence[str], timeout: int | None, name:
 def kill(settings: Settings, words: Sequence[str], name: str) -> None:
     """Send a signal to the first process of containers."""
     number = policies.signal_number(name)
-    with containers(settings) as over:
-        each(words, lambda word: _one_line(lambda o, r: o.kill(r, number))(over, word))
+    _on_each(settings, words, lambda o, r: o.kill(r, number))
 
 
 @command("wait", short_help="Wait until containers stop, then print their exit codes", examples="tierce wait web")
@@ -353,8 +357,7 @@ def wait(settings: Settings, words: Sequence[str]) -> None:
 @click.pass_obj
 def pause(settings: Settings, words: Sequence[str]) -> None:
     """Freeze all processes of containers."""
-    with containers(settings) as over:
-        each(words, lambda word: _one_line(lambda o, r: o.pause(r))(over, word))
+    _on_each(settings, words, lambda o, r: o.pause(r))
 
 
 @command("unpause", short_help="Thaw paused containers", examples="tierce unpause web")
@@ -362,8 +365,7 @@ def pause(settings: Settings, words: Sequence[str]) -> None:
 @click.pass_obj
 def unpause(settings: Settings, words: Sequence[str]) -> None:
     """Let paused containers go on."""
-    with containers(settings) as over:
-        each(words, lambda word: _one_line(lambda o, r: o.unpause(r))(over, word))
+    _on_each(settings, words, lambda o, r: o.unpause(r))
 
 
 @command(
@@ -449,15 +451,13 @@ def prune(settings: Settings, force: bool, filters: Sequence[str]) -> None:
     if not force and not confirm(
         "WARNING! This will remove all stopped containers.\nAre you sure you want to continue?"
     ):
-        return
+        raise Cancelled("container prune has been cancelled")
     from store.disk_usage import content_size
 
     gone, freed = [], 0
     with containers(settings) as over:
         for record in over.records.all():
-            labels = all(_passes(over.records, record, "label", [value]) for value in wanted.get("label", ()))
-            others = any(_passes(over.records, record, "label", [value]) for value in wanted.get("label!", ()))
-            if record.state.status not in ("created", "exited") or not labels or others:
+            if record.state.status not in ("created", "exited") or not passes_labels(_labels(record), wanted):
                 continue
             if limit is None or record.created_s < limit:
                 freed += content_size(over.records.store.layers.base / record.made.directory / "diff")

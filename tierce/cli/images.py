@@ -13,7 +13,8 @@ from image.reference import Reference
 from store.metadata import ImageRecord
 from store.store import Store
 from tierce import images as lookup
-from tierce.cli.command import Settings, command, filter_option, format_option, image_argument, parse_filters
+from tierce.cli.command import Settings, command, format_option, image_argument
+from tierce.cli.filters import filter_option, has_labels, parse_filters
 from tierce.cli.tables import render
 from tierce.cli.units import ago, go_time, human_size, parse_time
 
@@ -96,12 +97,6 @@ def select(store: Store, filters: Mapping[str, Sequence[str]]) -> list[ImageReco
     if words:
         tests.append(lambda record: has_labels(lookup.labels(store.content, record), words))
     return [record for record in records if all(test(record) for test in tests)]
-
-
-def has_labels(labels: Mapping[str, str], words: Iterable[str]) -> bool:
-    """Whether all ``KEY`` and ``KEY=VALUE`` words are true of the labels."""
-    pairs = [word.partition("=") for word in words]
-    return all(key in labels and (not equals or labels[key] == value) for key, equals, value in pairs)
 
 
 def _boolean(name: str, text: str) -> bool:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from image.errors import InvalidInput, TierceError
-from tierce.cli.command import Settings, command, confirm, filter_option, format_option, parse_filters
+from image.errors import Cancelled, InvalidInput, TierceError
+from tierce.cli.command import Settings, command, confirm, format_option
+from tierce.cli.filters import filter_option, parse_filters
 
 if TYPE_CHECKING:
     from runner.network.networks import Network, Networks
@@ -155,7 +156,7 @@ def _tests(filters: Mapping[str, Sequence[str]], root: Path) -> list[Callable[[N
     """What a network must pass: any value of a key, every label. Raises InvalidInput."""
     from runner.network.bridge import users
     from runner.network.networks import PREDEFINED
-    from tierce.cli.images import has_labels
+    from tierce.cli.filters import has_labels
     from tierce.networks import driver_of
 
     any_of: dict[str, Callable[[Network, str], bool]] = {
@@ -253,7 +254,7 @@ def rm(settings: Settings, words: Sequence[str], force: bool) -> None:
 @click.pass_obj
 def prune(settings: Settings, force: bool, filters: Sequence[str]) -> None:
     """Remove every created network that no container is on."""
-    from tierce.cli.images import has_labels
+    from tierce.cli.filters import passes_labels
     from tierce.cli.units import parse_until
     from tierce.networks import remove_unused
 
@@ -261,18 +262,13 @@ def prune(settings: Settings, force: bool, filters: Sequence[str]) -> None:
     limits = [parse_until(word, settings.clock()) for word in wanted.get("until", ())]
 
     def chosen(network: Network) -> bool:
-        labels = dict(network.labels)
-        return (
-            has_labels(labels, wanted.get("label", ()))
-            and not any(has_labels(labels, [word]) for word in wanted.get("label!", ()))
-            and all(network.created < limit for limit in limits)
-        )
+        return passes_labels(dict(network.labels), wanted) and all(network.created < limit for limit in limits)
 
     if not force and not confirm(
         "WARNING! This will remove all custom networks not used by at least one container.\n"
         "Are you sure you want to continue?"
     ):
-        return
+        raise Cancelled("network prune has been cancelled")
     removed = remove_unused(_defined(settings), _runtime_directory(settings), chosen)
     if removed:
         click.echo("Deleted Networks:\n" + "".join(f"{network.name}\n" for network in removed))

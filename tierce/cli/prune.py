@@ -10,8 +10,8 @@ import click
 from image.errors import Cancelled, TierceError
 from store.metadata import CacheRecord, ImageRecord
 from store.store import Store
-from tierce.cli.command import Settings, command, confirm, filter_option, parse_filters
-from tierce.cli.images import has_labels
+from tierce.cli.command import Settings, command, confirm
+from tierce.cli.filters import filter_option, has_labels, parse_filters
 from tierce.cli.units import human_size, parse_time, parse_until
 from tierce.images import familiar, labels
 from tierce.prune import Pruned, picks_cached, picks_image, prune

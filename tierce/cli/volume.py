@@ -10,8 +10,8 @@ import click
 from image.errors import Cancelled, InvalidInput, TierceError, VolumeInUse, VolumeNotFound
 from runner.volumes.long_form import pairs
 from runner.volumes.volumes import DRIVER, Volume, Volumes
-from tierce.cli.command import Settings, command, confirm, filter_option, format_option, parse_filters
-from tierce.cli.images import has_labels
+from tierce.cli.command import Settings, command, confirm, format_option
+from tierce.cli.filters import filter_option, has_labels, parse_filters, passes_labels
 from tierce.cli.tables import render, render_documents
 from tierce.cli.units import human_size
 
@@ -146,9 +146,7 @@ def prune(settings: Settings, everything: bool, force: bool, filters: Sequence[s
 
     volumes, users, gone, size = _volumes(settings), _users(settings), [], 0
     for volume in volumes.all():
-        labels = dict(volume.labels)
-        spared = any(has_labels(labels, [word]) for word in wanted.get("label!", ()))
-        if spared or not (everything or volume.anonymous) or not has_labels(labels, wanted.get("label", ())):
+        if not (everything or volume.anonymous) or not passes_labels(dict(volume.labels), wanted):
             continue
         used = content_size(volume.path / "_data")
         try:
