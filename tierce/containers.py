@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -32,12 +31,13 @@ def create(
     name: str,
     environ: Mapping[str, str],
     cwd: str,
-    keep_volumes: bool = True,
-) -> Record:
+    attended: bool = False,
+) -> tuple[Record, int]:
     """A container that has not been started: all that it needs is held from now on.
 
-    Without ``keep_volumes`` anonymous volumes are left for the caller to make. Raises NameInUse,
-    InvalidInput.
+    An ``attended`` one goes with this process: the descriptor of the lock that says so comes
+    with it, else -1; and its anonymous volumes are left for the caller to make. Raises
+    NameInUse, InvalidInput.
     """
     check_policy(policy)
     if name:
@@ -47,30 +47,27 @@ def create(
     wanted = merge(
         options.mounts, inherited=inherited(records, options.volumes_from), image=image.config.config.volumes
     )
-    mounts = _named(store, wanted) if keep_volumes else options.mounts
+    mounts = options.mounts if attended else _named(store, wanted)
     options = replace(options, env=given_environment(options.env, environ), mounts=mounts)
     with store.session() as session:
         layers = tuple(unpacked(session, image))
         workspace = session.workspace(layers[0] if layers else None)
         made = Made(image_name, image.config.config, workspace.directory, layers, cwd, options, policy)
-        record = Record(container_id, name, str(image.target.digest), records.clock(), made, State())
+        record = Record(container_id, name, str(image.target.digest), records.clock(), made, State(attended=attended))
         holds = [("directory", workspace.directory)]
         if image.config.diff_ids:
             holds.append(("chain", str(store.facts(image.target).layers[-1].chain_id)))
         return _add(records, record, holds)
 
 
-def _add(records: Records, record: Record, holds: list[tuple[str, str]]) -> Record:
+def _add(records: Records, record: Record, holds: list[tuple[str, str]]) -> tuple[Record, int]:
     for attempt in range(_ATTEMPTS):
         chosen = replace(record, name=record.name or random_name(attempt))
         try:
-            records.add(chosen, holds)
+            return chosen, records.add(chosen, holds)
         except NameInUse:
-            os.rmdir(records.directory(record.id))
             if record.name or attempt == _ATTEMPTS - 1:
                 raise
-        else:
-            return chosen
     raise AssertionError  # the last attempt returns or raises
 
 
@@ -90,8 +87,6 @@ def volume_users(records: Records) -> dict[str, list[str]]:
     """The containers, by id, that name each volume: running or not."""
     users: dict[str, list[str]] = {}
     for record in records.all():
-        if record.made.policy.remove and record.state.status == "exited":
-            continue  # its process was killed; looking at it has removed it
         for request in record.made.options.mounts:
             if request.kind == "volume" and request.source:
                 users.setdefault(request.source, []).append(record.id)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 from image.errors import InvalidInput, ReferenceNotFound
 from image.platform import Platform
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from runner.volumes.provide import MountPoint
 
 PullPolicy = Literal["missing", "always", "never"]
-_ASKED_FOR_S: Final = 10
-"""Who looks whether a container lives holds its lock for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +91,10 @@ def run(
         return _run_plain(store, image, options, around, isolation)
     privileges.require()
     records = Records(store)
-    record = create(
+    record, lock = create(
         store, image, options, policy, image_name=image_name, name=name, environ=around.environ, cwd=around.cwd,
-        keep_volumes=False,
+        attended=True,
     )  # fmt: skip
-    lock = records.watch(record.id, timeout_s=_ASKED_FOR_S)
     try:
         with _mounted(store, options, image, record.made.layers) as points:
             return _watched(records, record, options, around, privileges, tuple(point.mount for point in points))
@@ -117,7 +114,7 @@ def _watched(
     def started(container: Container) -> None:
         state = State(
             "running", container.pid, started_s=records.clock(), address=container.address,
-            ports=tuple(map(str, container.ports)),
+            ports=tuple(map(str, container.ports)), attended=True,
         )  # fmt: skip
         records.set(record, state)
 

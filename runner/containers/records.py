@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from image.config import ContainerConfig
-from image.errors import Conflict, StorageError
+from image.errors import Conflict, ContainerNotFound, StorageError
 from image.value import dataclass
 from runner.containers.options import RunOptions
 from runner.containers.policy import Policy
@@ -54,7 +54,8 @@ class Made:
 class State:
     """How it goes. ``status`` is created, running, restarting, paused, removing, exited or dead.
 
-    Times are seconds since 1970, 0 for never. ``stopped`` says that a user ended it.
+    Times are seconds since 1970, 0 for never. ``stopped`` says that a user ended it. One that is
+    ``attended`` is nothing without the command that made it, started or not.
     """
 
     status: str = "created"
@@ -69,6 +70,7 @@ class State:
     address: str = ""
     ports: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
+    attended: bool = False
 
     @property
     def is_running(self) -> bool:
@@ -101,20 +103,34 @@ class Records:
     def log(self, record: Record) -> Path:
         return self.directory(record.id) / f"{record.id}-json.log"
 
-    def add(self, record: Record, holds: list[tuple[str, str]]) -> None:
-        """Raises NameInUse."""
+    def add(self, record: Record, holds: list[tuple[str, str]]) -> int:
+        """An attended one is watched by this process before anybody sees it: the descriptor to keep, else -1.
+
+        Raises NameInUse.
+        """
+        directory = self.directory(record.id)
         with storage_errors("make a container's directory"):
-            self.directory(record.id).mkdir(mode=0o710, parents=True)
-        self.rows.add(
-            ContainerRow(
-                record.id, record.name, record.image, record.created_s, encode(record.made), _text(record.state)
-            ),
-            holds,
+            directory.mkdir(mode=0o710, parents=True)
+        lock = self.watch(record.id) if record.state.attended else -1
+        row = ContainerRow(
+            record.id, record.name, record.image, record.created_s, encode(record.made), _text(record.state)
         )
+        try:
+            self.rows.add(row, holds)
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            if lock >= 0:
+                os.close(lock)
+            raise
+        return lock
 
     def all(self) -> list[Record]:
         """Every container as it is now, newest first."""
-        return [self._settled(row) for row in self.rows.all()]
+        found = []
+        for row in self.rows.all():
+            with suppress(ContainerNotFound):  # it has gone meanwhile, or goes as we look
+                found.append(self._settled(row))
+        return found
 
     def get(self, word: str) -> Record:
         """By id, name or the start of an id, as it is now. Raises ContainerNotFound, Conflict."""
@@ -137,11 +153,12 @@ class Records:
         return replace(record, state=state)
 
     def _settled(self, row: ContainerRow) -> Record:
+        """As it is, now that somebody looks. Raises ContainerNotFound for one that goes with its killed monitor."""
         record = _record(row)
-        if record.state.status in ("created", "exited") or self.is_watched(record.id):
+        if _is_at_rest(record.state) or self.is_watched(record.id):
             return record
         record = _record(self.rows.get(row.id))  # it may have ended between our two looks
-        if record.state.status in ("created", "exited"):
+        if _is_at_rest(record.state):
             return record
         ended = replace(
             record.state, status="exited", code=_KILLED, pid=0, finished_s=self.clock(), address="", ports=()
@@ -150,6 +167,7 @@ class Records:
             ended = replace(ended, code=record.state.code, finished_s=record.state.finished_s)
         if record.made.policy.remove:
             self.forget(record)
+            raise ContainerNotFound(f"no such container: {record.id}")
         return self.set(record, ended)
 
     def is_watched(self, container_id: str) -> bool:
@@ -183,6 +201,11 @@ class Records:
         shutil.rmtree(self.directory(record.id), ignore_errors=True)
         with suppress(StorageError):
             self.store.layers.empty_trash()
+
+
+def _is_at_rest(state: State) -> bool:
+    """Whether it is as it should be when nobody watches it."""
+    return state.status == "exited" or (state.status == "created" and not state.attended)
 
 
 def _text(state: State) -> str:

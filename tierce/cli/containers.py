@@ -14,7 +14,7 @@ from image.errors import Cancelled, Conflict, InvalidInput, NotFound, TierceErro
 from runner.containers import policy as policies
 from runner.containers.control import Control
 from runner.containers.records import Record, Records, read_health
-from runner.runtime.state import runtime_directory
+from runner.runtime.state import runtime_directory, stale
 from tierce.cli.command import Settings, command, confirm, format_option
 from tierce.cli.filters import filter_option, has_labels, parse_filters, passes_labels
 from tierce.cli.tables import render
@@ -44,9 +44,15 @@ _COMMAND_WIDTH: Final = 20
 
 @contextmanager
 def containers(settings: Settings) -> Iterator[Control]:
-    """What every command here works with."""
+    """What every command here works with, after killed processes were cleaned up after."""
     with settings.store() as store:
-        yield control(settings, Records(store, clock=settings.clock))
+        over = control(settings, Records(store, clock=settings.clock))
+        if stale(over.root):
+            from runner.containers.sweep import sweep
+            from runner.runtime.privileges import probe
+
+            sweep(over.root, probe().cgroups)
+        yield over
 
 
 def control(settings: Settings, records: Records) -> Control:

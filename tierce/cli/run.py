@@ -120,7 +120,7 @@ def _create(
     cidfile = flags["cidfile"]
     if cidfile and os.path.exists(cidfile):
         raise InvalidInput(f"container id file found, make sure the other container isn't running or delete {cidfile}")
-    record = create_container(
+    record, _ = create_container(
         store, image[1], *wanted, image_name=image[0], name=flags["name"], environ=settings.environ, cwd=os.getcwd()
     )
     if cidfile:

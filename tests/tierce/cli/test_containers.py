@@ -384,3 +384,16 @@ def test_a_prune_spares_the_image_of_a_container(box: Tierce) -> None:
     box("rm", "cc")
     box("image", "prune", "-a", "-f")
     assert box("images", "-q").stdout == ""
+
+
+@pytest.mark.parametrize("delay_s", [0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.3], ids=str)
+def test_an_attended_container_goes_with_its_killed_command(delay_s: float, box: Tierce) -> None:
+    """Also between its record and its start, when nobody has seen it run."""
+    process = box.start("run", "--rm", "--network", "none", "-v", "data:/d", "busybox", "sleep", "60")
+    time.sleep(delay_s)
+    process.kill()
+    process.communicate()
+    assert box("ps", "-aq").stdout == ""
+    assert box("volume", "prune", "-a", "-f").stderr == ""
+    assert box("volume", "ls", "-q").stdout == ""
+    until(lambda: box("ps", "-aq").code == 0 and not any((Path("/sys/fs/cgroup")).glob("*/tierce/*")))
