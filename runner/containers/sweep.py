@@ -23,8 +23,8 @@ def sweep(root: Path, cgroups: Cgroups) -> tuple[str, ...]:
     with state.locked(root):
         found = state.stale(root)
         for directory in found:
-            cgroup.leftovers(cgroups, directory.name, _cgroups_path(directory)).remove()
-            shutil.rmtree(directory, ignore_errors=True)
+            if cgroup.leftovers(cgroups, directory.name, _cgroups_path(directory)).remove():
+                shutil.rmtree(directory, ignore_errors=True)  # else the next command tries again
     if entered() is None:  # an ordinary user's containers have no bridge
         from runner.network.bridge import settle
 

@@ -80,10 +80,10 @@ class ControlGroups:
         """Whether the kernel has killed a process of the container for want of memory."""
         return any(_oom_kills(f"{path}/{file}") for path in self.paths for file in _OOM_COUNTERS)
 
-    def remove(self) -> None:
-        """Kill what is left in the groups and remove them. Idempotent."""
-        for path in self.paths if not self.borrowed else ():
-            _remove(path)
+    def remove(self) -> bool:
+        """Kill what is left in the groups and remove them; False when one stays busy. Idempotent."""
+        busy = [path for path in self.paths if not self.borrowed and not _remove(path)]
+        return not busy
 
 
 def settings(resources: Resources, cgroups: Cgroups) -> tuple[Setting, ...]:
@@ -387,8 +387,8 @@ def leftovers(cgroups: Cgroups, container_id: str, path: str = "") -> ControlGro
     return ControlGroups(tuple(path for path in paths if os.path.isdir(path)))
 
 
-def _remove(path: str) -> None:
-    """rmdir, patiently: a group is busy until the kernel has buried its last process."""
+def _remove(path: str) -> bool:
+    """rmdir, patiently: a group is busy until the kernel has buried its last process. False when it stays so."""
     for _ in range(_REMOVE_ATTEMPTS):
         try:
             os.rmdir(path)
@@ -401,9 +401,12 @@ def _remove(path: str) -> None:
             time.sleep(_REMOVE_PAUSE_S)
         else:
             break
+    else:
+        return False
     if os.path.basename(os.path.dirname(path)) == PARENT:
         with suppress(OSError):  # other containers are in it, or a bundle chose another place
             os.rmdir(os.path.dirname(path))
+    return True
 
 
 def _kill_all(path: str) -> None:

@@ -23,7 +23,7 @@ _PEER_PROGRAMS = ("containerd-shim", "conmon", "containerd", "dockerd", "cataton
 _OWN_PLACES = ("/run/tierce", "/var/lib/tierce", "/tmp/tierce", "/dev/shm/tierce")
 _PEER_FILES = ("/tmp/tierce-peers-", "/tmp/tierce-fixtures-")
 _IPTABLES = ("filter", "nat", "mangle", "raw", "security")  # iptables makes them for docker, podman and anyone
-_GRACE_S = 5.0
+_GRACE_S = 20.0  # the kernel takes network namespaces down in its own time, many at once when it is busy
 
 
 @dataclass(frozen=True, slots=True)

@@ -396,4 +396,4 @@ def test_an_attended_container_goes_with_its_killed_command(delay_s: float, box:
     assert box("ps", "-aq").stdout == ""
     assert box("volume", "prune", "-a", "-f").stderr == ""
     assert box("volume", "ls", "-q").stdout == ""
-    until(lambda: box("ps", "-aq").code == 0 and not any((Path("/sys/fs/cgroup")).glob("*/tierce/*")))
+    until(lambda: box("ps", "-aq").code == 0 and not any(Path("/sys/fs/cgroup").glob("*/tierce/*/")))
