@@ -29,7 +29,7 @@ from runner.containers.log import LogWriter
 from runner.containers.probe import HealthProbe
 from runner.containers.records import Record, Records, State
 from runner.containers.start import CLI_FAILED, exit_status
-from runner.runtime import cgroup
+from runner.runtime import cgroup, user_namespace
 from runner.runtime.privileges import probe
 from store.store import Store
 
@@ -369,6 +369,7 @@ def main() -> NoReturn:
         signal.signal(number, signal.SIG_IGN)
     starter = Client(socket.socket(fileno=STARTER), patient=attached == "1")
     starter.attached = attached == "1"
+    user_namespace.hold(os.environ)
     code = 0
     try:
         with Store.open(Path(store_root)) as store:

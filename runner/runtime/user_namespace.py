@@ -1,9 +1,10 @@
-"""An ordinary user's command moves into a user namespace of its own, where it is root.
+"""An ordinary user's command moves into a user namespace, where it is root.
 
 Done once, in place, by the command itself, before it opens the store: unpacking, overlay
-mounts, commits and containers then work as they do for the host's root. Files of other
-owners belong to the user's subordinate ids (/etc/subuid, /etc/subgid), mapped by
-newuidmap and newgidmap; without these only the user's own id is mapped, as 0.
+mounts, commits and containers then work as they do for the host's root. All commands of a user
+that run at a time share one namespace (``namespace_holders``). Files of other owners belong to
+the user's subordinate ids (/etc/subuid, /etc/subgid), mapped by newuidmap and newgidmap; without
+these only the user's own id is mapped, as 0.
 
 Locks (flock, SQLite) belong to files and hold between any namespaces.
 
@@ -14,13 +15,17 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
-from typing import Final, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
 
 from image.value import dataclass
 from store import kernel
 from store.owners import look_again
+
+if TYPE_CHECKING:
+    from runner.runtime.namespace_holders import Holders
 
 SUBUID: Final = "/etc/subuid"
 SUBGID: Final = "/etc/subgid"
@@ -75,15 +80,16 @@ def map_arguments(outer_id: int, ranges: tuple[tuple[int, int], ...]) -> list[st
 
 
 def enter(environ: MutableMapping[str, str]) -> Entered:
-    """Become root of a user namespace of one's own; harmless when it cannot be. Idempotent.
+    """Become root of a user namespace; harmless when it cannot be. Idempotent.
 
-    ``environ`` gets TIERCE_RUNTIME_DIR, because from here on the uid no longer says whose this
-    process is. Only for a process with one thread.
+    It is that of this user's other commands and containers while there are some. ``environ`` gets
+    TIERCE_RUNTIME_DIR, because from here on the uid no longer says whose this process is. Only for
+    a process with one thread.
     """
     if not _entered:
         uid = os.geteuid()
         _set_runtime_directory(environ, uid)
-        _entered.append(_enter(uid, os.getegid()))
+        _entered.append(_join_or_make(_holders(environ, uid), uid, os.getegid()))
         look_again()
         if _entered[0].how != "no":
             environ[_INHERITED] = f"{_entered[0].how}:{uid}"
@@ -105,7 +111,42 @@ def _set_runtime_directory(environ: MutableMapping[str, str], uid: int) -> None:
     environ["TIERCE_RUNTIME_DIR"] = f"{place}/tierce"
 
 
-def _enter(uid: int, gid: int) -> Entered:
+def hold(environ: Mapping[str, str]) -> None:
+    """Let later commands join the namespace that this process was started in, as long as it lives."""
+    inside = entered()
+    if inside is not None and inside.how != "no" and (holders := _holders(environ, os.geteuid())) is not None:
+        holders.add()
+
+
+def _holders(environ: Mapping[str, str], uid: int) -> Holders | None:
+    """None where there can be none, and every command is by itself: it says itself what is wrong with its directory."""
+    from runner.runtime.namespace_holders import Holders  # root's commands import this module too
+
+    with suppress(OSError):
+        if root := environ.get("TIERCE_RUNTIME_DIR"):
+            return Holders(Path(root), uid)
+    return None
+
+
+def _join_or_make(holders: Holders | None, uid: int, gid: int) -> Entered:
+    if holders is None:
+        return _make(uid, gid)
+    holders.alone()
+    if holders.join():
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        single = len(_read("/proc/self/uid_map").splitlines()) == 1
+        found = Entered("single" if single else "ranges", uid, subordinate(uid)[1])
+    else:
+        found = _make(uid, gid)
+    if found.how == "no":
+        holders.close()
+    else:
+        holders.add()
+    return found
+
+
+def _make(uid: int, gid: int) -> Entered:
     ranges, problem = subordinate(uid)
     wait = _Mapper(uid, gid, ranges) if ranges is not None else None
     try:

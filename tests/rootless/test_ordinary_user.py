@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,56 @@ def test_packages_have_the_owners_of_roots_build(debian_archive: Path, tierce: T
     tierce("build", "-t", "b", context)
     tierce("save", "--output", tmp_path / "b.tar", "b")
     assert theirs == layer_entries(tmp_path / "b.tar")
+
+
+def test_commands_reach_a_container_that_runs(either: OrdinaryUser) -> None:
+    """Each command is a process of its own, and the one that started the container has ended."""
+    script = "trap 'echo bye; exit 5' TERM; echo up; touch /mark; while :; do sleep 0.1; done"
+    either("run", "--detach", "--name", "box", "--network", "none", "busybox", "sh", "-c", script)
+    try:
+        assert either("exec", "box", "sh", "-c", "until test -e /mark; do :; done; id -u; hostname").stdout[:2] == "0\n"
+        either("stop", "box")
+        assert either("wait", "box").stdout == "5\n"
+        assert either("logs", "box").stdout == "up\nbye\n"
+        either("start", "box")
+        either("kill", "box")
+        assert either("wait", "box").stdout == "137\n"
+    finally:
+        either("rm", "--force", "box")
+
+
+def test_another_command_attaches(either: OrdinaryUser) -> None:
+    either("run", "--detach", "--interactive", "--name", "box", "--network", "none", "busybox", "cat")
+    try:
+        with either.start("attach", "box") as process:
+            said, complained = process.communicate("hello\n", timeout=60)
+        assert (process.returncode, said, complained) == (0, "hello\n", "")
+    finally:
+        either("rm", "--force", "box")
+
+
+_HIDING = """
+import os, sys
+from runner.runtime.user_namespace import enter
+from store import kernel
+enter(os.environ)
+kernel.prctl(kernel.PR_SET_DUMPABLE, int(sys.argv[1]))
+print(os.stat("/proc/self/ns/user").st_ino, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_command_that_cannot_be_looked_into_is_passed_over(either: OrdinaryUser) -> None:
+    """Such as one that asked for a weaker isolation: others share a namespace without it."""
+    namespaces = []
+    with ExitStack() as running:
+        for dumpable in ("0", "1", "1", "0", "1"):
+            process = running.enter_context(either.start_program("-c", _HIDING, dumpable))
+            running.callback(process.kill)
+            assert process.stdout is not None
+            namespaces.append(process.stdout.readline())
+    assert namespaces[0] != namespaces[1]
+    assert set(namespaces[1:]) == {namespaces[1]}
 
 
 def test_volumes_belong_to_the_user(user: OrdinaryUser) -> None:

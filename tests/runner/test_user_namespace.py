@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
 import pytest
 
 from runner.network.ports import Port
@@ -56,3 +62,71 @@ def test_records(data: bytes, record: Record | None) -> None:
     assert Record.decode(data) == record
     if record is not None:
         assert record.encode() == data
+
+
+_COMMAND = """
+import os, sys
+from runner.runtime.user_namespace import enter
+how = enter({"TIERCE_RUNTIME_DIR": sys.argv[1]}).how
+print(how, os.stat("/proc/self/ns/user").st_ino, os.getuid(), os.getgid(), flush=True)
+sys.stdin.read()
+"""
+
+
+def _start(runtime: Path) -> subprocess.Popen[str]:
+    argv = [sys.executable, "-c", _COMMAND, str(runtime)]
+    return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _namespace(process: subprocess.Popen[str]) -> str:
+    """The inode of the user namespace that a command has come to, where it is root."""
+    assert process.stdout is not None
+    how, inode, *ids = process.stdout.readline().split()
+    if how == "no":
+        pytest.skip("needs user namespaces")
+    assert ids == ["0", "0"]
+    return inode
+
+
+@contextmanager
+def _command(runtime: Path) -> Iterator[str]:
+    """A command in its user namespace: the namespace's inode, while it lives."""
+    with _start(runtime) as process:
+        try:
+            yield _namespace(process)
+        finally:
+            process.communicate()
+
+
+def test_commands_share_a_namespace_while_one_of_them_lives(tmp_path: Path) -> None:
+    with ExitStack() as second:
+        with _command(tmp_path) as first:
+            assert second.enter_context(_command(tmp_path)) == first
+        with _command(tmp_path) as third:  # the one that made it has ended
+            assert third == first
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["lock"]
+
+
+def test_commands_that_start_together_agree(tmp_path: Path) -> None:
+    starting = [_start(tmp_path) for _ in range(6)]
+    try:
+        assert len({_namespace(process) for process in starting}) == 1
+    finally:
+        for process in starting:
+            process.communicate()
+
+
+def test_a_killed_command_is_no_holder(tmp_path: Path) -> None:
+    with _start(tmp_path) as killed:
+        _namespace(killed)
+        killed.kill()
+    with _command(tmp_path) as second, _command(tmp_path) as third:
+        assert second == third
+
+
+def test_a_directory_that_others_may_write_is_not_used(tmp_path: Path) -> None:
+    (tmp_path / "user-namespace").mkdir()
+    (tmp_path / "user-namespace").chmod(0o777)
+    with _command(tmp_path) as first, _command(tmp_path) as second:
+        assert first != second
+    assert list((tmp_path / "user-namespace").iterdir()) == []

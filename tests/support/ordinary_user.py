@@ -33,9 +33,12 @@ class OrdinaryUser:
     home: Path
 
     def argv(self, *args: str | Path) -> list[str]:
+        return self._interpreter("-m", "tierce", *args)
+
+    def _interpreter(self, *args: str | Path) -> list[str]:
         environ = [f"HOME={self.home}", "PATH=/usr/local/bin:/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE=1"]
         who = ["setpriv", "--reuid", self.name, "--regid", self.name, "--init-groups", "env", "-i", *environ]
-        return [*who, sys.executable, "-m", "tierce", *map(str, args)]
+        return [*who, sys.executable, *map(str, args)]
 
     def __call__(self, *args: str | Path, timeout_s: float = 600) -> Result:
         result = self.attempt(*args, timeout_s=timeout_s)
@@ -56,8 +59,12 @@ class OrdinaryUser:
         return Result(tuple(argv), done.returncode, done.stdout, done.stderr)
 
     def start(self, *args: str | Path) -> subprocess.Popen[str]:
+        return self.start_program("-m", "tierce", *args)
+
+    def start_program(self, *args: str | Path) -> subprocess.Popen[str]:
+        """The interpreter as them, with ``args``."""
         return subprocess.Popen(
-            self.argv(*args), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            self._interpreter(*args), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             cwd=self.home,
         )  # fmt: skip
 
