@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Final
 
 from image.errors import InvalidInput, StorageError
 from image.value import dataclass
-from store.directories import OPEN_DIRECTORY, PATH_LIMIT, Descent
+from store.directories import OPEN_DIRECTORY, PATH_LIMIT, Descent, open_root
 from store.owners import (
     RECORDS,
     Record,
@@ -67,40 +67,71 @@ def pack(
     clamp_s: int | None,
     whiteouts: bool = True,
     owner: tuple[int, int] | None = None,
+    without: Collection[bytes] = (),
 ) -> Packed:
     """Give ``directory``, a path or an open descriptor, as an uncompressed tar to ``emit``, in pieces of about half a MiB.
 
     Modification times later than ``clamp_s`` (seconds since the epoch) become it. With ``whiteouts``,
     character devices 0:0 and opaque directories are written as ``.wh.`` entries; without, they are
     what they are, and the stream is no layer but an archive. Sockets are left out, as by docker.
-    ``owner``, a uid and a gid, stands for every file's own.
+    ``owner``, a uid and a gid, stands for every file's own. Nothing is written of the paths
+    ``without``, nor of what is below them.
 
     Raises InvalidInput for what a layer cannot say: a name that starts with ``.wh.``, a file that
     overlay stores in part elsewhere. Raises StorageError, naming the path, when a file cannot be
     read, or changes its size meanwhile.
     """
-    packer = _Packer(emit, clamp_s, whiteouts=whiteouts, owner=owner)
+    packer = _Packer(emit, clamp_s, whiteouts=whiteouts, owner=owner, without=without)
     if isinstance(directory, Path) and in_user_namespace():
         packer.table = read_table(directory.parent)
     try:
-        with Descent(_open_root(directory)) as descent:
+        with Descent(open_root(directory)) as descent:
             return packer.run(descent)
     except OSError as error:
         where = os.fsdecode(packer.path) or str(directory)
         raise StorageError(f"cannot pack {where!r}: {(error.strerror or str(error)).lower()}") from error
 
 
-def _open_root(directory: Path | int) -> int:
-    if isinstance(directory, int):
-        return os.open(".", OPEN_DIRECTORY, dir_fd=directory)
-    return os.open(directory, OPEN_DIRECTORY)
+def pack_entry(
+    directory: int,
+    name: bytes,
+    emit: Callable[[bytes], None],
+    *,
+    named: bytes,
+    owner: tuple[int, int] | None = None,
+) -> Packed:
+    """Give one entry of an open directory, with all below it, as an uncompressed tar to ``emit``.
+
+    In the archive it is called ``named``; a directory packed as ``.`` is one to be merged into
+    another. A ``name`` of ``b"."`` is the open directory itself. A link is packed as a link.
+
+    Raises as ``pack``.
+    """
+    packer = _Packer(emit, None, whiteouts=False, owner=owner)
+    packer.path = named
+    try:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        is_directory = stat.S_ISDIR(status.st_mode)
+        inside = os.open(name, OPEN_DIRECTORY, dir_fd=directory) if is_directory else os.dup(directory)
+        with Descent(inside) as descent:
+            return packer.run_directory(descent, named) if is_directory else packer.run_single(descent, name)
+    except OSError as error:
+        raise StorageError(
+            f"cannot read {os.fsdecode(packer.path)!r}: {(error.strerror or str(error)).lower()}"
+        ) from error
 
 
 class _Packer:
     """The state of one ``pack``. ``path`` is what is being packed, for messages."""
 
     def __init__(
-        self, emit: Callable[[bytes], None], clamp_s: int | None, *, whiteouts: bool, owner: tuple[int, int] | None
+        self,
+        emit: Callable[[bytes], None],
+        clamp_s: int | None,
+        *,
+        whiteouts: bool,
+        owner: tuple[int, int] | None,
+        without: Collection[bytes] = (),
     ) -> None:
         self.path = b""
         self.table: dict[bytes, bytes] = {}
@@ -110,18 +141,35 @@ class _Packer:
         self._clamp_s = clamp_s
         self._whiteouts = whiteouts
         self._owner = owner
+        self._without = without
         self._recorded = records()
         self._keeper = os.geteuid() if owners().keeps_access else None
         self._first_names: dict[tuple[int, int], bytes] = {}  # of files with several links
         self._entries = 0
         self._size = 0
 
-    def run(self, descent: Descent) -> Packed:
+    def run_directory(self, descent: Descent, named: bytes) -> Packed:
+        """The directory itself, with an entry of its own, and all below it."""
+        self._directory_head(descent.fd)
+        return self.run(descent, named + b"/")
+
+    def run_single(self, descent: Descent, name: bytes) -> Packed:
+        """What is no directory, as ``path``."""
+        if stat.S_ISREG(os.stat(name, dir_fd=descent.fd, follow_symlinks=False).st_mode):
+            self._file(descent.fd, name)
+        elif self._other(descent, name):
+            raise self._changed()
+        return self._end()
+
+    def run(self, descent: Descent, prefix: bytes = b"") -> Packed:
+        """All below the directory."""
         pending = [_sorted_children(descent.fd)]
-        prefixes = [b""]
+        prefixes = [prefix]
         while True:
             for name, is_file in pending[-1]:
                 self.path = prefixes[-1] + name
+                if self.path in self._without:
+                    continue
                 self._check_name(name)
                 if is_file:
                     self._file(descent.fd, name)
@@ -135,6 +183,9 @@ class _Packer:
                 if not pending:
                     break
                 descent.up()
+        return self._end()
+
+    def _end(self) -> Packed:
         self._put(END_OF_ARCHIVE)
         self._flush()
         return Packed(self._entries, self._size)
@@ -216,12 +267,15 @@ class _Packer:
 
     def _directory(self, descent: Descent, name: bytes) -> None:
         descent.down(name)
-        listed = os.listxattr(descent.fd)
-        xattrs = self._xattrs(descent.fd, listed) if listed else []
-        record = read_record(descent.fd) if self._recorded and listed else None
-        mode = followed_mode(descent.fd) if self._recorded and listed else None
-        self._head(Kind.DIRECTORY, os.fstat(descent.fd), slash=b"/", xattrs=xattrs, record=record, mode=mode)
-        if self._whiteouts and listed and _is_opaque(descent.fd, listed):
+        self._directory_head(descent.fd)
+
+    def _directory_head(self, fd: int) -> None:
+        listed = os.listxattr(fd)
+        xattrs = self._xattrs(fd, listed) if listed else []
+        record = read_record(fd) if self._recorded and listed else None
+        mode = followed_mode(fd) if self._recorded and listed else None
+        self._head(Kind.DIRECTORY, os.fstat(fd), slash=b"/", xattrs=xattrs, record=record, mode=mode)
+        if self._whiteouts and listed and is_opaque(fd, listed):
             self._whiteout(self.path + b"/" + OPAQUE_MARKER)
 
     def _is_linked(self, status: os.stat_result, record: Record | None = None, mode: int | None = None) -> bool:
@@ -320,7 +374,8 @@ def _open_file(dir_fd: int, name: bytes) -> int:
         return os.open(name, _OPEN_FILE, dir_fd=dir_fd)
 
 
-def _is_opaque(fd: int, listed: list[str]) -> bool:
+def is_opaque(fd: int, listed: list[str]) -> bool:
+    """Whether an upper directory hides all that is below it; ``listed`` are its attributes."""
     return any(
         name in listed and os.getxattr(fd, name) == b"y" for name in ("trusted.overlay.opaque", "user.overlay.opaque")
     )

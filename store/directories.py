@@ -29,6 +29,13 @@ _OPEN_LIMIT: Final = 128
 _LINK_LIMIT: Final = 40  # as the kernel's own MAXSYMLINKS
 
 
+def open_root(directory: Path | int) -> int:
+    """A descriptor of its own for a directory that is given by path or as an open one. Raises OSError."""
+    if isinstance(directory, int):
+        return os.open(".", OPEN_DIRECTORY, dir_fd=directory)
+    return os.open(directory, OPEN_DIRECTORY)
+
+
 @dataclass(frozen=True, slots=True)
 class Directory:
     """An open directory. ``path`` is relative to the root, without symlinks; ``b""`` is the root itself."""
@@ -50,9 +57,9 @@ class Directories:
     directory that is missing, or in whose place something else stands, and has to make it.
     """
 
-    def __init__(self, root: Path, make: Callable[[Directory, bytes], None]) -> None:
+    def __init__(self, root: Path | int, make: Callable[[Directory, bytes], None]) -> None:
         self._make = make
-        self._root = self._directory(os.open(root, OPEN_DIRECTORY), b"")
+        self._root = self._directory(open_root(root), b"")
         self._open = {b"": self._root}
 
     def __enter__(self) -> Self:

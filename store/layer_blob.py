@@ -12,7 +12,7 @@ between them is a few pieces of at most about a MiB each, whatever the layer's s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -87,17 +87,18 @@ def pack_blob(
     level: int | None = None,
     clamp_s: int | None = None,
     whiteouts: bool = True,
+    without: Collection[bytes] = (),
 ) -> PackedBlob:
     """Pack the upper directory ``directory``, a path or an open descriptor, and ``write`` the compressed blob, piece by piece.
 
     ``write`` is called in another thread. The same tree, compression, level and clamp give the
-    same digest. See ``pack`` for ``clamp_s``, ``whiteouts`` and errors, ``compressor`` for ``level``; what ``write``
+    same digest. See ``pack`` for ``clamp_s``, ``whiteouts``, ``without`` and errors, ``compressor`` for ``level``; what ``write``
     raises is raised here.
     """
     outflow = _Outflow(write, compression, level)
     outflow.start()
     try:
-        packed = pack(directory, outflow.put, clamp_s=clamp_s, whiteouts=whiteouts)
+        packed = pack(directory, outflow.put, clamp_s=clamp_s, whiteouts=whiteouts, without=without)
     except BaseException:
         outflow.abandon()  # which tells a failed write from a failed read
         raise

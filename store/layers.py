@@ -277,21 +277,31 @@ def in_private_mounts(work: Callable[[], _T]) -> _T:
 
 
 @contextmanager
-def mounted(overlay: OverlayMount) -> Iterator[int]:
+def mounted(overlay: OverlayMount, furnish: Callable[[int], None] | None = None) -> Iterator[int]:
     """A descriptor of the merged tree, usable by every thread, seen by no other process.
 
     The mount lives in a mount namespace of its own that ends at once; the open descriptor
-    alone keeps the mount. Raises KernelError.
+    alone keeps the mount. ``furnish(fd)`` may mount more inside the tree: what is mounted on
+    something needs its namespace, which then ends with the block. Raises KernelError, and what
+    ``furnish`` raises but OSError.
     """
 
-    def open_merged() -> int:
+    def open_merged() -> tuple[int, int]:
         os.chdir(overlay.base)
         merged = os.fsencode(overlay.merged)
         kernel.mount(b"overlay", merged, b"overlay", 0, overlay.options)
-        return os.open(merged, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(merged, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if furnish is None:
+            return fd, -1
+        try:
+            furnish(fd)
+            return fd, os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        except BaseException:
+            os.close(fd)
+            raise
 
     try:
-        fd = in_private_mounts(open_merged)
+        fd, namespace = in_private_mounts(open_merged)
     except OSError as error:
         raise KernelError("mount a root filesystem", "mount", error.errno or 0, str(overlay.base)) from error
     try:
@@ -302,3 +312,5 @@ def mounted(overlay: OverlayMount) -> Iterator[int]:
             yield fd
     finally:
         os.close(fd)
+        if namespace >= 0:
+            os.close(namespace)

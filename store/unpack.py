@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, assert_never
 
-from image.errors import InvalidArchive, StorageError
+from image.errors import Conflict, InvalidArchive, StorageError
 from image.value import dataclass
 from store.directories import OPEN_DIRECTORY, PATH_LIMIT, Directories, Directory, remove_tree
 from store.owners import RECORDS, may_use_trusted, owners, records
@@ -70,8 +70,10 @@ class Unpacked:
     """Names of attributes, at most 64, that the file system below the target cannot store."""
 
 
-def unpack(read: Callable[[int], bytes], target: Path, *, whiteouts: Whiteouts) -> Unpacked:
-    """Unpack the uncompressed tar that ``read(n)`` gives, up to n bytes a call, into ``target``.
+def unpack(
+    read: Callable[[int], bytes], target: Path | int, *, whiteouts: Whiteouts, like_by_like: bool = False
+) -> Unpacked:
+    """Unpack the uncompressed tar that ``read(n)`` gives, up to n bytes a call, into ``target``, a path or an open directory.
 
     Types, modes, owners, link counts, extended attributes and modification times (to the
     nanosecond) become those of the archive, whatever the umask. Directories that the archive
@@ -81,15 +83,20 @@ def unpack(read: Callable[[int], bytes], target: Path, *, whiteouts: Whiteouts) 
     A whiteout hides what lower layers hold, never an entry of its own archive, in whichever
     order they come.
 
+    With ``like_by_like`` a directory never takes the place of something else, nor the other way
+    round, and ``target`` itself keeps its mode, owner and time.
+
     Raises InvalidArchive, naming the entry, for an archive that is malformed or reaches out of
-    ``target``; StorageError, naming the entry, when the file system refuses.
+    ``target``; Conflict for what ``like_by_like`` forbids; StorageError, naming the entry, when
+    the file system refuses.
     """
-    unpacker = _Unpacker(Reader(read), whiteouts)
+    unpacker = _Unpacker(Reader(read), whiteouts, like_by_like=like_by_like)
     try:
         with Directories(target, unpacker.make_parent) as directories:
             return unpacker.run(directories)
     except OSError as error:
-        raise StorageError(f"cannot unpack into {target}: {_reason(error)}") from error
+        where = "a directory" if isinstance(target, int) else target
+        raise StorageError(f"cannot unpack into {where}: {_reason(error)}") from error
 
 
 class _Unpacker:
@@ -97,8 +104,9 @@ class _Unpacker:
 
     _directories: Directories
 
-    def __init__(self, reader: Reader, whiteouts: Whiteouts) -> None:
+    def __init__(self, reader: Reader, whiteouts: Whiteouts, *, like_by_like: bool) -> None:
         self._reader = reader
+        self._like_by_like = like_by_like
         self._converts = whiteouts != "keep"
         self._overlay = whiteouts == "overlay"
         self._owner = (os.geteuid(), os.getegid())
@@ -180,6 +188,8 @@ class _Unpacker:
                 if not stat.S_ISDIR(status.st_mode):
                     self._replace_by_directory(parent, name, status)
             path = _join(parent.path, name)
+        elif self._like_by_like:
+            return
         directory = self._directories.at(path)
         self._owners.own(directory.fd, entry.uid, entry.gid)
         self._owners.set_mode(directory.fd, entry.mode, needed=0o700)
@@ -284,6 +294,8 @@ class _Unpacker:
 
     def _replace_by_directory(self, parent: Directory, name: bytes, status: os.stat_result) -> None:
         """A directory in place of something else; of a whiteout, an opaque one, so that both hold."""
+        if self._like_by_like:
+            raise Conflict(f"cannot overwrite non-directory {shown(_join(parent.path, name))!r} with a directory")
         self._remove(parent, name)
         os.mkdir(name, 0o700, dir_fd=parent.fd)
         if self._is_overlay_whiteout(status):
@@ -298,8 +310,17 @@ class _Unpacker:
 
     def _remove(self, parent: Directory, name: bytes) -> None:
         path = _join(parent.path, name)
+        if self._like_by_like:
+            self._unlink(parent, name, path)
+            return
         self._forget(path)
         remove_tree(name, dir_fd=parent.fd)
+
+    def _unlink(self, parent: Directory, name: bytes, path: bytes) -> None:
+        try:
+            os.unlink(name, dir_fd=parent.fd)
+        except IsADirectoryError:
+            raise Conflict(f"cannot overwrite directory {shown(path)!r} with a non-directory") from None
 
     def _forget(self, path: bytes) -> None:
         self._directories.forget(path)
