@@ -45,7 +45,7 @@ def begin(records: Records, record: Record, root: Path, privileges: Privileges) 
     """Start it; at the end of the block nothing of it is left but its files. Raises TierceError."""
     options = record.made.options
     with ExitStack() as held:
-        points = held.enter_context(_mount_points(records, record))
+        points = held.enter_context(mount_points(records, record))
         spec = describe(records, record, tuple(points.values()))
         network = networking(records, record, root)
         stdio, outputs, own_input = _pipes(interactive=options.interactive, terminal=options.tty, held=held)
@@ -119,8 +119,11 @@ def joined(records: Records, record: Record) -> Mapping[Shared, int]:
 
 
 @contextmanager
-def _mount_points(records: Records, record: Record) -> Iterator[dict[str, Mount]]:
-    """By target. Anonymous volumes got their names when the container was created."""
+def mount_points(records: Records, record: Record) -> Iterator[dict[str, Mount]]:
+    """What it mounts besides its root, by target, ready and held inside the block. Raises as ``provided``.
+
+    Anonymous volumes got their names when the container was created.
+    """
     requests = merge(record.made.options.mounts)
     if not requests:
         yield {}

@@ -175,7 +175,7 @@ class Records:
         return is_held(self._lock(container_id))
 
     def watch(self, container_id: str, *, timeout_s: float = 0.0) -> int:
-        """Become its monitor: a descriptor to keep. Raises Conflict while there is another."""
+        """Become its monitor, or keep others from it: a descriptor to keep. Raises Conflict while there is another."""
         fd = os.open(self._lock(container_id), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + timeout_s
         while True:
