@@ -13,7 +13,19 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import Final
 
-from builder.dockerfile.instructions import Cmd, Entrypoint, Env, Expose, Label, Onbuild, User, Volume, Workdir
+from builder.dockerfile.instructions import (
+    Cmd,
+    Entrypoint,
+    Env,
+    Expose,
+    Healthcheck,
+    Label,
+    Onbuild,
+    Stopsignal,
+    User,
+    Volume,
+    Workdir,
+)
 from builder.dockerfile.interpret import instructions
 from builder.dockerfile.parse import parse
 from builder.graph import FromScratch, Step
@@ -34,7 +46,7 @@ from store.tar_reader import Reader
 from store.unpacking import ensure_unpacked
 
 _CHUNK: Final = 1 << 20
-_ALLOWED: Final = (Cmd, Entrypoint, Env, Expose, Label, Onbuild, User, Volume, Workdir)
+_ALLOWED: Final = (Cmd, Entrypoint, Env, Expose, Healthcheck, Label, Onbuild, Stopsignal, User, Volume, Workdir)
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,11 @@ def _version(context: click.Context, _parameter: click.Parameter, wanted: bool) 
 _RUN: Final = Entry("tierce.cli.run", "run", "Run a command in a new container")
 _CONTAINER: Final = {
     "attach": Entry("tierce.cli.logs", "attach", "Attach to a running container"),
+    "commit": Entry("tierce.cli.container_files", "commit", "Make an image of a container's changes"),
+    "cp": Entry("tierce.cli.container_files", "cp", "Copy files between a container and here"),
     "create": Entry("tierce.cli.run", "create", "Create a new container"),
+    "diff": Entry("tierce.cli.container_files", "diff", "List what a container has changed in its image's files"),
+    "export": Entry("tierce.cli.container_files", "export", "Write a container's root filesystem as a tar"),
     "exec": Entry("tierce.cli.exec", "exec_", "Run a command in a running container"),
     "kill": Entry("tierce.cli.containers", "kill", "Kill one or more running containers"),
     "logs": Entry("tierce.cli.logs", "logs", "Show what a container has written"),

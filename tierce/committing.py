@@ -1,0 +1,197 @@
+"""A container to an image: what it changed as one more layer, how it was run as the configuration.
+
+As in docker the image gets the command, environment, labels and the rest that the container was
+created with, and then the changes of ``--change``. Volumes are not part of it, nor are files that
+were only made to mount something over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from image import media_types
+from image.config import ContainerConfig, Healthcheck, History, ImageConfig
+from image.descriptor import Descriptor
+from image.digest import Digest
+from image.errors import BlobNotFound, InvalidManifest, NotFound, NotPermitted
+from image.manifest import Manifest, decode_manifest
+from image.reference import Reference
+from image.value import dataclass
+from runner.containers.control import Control
+from runner.containers.policy import HealthFlags
+from runner.containers.records import Made, Record
+from runner.containers.rootfs import STUBS
+from runner.network.ports import parse_exposed
+from store.changes import changes, stubs_in
+from store.layer_blob import PackedBlob, pack_blob
+from store.layers import mounted
+from store.store import Session, Store
+from store.unpacking import ensure_unpacked
+from tierce.importing import changed
+
+
+@dataclass(frozen=True, slots=True)
+class CommitOptions:
+    """What the image says of itself. ``changes`` are Dockerfile instructions; ``pause``: freeze what runs meanwhile."""
+
+    message: str = ""
+    author: str = ""
+    changes: Sequence[str] = ()
+    pause: bool = True
+    now_s: float = 0.0
+
+
+def commit(over: Control, record: Record, names: Sequence[Reference], options: CommitOptions) -> str:
+    """Make an image of a container that is ``held``; the image's id.
+
+    Raises DockerfileError for a wrong change, before anything is done; NotPermitted where a running
+    container can't be paused; BlobNotFound, InvalidInput, StorageError.
+    """
+    store = over.records.store
+    with store.session() as session:
+        base, config = _base(session, record)
+        own = container_config(store, record.made)
+        container = changed(own, options.changes, config.platform)
+        with _paused(over, record, wanted=options.pause):
+            packed = _layer(session, record)
+        created = datetime.fromtimestamp(options.now_s, UTC).isoformat().replace("+00:00", "Z")
+        entry = History(created, " ".join(own.cmd or ()), options.message, options.author, empty_layer=packed is None)
+        diff_ids = (*config.diff_ids, packed.diff_id) if packed else config.diff_ids
+        history = (*config.history, entry)
+        image = ImageConfig(config.platform, container, diff_ids, history, created, options.author)
+        manifest = _manifest(session, base, image, packed)
+        target = session.put(manifest.raw, manifest.media_type)
+        ensure_unpacked(session, store.facts(target))
+        store.add_image(target, names)
+    return str(manifest.config.digest)
+
+
+def _base(session: Session, record: Record) -> tuple[Manifest, ImageConfig]:
+    """The container's image, whose blobs the session holds from now on. Raises BlobNotFound, InvalidManifest."""
+    content = session.content
+    digest = Digest(record.image)
+    session.reuse(digest)
+    manifest = decode_manifest(content.read(Descriptor(media_types.OCI_MANIFEST, digest, content.size(digest))))
+    if not isinstance(manifest, Manifest):
+        raise InvalidManifest("", f"container {record.name} was made of an index")
+    for blob in manifest.children:
+        if not session.reuse(blob.digest) and not media_types.is_foreign(blob.media_type):
+            raise BlobNotFound(f"cannot commit container {record.name}: blob {blob.digest} of its image is gone")
+    return manifest, ImageConfig.decode(content.read(manifest.config))
+
+
+def _layer(session: Session, record: Record) -> PackedBlob | None:
+    """The container's changes as a blob; None when there are none."""
+    layers = session.store.layers
+    upper = layers.base / record.made.directory / "diff"
+    with mounted(layers.overlay(record.made.layers)) as below:
+        if not changes(upper, below, stubs=STUBS):
+            return None
+        stubs = stubs_in(upper, below, STUBS)
+    with session.writer() as writer:
+        packed = pack_blob(upper, writer.write_hashed, "gzip", without=stubs)
+        writer.commit_as(packed.digest)
+    return packed
+
+
+def _manifest(session: Session, base: Manifest, image: ImageConfig, packed: PackedBlob | None) -> Manifest:
+    """In the format of the base, whose layers are in it as they are."""
+    docker = base.media_type == media_types.DOCKER_MANIFEST
+    layers = base.layers
+    if packed:
+        layer_type = media_types.DOCKER_LAYER_GZIP if docker else media_types.OCI_LAYER_GZIP
+        layers = (*layers, Descriptor(layer_type, packed.digest, packed.size))
+    config = session.put(image.encode(), media_types.DOCKER_CONFIG if docker else media_types.OCI_CONFIG)
+    return Manifest.build(config, layers, media_type=base.media_type)
+
+
+@contextmanager
+def _paused(over: Control, record: Record, *, wanted: bool) -> Iterator[None]:
+    """Frozen meanwhile, if it runs and was not frozen before. Raises NotPermitted."""
+    if not wanted or record.state.status != "running":
+        yield
+        return
+    try:
+        over.pause(record)
+    except NotPermitted as error:
+        raise NotPermitted(f"{error}: use --pause=false to commit it as it runs") from error
+    try:
+        yield
+    finally:
+        over.unpause(replace(record, state=replace(record.state, status="paused")))
+
+
+# --- the configuration ------------------------------------------------------------------------
+
+
+def container_config(store: Store, made: Made) -> ContainerConfig:
+    """The image's configuration with what the container was created with. ONBUILD does not pass on, as in docker."""
+    options, image = made.options, made.config
+    given = options.entrypoint is not None
+    return replace(
+        image,
+        user=options.user or image.user,
+        exposed_ports=tuple(dict.fromkeys((*image.exposed_ports, *_ports(made)))),
+        env=_environment(image.env, options.env),
+        entrypoint=((options.entrypoint,) if options.entrypoint else None) if given else image.entrypoint,
+        cmd=options.args or (None if given else image.cmd),
+        volumes=tuple(dict.fromkeys((*image.volumes, *_anonymous(store.root, made)))),
+        working_dir=options.workdir or image.working_dir,
+        labels={**image.labels, **made.policy.labels},
+        stop_signal=made.policy.stop_signal or image.stop_signal,
+        healthcheck=_healthcheck(made.policy.health, image.healthcheck),
+        on_build=(),
+    )
+
+
+def _ports(made: Made) -> Iterator[str]:
+    published = made.options.ports(made.config)
+    exposed = [port for text in made.options.expose for port in parse_exposed(text)]
+    for port in (*published, *exposed):
+        yield f"{port.container_port}/{port.protocol}"
+
+
+def _environment(image: Sequence[str], given: Sequence[str]) -> tuple[str, ...]:
+    """One value a name; a name alone takes the image's away."""
+    values = {item.partition("=")[0]: item for item in image}
+    for item in given:
+        name, equals, _ = item.partition("=")
+        if equals:
+            values[name] = item
+        else:
+            values.pop(name, None)
+    return tuple(values.values())
+
+
+def _anonymous(root: Path, made: Made) -> Iterator[str]:
+    """Targets of ``-v /PATH``. Named volumes and binds belong to this machine, not to an image."""
+    requests = [request for request in made.options.mounts if request.kind == "volume"]
+    if not requests:
+        return
+    from runner.volumes.volumes import Volumes
+
+    known = Volumes(root)
+    for request in requests:
+        with suppress(NotFound):
+            if not request.source or known.get(request.source).anonymous:
+                yield request.target
+
+
+def _healthcheck(flags: HealthFlags, image: Healthcheck | None) -> Healthcheck | None:
+    if flags.off:
+        return Healthcheck(("NONE",))
+    if flags == HealthFlags():
+        return image
+    own = image or Healthcheck(())
+    return Healthcheck(
+        ("CMD-SHELL", flags.cmd) if flags.cmd else own.test,
+        flags.interval_ns or own.interval_ns,
+        flags.timeout_ns or own.timeout_ns,
+        flags.start_period_ns or own.start_period_ns,
+        flags.start_interval_ns or own.start_interval_ns,
+        flags.retries or own.retries,
+    )
