@@ -8,29 +8,27 @@ were only made to mount something over.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from image import media_types
-from image.config import ContainerConfig, Healthcheck, History, ImageConfig
+from image.config import History, ImageConfig
 from image.descriptor import Descriptor
 from image.digest import Digest
-from image.errors import BlobNotFound, InvalidManifest, NotFound, NotPermitted
+from image.errors import BlobNotFound, InvalidManifest, NotPermitted
 from image.manifest import Manifest, decode_manifest
 from image.reference import Reference
 from image.value import dataclass
 from runner.containers.control import Control
-from runner.containers.policy import HealthFlags
-from runner.containers.records import Made, Record
+from runner.containers.records import Record
 from runner.containers.rootfs import STUBS
-from runner.network.ports import parse_exposed
 from store.changes import changes, stubs_in
 from store.layer_blob import PackedBlob, pack_blob
 from store.layers import mounted
-from store.store import Session, Store
+from store.store import Session
 from store.unpacking import ensure_unpacked
+from tierce.container_config import container_config
 from tierce.importing import changed
 
 
@@ -123,75 +121,3 @@ def _paused(over: Control, record: Record, *, wanted: bool) -> Iterator[None]:
         yield
     finally:
         over.unpause(replace(record, state=replace(record.state, status="paused")))
-
-
-# --- the configuration ------------------------------------------------------------------------
-
-
-def container_config(store: Store, made: Made) -> ContainerConfig:
-    """The image's configuration with what the container was created with. ONBUILD does not pass on, as in docker."""
-    options, image = made.options, made.config
-    given = options.entrypoint is not None
-    return replace(
-        image,
-        user=options.user or image.user,
-        exposed_ports=tuple(dict.fromkeys((*image.exposed_ports, *_ports(made)))),
-        env=_environment(image.env, options.env),
-        entrypoint=((options.entrypoint,) if options.entrypoint else None) if given else image.entrypoint,
-        cmd=options.args or (None if given else image.cmd),
-        volumes=tuple(dict.fromkeys((*image.volumes, *_anonymous(store.root, made)))),
-        working_dir=options.workdir or image.working_dir,
-        labels={**image.labels, **made.policy.labels},
-        stop_signal=made.policy.stop_signal or image.stop_signal,
-        healthcheck=_healthcheck(made.policy.health, image.healthcheck),
-        on_build=(),
-    )
-
-
-def _ports(made: Made) -> Iterator[str]:
-    published = made.options.ports(made.config)
-    exposed = [port for text in made.options.expose for port in parse_exposed(text)]
-    for port in (*published, *exposed):
-        yield f"{port.container_port}/{port.protocol}"
-
-
-def _environment(image: Sequence[str], given: Sequence[str]) -> tuple[str, ...]:
-    """One value a name; a name alone takes the image's away."""
-    values = {item.partition("=")[0]: item for item in image}
-    for item in given:
-        name, equals, _ = item.partition("=")
-        if equals:
-            values[name] = item
-        else:
-            values.pop(name, None)
-    return tuple(values.values())
-
-
-def _anonymous(root: Path, made: Made) -> Iterator[str]:
-    """Targets of ``-v /PATH``. Named volumes and binds belong to this machine, not to an image."""
-    requests = [request for request in made.options.mounts if request.kind == "volume"]
-    if not requests:
-        return
-    from runner.volumes.volumes import Volumes
-
-    known = Volumes(root)
-    for request in requests:
-        with suppress(NotFound):
-            if not request.source or known.get(request.source).anonymous:
-                yield request.target
-
-
-def _healthcheck(flags: HealthFlags, image: Healthcheck | None) -> Healthcheck | None:
-    if flags.off:
-        return Healthcheck(("NONE",))
-    if flags == HealthFlags():
-        return image
-    own = image or Healthcheck(())
-    return Healthcheck(
-        ("CMD-SHELL", flags.cmd) if flags.cmd else own.test,
-        flags.interval_ns or own.interval_ns,
-        flags.timeout_ns or own.timeout_ns,
-        flags.start_period_ns or own.start_period_ns,
-        flags.start_interval_ns or own.start_interval_ns,
-        flags.retries or own.retries,
-    )

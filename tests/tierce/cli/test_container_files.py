@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import stat
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -225,7 +226,7 @@ def test_commit(made: object, box: Tierce) -> None:
     assert document["Id"] == image
     assert config["Cmd"] == ["cat", "/new/file"]
     assert {"A=1", "B=1-b"} <= set(config["Env"])
-    assert (config["WorkingDir"], config["Labels"]["l"], config["StopSignal"]) == ("/home", "2", "SIGINT")
+    assert (config["WorkingDir"], config["Labels"]["l"], config["StopSignal"]) == ("/home", "2", "INT")
     assert list(config["ExposedPorts"]) == ["80/tcp"]
     assert box("run", "--rm", "--network", "none", "mine:1").stdout == "y\n"
     listing = box("run", "--rm", "--network", "none", "mine:1", "sh", "-c", "ls / /data /var; cat /etc/group").stdout
@@ -235,7 +236,7 @@ def test_commit(made: object, box: Tierce) -> None:
     history = box("history", "--no-trunc", "--format", "{{.Comment}}|{{.CreatedBy}}", "mine:1").stdout.splitlines()
     assert history[0].startswith("why|sh -c echo x > /etc/group")
     assert box("ps", "--format", "{{.State}}").stdout == ("running\n" if made is running else "")
-    assert "no problems" in box("system", "check").stdout
+    assert "is whole" in box("system", "check").stdout
     box("rm", "-f", "web")
     box("volume", "rm", "vol")
 
@@ -251,37 +252,105 @@ def test_commit_without_changes_adds_no_layer(box: Tierce) -> None:
     assert "bad" not in box("images").stdout
 
 
+OPTIONS = (
+    "--network=none", "-e", "A=1", "-u", "nobody", "-w", "/tmp", "--label", "l=2", "--expose", "80", "-v", "/d",
+    "--stop-signal", "INT", "--health-cmd", "true", "--health-retries", "5", "--entrypoint", "echo",
+)  # fmt: skip
+
+
 @pytest.mark.peer
 def test_commit_has_dockers_configuration(box: Tierce, docker: Docker) -> None:
-    options = (
-        "--network",
-        "none",
-        "-e",
-        "A=1",
-        "-u",
-        "nobody",
-        "-w",
-        "/tmp",
-        "--label",
-        "l=2",
-        "--expose",
-        "80",
-        "-v",
-        "/d",
-    )
-    argv = ("create", "--name", "both", *options, "--entrypoint", "echo", "busybox", "hi")
-    change = ("commit", "-c", "ENV B=2", "-c", "VOLUME /e", "-c", "ONBUILD RUN true", "both", "both")
+    argv = ("create", "--name", "both", *OPTIONS, "busybox", "hi")
+    changes = ("-c", "ENV B=2", "-c", "VOLUME /e", "-c", "ONBUILD RUN true", "-c", "WORKDIR in")
     found = []
     for call in (docker, lambda *words: box(*words).stdout):
         call(*argv)
-        call(*change)
-        config = json.loads(call("inspect", "--type", "image", "both") if call is docker else call("inspect", "both"))[
-            0
-        ]["Config"]
+        call("commit", *changes, "both", "both")
+        config = json.loads(call("inspect", "--type", "image", "both"))[0]["Config"]
         found.append({key: config.get(key) or None for key in (
-            "Cmd", "Entrypoint", "Env", "ExposedPorts", "Labels", "OnBuild", "User", "Volumes", "WorkingDir",
+            "Cmd", "Entrypoint", "Env", "ExposedPorts", "Labels", "OnBuild", "StopSignal", "User", "Volumes",
+            "WorkingDir",
         )})  # fmt: skip
+        found[-1]["Healthcheck"] = {key: value for key, value in config["Healthcheck"].items() if value}
+    docker("rm", "-v", "both")
+    docker("rmi", "both")
     assert found[0] == found[1]
+
+
+def _tree(top: Path) -> None:
+    """What is copied, and where to."""
+    (top / "dir/sub").mkdir(parents=True)
+    (top / "there").mkdir(mode=0o711)
+    for name, text in (("file", "F"), ("dir/one", "1"), ("used", "old")):
+        (top / name).write_text(text)
+    os.chown(top / "dir/one", 7, 8)
+    (top / "file").chmod(0o4751)
+    for name, target in (("link", "file"), ("dirlink", "dir"), ("away", "no/where"), ("new", "there/made")):
+        (top / name).symlink_to(target)
+
+
+COPIES = (
+    ("file", "there/"), ("file", "there/new/"), ("file", "used/"), ("file", "absent/new"), ("file/", "there"),
+    ("file", "link"), ("file", "dirlink"), ("file", "new"), ("dir", "there"), ("dir/.", "there"), ("dir", "there/new/"),
+    ("dir/.", "there/new"), ("dir", "used"), ("dirlink", "there"), ("dirlink/", "there"), ("dirlink/.", "there"),
+    ("dir/../file", "there"), ("away", "there"), ("-L dirlink", "there"), ("-L away", "there"),
+)  # fmt: skip
+
+
+@pytest.mark.peer
+def test_cp_puts_everything_where_docker_does(box: Tierce, docker: Docker, tmp_path: Path) -> None:
+    """Each copy in a directory of its own, in and out of a container that has never run."""
+    _tree(tmp_path / "tree")
+    cases = tmp_path / "cases"
+    for number in range(len(COPIES)):
+        shutil.copytree(tmp_path / "tree", cases / str(number), symlinks=True)
+        os.chown(cases / str(number) / "dir/one", 7, 8)
+    outcomes = []
+    for name, call in (("docker", docker.exit_code), ("tierce", lambda *words: box.attempt(*words).code)):
+        here = tmp_path / name
+        subprocess.run(["cp", "-a", cases, here], check=True)
+        assert call("create", "--name", "copied", "--network=none", "busybox") == 0
+        assert call("cp", cases, "copied:/cases") == 0
+        codes = [_copied(call, copy, cases / str(number), here / str(number)) for number, copy in enumerate(COPIES)]
+        exported = tmp_path / f"{name}.tar"
+        assert call("export", "-o", exported, "copied") == 0
+        assert call("rm", "copied") == 0
+        outcomes.append({*codes, *_inside(exported), *_outside(here)})
+    assert sorted(outcomes[0] ^ outcomes[1], key=str) == []
+
+
+def _copied(call: Callable[..., int], copy: tuple[str, str], case: Path, here: Path) -> tuple[str, str, bool, bool]:
+    """Whether it could be copied in, then out."""
+    *flags, source = copy[0].split()
+    inside = f"copied:/cases/{case.name}"
+    into = call("cp", *flags, f"{case}/{source}", f"{inside}/{copy[1]}")
+    return (*copy, into == 0, call("cp", *flags, f"{inside}/{source}", f"{here}/{copy[1]}") == 0)
+
+
+def _inside(archive: Path) -> list[tuple[object, ...]]:
+    with tarfile.open(archive) as tar:
+        return sorted(
+            (
+                member.name.rstrip("/"),
+                member.type,
+                oct(member.mode & 0o7777),
+                member.uid,
+                member.gid,
+                member.linkname,
+                member.size,
+            )
+            for member in tar
+            if member.name.startswith("cases/")
+        )
+
+
+def _outside(top: Path) -> list[tuple[object, ...]]:
+    found: list[tuple[object, ...]] = []
+    for path in sorted(top.rglob("*")):
+        status = path.lstat()
+        content = os.readlink(path) if path.is_symlink() else path.read_text() if path.is_file() else ""
+        found.append((str(path.relative_to(top)), oct(status.st_mode), status.st_uid, status.st_gid, content))
+    return found
 
 
 def test_a_stopped_container_is_not_removed_under_a_copy(box: Tierce, tmp_path: Path) -> None:
