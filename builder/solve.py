@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, assert_never
 from builder.cache_key import image_key, stacked_key
 from builder.cached import CachedResults
 from builder.context import Context
-from builder.dockerfile.mounts import CacheMount, TmpfsMount
+from builder.dockerfile.mounts import SecretMount, SshMount
 from builder.graph import (
     CopyFiles,
     FromContext,
@@ -55,18 +55,18 @@ from builder.step_keys import StepKeys, is_linked, located, reads_built
 from builder.steps.copy import CopyEffect
 from builder.steps.mounts import MountSources
 from builder.steps.moved_copy import MovedCopy, may_move, move
-from builder.steps.run import RunEffect
+from builder.steps.run import RunEffect, RunFailed
 from builder.steps.workdir import make_directory
 from image import media_types
 from image.descriptor import Descriptor
 from image.digest import DiffID, chain_ids
-from image.errors import Cancelled, DockerfileError, ProcessFailed, TierceError
+from image.errors import Cancelled, DockerfileError, TierceError
 from image.media_types import Compression
 from image.platform import Platform
 from image.value import dataclass
 from store.cache_mounts import CacheMounts
 from store.claims import Claim, claim
-from store.failed_steps import FailedMount, FailedStep, FailedSteps, new_id
+from store.failed_steps import FailedStep, FailedSteps, new_id
 from store.layers import Workspace
 from store.metadata import CacheRecord
 from store.store import Session
@@ -404,7 +404,7 @@ class Solver:
 
                 try:
                     self._run.perform(operation, base, others, workspace, output)
-                except ProcessFailed as error:
+                except RunFailed as error:
                     raise self._entered_by_hand(step, operation, base, workspace, error) from error
             case CopyFiles():
                 self._copy.perform(operation, base, others, workspace, mtime_s=self._options.epoch_s)
@@ -416,7 +416,7 @@ class Solver:
                 assert_never(operation)
 
     def _entered_by_hand(
-        self, step: Step, operation: RunCommand, base: Rootfs, workspace: Workspace, error: ProcessFailed
+        self, step: Step, operation: RunCommand, base: Rootfs, workspace: Workspace, error: RunFailed
     ) -> DockerfileError:
         """Keep what the failed process left, and say how to look at it."""
         below = base.stack.result()
@@ -424,10 +424,11 @@ class Solver:
         failed = FailedStep(
             new_id(kept.ids()), step.name, workspace.directory, base.directories,
             operation.args, operation.env, operation.cwd, operation.user, operation.network,
-            tuple(_remembered_mounts(operation)),
+            error.mounts, tuple(_left_out(operation)),
         )  # fmt: skip
         kept.keep(failed, below[-1].chain_id if below else None)
-        hint = f"look inside with: tierce builder shell {failed.id}"
+        without = ", without its secrets," if failed.left_out else ""
+        hint = f"look inside{without} with: tierce builder shell {failed.id}"
         return DockerfileError(str(error), span=step.span, hint=hint)
 
     def _remember_definition(self, step: Step, base: Rootfs, key: str) -> None:
@@ -494,14 +495,14 @@ class Solver:
         return packed.diff_id, blob, packed.unpacked_size, packed.entries
 
 
-def _remembered_mounts(operation: RunCommand) -> Iterator[FailedMount]:
-    """The mounts that can be had again by hand: not secrets, and not files of stages or the context."""
+def _left_out(operation: RunCommand) -> Iterator[str]:
+    """The secrets and agents of a step, which nobody has again by hand."""
     for step_mount in operation.mounts:
         match step_mount.mount:
-            case CacheMount() as cache:
-                yield FailedMount(cache.target, cache.id, cache.mode, cache.uid, cache.gid)
-            case TmpfsMount() as tmpfs:
-                yield FailedMount(tmpfs.target)
+            case SecretMount() as secret:
+                yield f"secret {secret.id}"
+            case SshMount() as ssh:
+                yield f"ssh agent {ssh.id}"
             case _:
                 pass
 

@@ -3,7 +3,8 @@
     <root>/failed/<id>.json   how the step ran; its files are a layer directory that a lease holds
 
 The newest few are kept; an older one goes when another step fails, or with ``builder prune``.
-Secrets are no part of it: only what the Dockerfile says.
+What the step's mounts showed is kept with it: files of a context lie beside its own, layers of
+stages and images are held. Secrets are no part of it, only their names.
 """
 
 from __future__ import annotations
@@ -30,9 +31,18 @@ _KEPT: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class FailedMount:
-    """A cache directory (``id``) or a tmpfs (no ``id``) that the step had at ``target``."""
+    """What the step had at ``target``: files, a cache, or else a tmpfs.
+
+    ``copy`` is a path inside the step's layer directory, for files of a context and a script.
+    ``source`` is a path in a stage or image, whose layers are those of ``chain`` ("": it has
+    none). ``id`` is a cache directory's, with ``mode``, ``uid`` and ``gid``.
+    """
 
     target: str
+    copy: str = ""
+    source: str = ""
+    chain: str = ""
+    read_only: bool = False
     id: str = ""
     mode: int = 0o755
     uid: int = 0
@@ -53,6 +63,8 @@ class FailedStep:
     user: str
     network: str
     mounts: tuple[FailedMount, ...] = ()
+    left_out: tuple[str, ...] = ()
+    """Secrets and agents that the step had, by name."""
 
 
 class FailedSteps:
@@ -67,8 +79,8 @@ class FailedSteps:
         metadata = self._store.metadata
         with metadata.transaction():
             metadata.lease(self.lease(step.id), "directory", step.directory)
-            if base is not None:
-                metadata.lease(self.lease(step.id), "chain", str(base))
+            for chain in {str(base) if base else "", *(mount.chain for mount in step.mounts)} - {""}:
+                metadata.lease(self.lease(step.id), "chain", chain)
         self._place.mkdir(mode=0o700, exist_ok=True)
         replace_file(self._file(step.id), json.dumps(asdict(step)).encode("utf-8", "surrogateescape"), 0o600)
         for old in self.ids()[_KEPT:]:

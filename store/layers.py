@@ -252,6 +252,12 @@ def new_directory_name() -> str:
     return os.urandom(16).hex()
 
 
+def hide_mounts() -> None:
+    """From here on, this thread and the processes that it starts mount for themselves. Raises OSError."""
+    kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_FS)
+    kernel.mount(None, b"/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+
+
 def in_private_mounts(work: Callable[[], _T]) -> _T:
     """The result of ``work``, done in a thread whose mounts nothing else sees.
 
@@ -262,8 +268,7 @@ def in_private_mounts(work: Callable[[], _T]) -> _T:
 
     def run() -> None:
         try:
-            kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_FS)
-            kernel.mount(None, b"/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+            hide_mounts()
             result.append(work())
         except BaseException as error:
             failed.append(error)

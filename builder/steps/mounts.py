@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final, Self, assert_never
@@ -34,6 +34,7 @@ from image.errors import InvalidInput, NotFound
 from image.value import dataclass
 from store import kernel
 from store.cache_mounts import CacheMounts, Sharing, mount_key
+from store.failed_steps import FailedMount
 from store.layers import LayerStore
 from store.owners import owners
 
@@ -91,6 +92,8 @@ class MountPreparation:
         self._scratch = scratch
         self._cancelled = cancelled
         self._stack = ExitStack()
+        self._copies = ExitStack()
+        self._copied_to: dict[str, Path] = {}
         self._made = 0
 
     def __enter__(self) -> Self:
@@ -98,7 +101,8 @@ class MountPreparation:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-        with suppress(FileNotFoundError):
+        self._copies.close()
+        with suppress(OSError):  # not there, or with copies that are kept
             self._scratch.rmdir()
 
     def prepare(self, operation: RunCommand, others: Sequence[Result]) -> Prepared:
@@ -123,6 +127,38 @@ class MountPreparation:
                     assert_never(step_mount.mount)
         return Prepared(tuple(mounts), tuple(env))
 
+    def keep(self, operation: RunCommand, others: Sequence[Result]) -> tuple[FailedMount, ...]:
+        """How to have these mounts again when all this is gone; copies of files stay where they are.
+
+        Waits for the layers of stages.
+        """
+        self._copies.pop_all()
+        return tuple(self._kept(operation, others))
+
+    def _kept(self, operation: RunCommand, others: Sequence[Result]) -> Iterator[FailedMount]:
+        for step_mount in operation.mounts:
+            match step_mount.mount:
+                case BindMount() as bind if bind.target in self._copied_to:
+                    copy = self._copied_to[bind.target].relative_to(self._scratch.parent)
+                    yield FailedMount(bind.target, copy=str(copy), read_only=bind.read_only)
+                case BindMount() as bind:
+                    source = others[step_mount.input or 0]
+                    assert isinstance(source, Rootfs)
+                    stack = source.stack.result()
+                    chain = str(stack[-1].chain_id) if stack else ""
+                    yield FailedMount(bind.target, source=bind.source, chain=chain, read_only=bind.read_only)
+                case CacheMount() as cache:
+                    yield FailedMount(
+                        cache.target, id=cache.id, mode=cache.mode, uid=cache.uid, gid=cache.gid,
+                        read_only=cache.read_only,
+                    )  # fmt: skip
+                case TmpfsMount() as tmpfs:
+                    yield FailedMount(tmpfs.target)
+                case SecretMount() | SshMount():
+                    pass
+                case _:
+                    assert_never(step_mount.mount)
+
     def _directory(self) -> Path:
         self._made += 1
         path = self._scratch / f"mount{self._made}"
@@ -146,20 +182,22 @@ class MountPreparation:
         """A stage's files by an overlay, the context's by a copy: ignored files must not be there."""
         match source:
             case Files():
-                place = self._copied(source, bind.source)
-            case Rootfs():
+                with source.context.open() as tree:
+                    place = self._copied(tree, bind)
+            case Rootfs() if self._layers.trees.mounts:
                 place = self._merged(source, bind.source, writable=not bind.read_only)
+            case Rootfs():  # what a step writes there is thrown away just the same
+                with self._layers.trees.opened(source.directories) as fd:
+                    place = self._copied(Tree(fd), bind)
         return HostMount(place, bind.target, read_only=bind.read_only)
 
-    def _copied(self, source: Files, path: str) -> Path:
+    def _copied(self, tree: Tree, bind: BindMount) -> Path:
         place = self._directory()
-        self._stack.callback(shutil.rmtree, place, ignore_errors=True)
-        with source.context.open() as tree:
-            return _copy_selection(tree, path, place)
+        self._copies.callback(shutil.rmtree, place, ignore_errors=True)
+        found = self._copied_to[bind.target] = _copy_selection(tree, bind.source, place)
+        return found
 
     def _merged(self, source: Rootfs, path: str, *, writable: bool) -> Path:
-        if not self._layers.trees.mounts:
-            return self._copied_stage(source, path)
         overlay = self._layers.overlay(source.directories)
         point = self._mount_point()
         options = overlay.options
@@ -175,13 +213,6 @@ class MountPreparation:
             return point / Tree(fd).resolve(path)
         finally:
             os.close(fd)
-
-    def _copied_stage(self, source: Rootfs, path: str) -> Path:
-        """Where nothing can be mounted. What a step writes there is thrown away just the same."""
-        place = self._directory()
-        self._stack.callback(shutil.rmtree, place, ignore_errors=True)
-        with self._layers.trees.opened(source.directories) as fd:
-            return _copy_selection(Tree(fd), path, place)
 
     def _cache(self, cache: CacheMount, source: Result | None) -> HostMount:
         def fill(path: Path) -> None:

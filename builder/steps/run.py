@@ -20,10 +20,20 @@ from builder.results import Result, Rootfs, readable
 from builder.steps.mounts import MountPreparation, MountSources, Prepared
 from builder.steps.tree import lstat
 from image.errors import Cancelled, ProcessFailed
+from store.failed_steps import FailedMount
 from store.layers import LayerStore, Workspace, in_private_mounts
 
 _MOUNT_POINTS: Final = ("dev", "proc", "sys", "etc/hosts", "etc/hostname", "etc/resolv.conf")
 """What a sandbox mounts over; where an image lacks one, mounting leaves an empty stub."""
+_SCRIPT: Final = "script"
+
+
+class RunFailed(ProcessFailed):
+    """The process of a step failed. ``mounts`` are those that a person can have again, to look inside."""
+
+    def __init__(self, error: ProcessFailed, mounts: tuple[FailedMount, ...]) -> None:
+        self.mounts = mounts
+        super().__init__(error.argv, error.status)
 
 
 class RunEffect:
@@ -45,7 +55,7 @@ class RunEffect:
     ) -> None:
         """What the process changed is in ``workspace`` afterwards.
 
-        Raises ProcessFailed; Cancelled; NotFound for a missing secret; KernelError when there
+        Raises RunFailed; Cancelled; NotFound for a missing secret; KernelError when there
         can be no sandbox.
         """
         if not operation.mounts:
@@ -56,7 +66,11 @@ class RunEffect:
             scratch = workspace.path / "mounts"
             with MountPreparation(self._layers, self._sources, scratch, self._cancelled.is_set) as preparation:
                 prepared = preparation.prepare(operation, others)
-                self._execute(operation, base, workspace, output, prepared)
+                try:
+                    self._execute(operation, base, workspace, output, prepared)
+                except RunFailed as error:
+                    kept = preparation.keep(operation, others)
+                    raise RunFailed(error, (*error.mounts, *kept)) from None
 
         if self._layers.trees.mounts:
             in_private_mounts(with_mounts)
@@ -88,12 +102,12 @@ class RunEffect:
                     operation.security == "insecure",
                 )
                 status = self._sandbox.run(request, output, self._cancelled)
+                if self._layers.trees.mounts:
+                    self._remove_stubs(base, workspace, covered)
                 if self._cancelled.is_set():
                     raise Cancelled("the build was cancelled")
                 if status != 0:
-                    raise ProcessFailed(operation.args, status)
-            if self._layers.trees.mounts:
-                self._remove_stubs(base, workspace, covered)
+                    raise RunFailed(ProcessFailed(operation.args, status), _kept_script(operation))
 
     def _remove_stubs(self, base: Rootfs, workspace: Workspace, points: tuple[str, ...]) -> None:
         """Take back what mounting put into the layer, so that a layer holds what the process did.
@@ -139,14 +153,24 @@ def _remove(path: os.PathLike[str]) -> None:
 
 @contextmanager
 def _script(operation: RunCommand, workspace: Workspace) -> Iterator[tuple[HostMount, ...]]:
-    """The heredoc that is the program, as a read-only file in the sandbox."""
+    """The heredoc that is the program, as a read-only file in the sandbox. It stays if it failed."""
     if operation.script is None:
         yield ()
         return
-    path = workspace.path / "script"
+    path = workspace.path / _SCRIPT
     path.write_bytes(operation.script.content)
     path.chmod(0o755)
     try:
         yield (HostMount(path, operation.script.path, read_only=True),)
-    finally:
+    except RunFailed:
+        raise
+    except BaseException:
         path.unlink()
+        raise
+    path.unlink()
+
+
+def _kept_script(operation: RunCommand) -> tuple[FailedMount, ...]:
+    if operation.script is None:
+        return ()
+    return (FailedMount(operation.script.path, copy=_SCRIPT, read_only=True),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import select
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from threading import Event, Lock
 from typing import BinaryIO, Final, assert_never
@@ -101,7 +101,7 @@ def _spec(request: SandboxRequest, limits: StepLimits, *, own_network: bool) -> 
         own_network=own_network,
         privileged=request.insecure,
         host_devices=host_devices() if request.insecure else (),
-        mounts=(*_shared_memory(limits), *_mounts(request)),
+        mounts=(*_shared_memory(limits), *runtime_mounts(request.mounts)),
         resources=resources,
     )
 
@@ -112,8 +112,9 @@ def _shared_memory(limits: StepLimits) -> Iterator[Mount]:
         yield Mount("/dev/shm", "tmpfs", "shm", options)  # noqa: S108  # inside the step
 
 
-def _mounts(request: SandboxRequest) -> Iterator[Mount]:
-    for mount in request.mounts:
+def runtime_mounts(mounts: Iterable[HostMount | MemoryMount]) -> Iterator[Mount]:
+    """The mounts of a step in the runtime's words."""
+    for mount in mounts:
         match mount:
             case HostMount():
                 options = ("rbind", "ro") if mount.read_only else ("rbind",)

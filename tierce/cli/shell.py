@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +11,6 @@ import click
 from tierce.cli.command import ExitCode, Settings, command
 
 if TYPE_CHECKING:
-    from runner.runtime.spec import Mount
     from store.failed_steps import FailedStep
     from store.store import Store
 
@@ -34,8 +31,8 @@ tierce builder shell 3fa2c1 cat /etc/hosts
 def shell(settings: Settings, step: str, words: tuple[str, ...]) -> None:
     """Open a shell (or run COMMAND) where a RUN failed: its files, environment, user and directory.
 
-    Of RUN --mount, caches and tmpfs are there, but no secrets and no files of stages or the
-    context. Changes stay in the kept files, never in an image.
+    Its mounts are there, too: caches, files of the context as they were, files of stages. Secrets
+    and SSH agents are not. Changes stay in the kept files, never in an image.
     """
     from store.failed_steps import FailedSteps
 
@@ -64,9 +61,14 @@ def _enter(settings: Settings, store: Store, failed: FailedStep, words: tuple[st
     from runner.runtime.privileges import probe
     from runner.runtime.state import runtime_directory
     from store.failed_steps import FailedSteps
+    from tierce.build.failed_mounts import mounted_again
+    from tierce.build.steps import runtime_mounts
 
-    overlay = store.layers.overlay(failed.directories, FailedSteps(store).workspace(failed), volatile=True)
-    with ExitStack() as held:
+    workspace = FailedSteps(store).workspace(failed)
+    overlay = store.layers.overlay(failed.directories, workspace, volatile=True)
+    if failed.left_out:
+        click.echo(f"not in this shell: {', '.join(failed.left_out)}", err=True)
+    with mounted_again(store, failed, workspace) as mounts:
         options = RunOptions(
             args=words,
             workdir=failed.cwd,
@@ -87,21 +89,7 @@ def _enter(settings: Settings, store: Store, failed: FailedStep, words: tuple[st
                 environ=settings.environ,
                 cwd=os.getcwd(),
                 warn=lambda line: click.echo(f"WARNING: {line}", err=True),
-                mounts=tuple(_mounts(held, store, failed)),
+                mounts=tuple(runtime_mounts(mounts)),
             )
         except TierceError as error:
             raise ExitCode(exit_status(error), error) from error
-
-
-def _mounts(held: ExitStack, store: Store, failed: FailedStep) -> Iterator[Mount]:
-    """The step's own mounts, its cache directories with what is in them."""
-    from runner.runtime.spec import Mount
-    from store.cache_mounts import CacheMounts
-
-    caches = CacheMounts(store.root)
-    for mount in failed.mounts:
-        if mount.id:
-            acquired = caches.acquire(mount.id, "shared", mode=mount.mode, uid=mount.uid, gid=mount.gid)
-            yield Mount(mount.target, "bind", str(held.enter_context(acquired)), ("rbind", "rprivate"))
-        else:
-            yield Mount(mount.target, "tmpfs", "tmpfs", ("noexec", "nosuid", "nodev"))

@@ -24,6 +24,7 @@ from store.failed_steps import FailedSteps
 from store.layers import mounted
 from store.store import Store
 from tests.support.cli import Tierce
+from tests.support.context import File, write_context
 from tierce.build.base_images import StoredImages
 from tierce.build.building import Build, BuildRequest, Connections
 from tierce.build.sandbox import RunnerSandbox
@@ -256,18 +257,65 @@ def test_a_failed_step_can_be_entered(bench: Workbench) -> None:
         assert len(before - store.layers.directories()) == 3
 
 
-def test_a_failed_step_has_its_caches_again(bench: Workbench) -> None:
+def test_a_failed_step_has_its_mounts_again(bench: Workbench) -> None:
     text = (
-        "FROM busybox\nRUN --mount=type=cache,target=/c --mount=type=tmpfs,target=/t"
-        " --mount=type=secret,id=s echo kept > /c/f; exit 1"
+        "FROM busybox AS stage\nRUN mkdir /d && echo stage > /d/x\nFROM busybox\n"
+        "RUN --mount=type=cache,target=/c --mount=type=tmpfs,target=/t --mount=type=secret,id=s"
+        " --mount=target=/src --mount=source=f,target=/file --mount=source=d,target=/d,rw"
+        " --mount=from=stage,source=/d,target=/m --mount=from=stage,source=d/x,target=/w,rw <<E\n"
+        "#!/bin/sh\necho kept > /c/f; echo new > /d/new; echo thrown away > /w; exit 1\nE"
     )
+    bench.write(f="f", d__one="1", hidden="h", **{".dockerignore": "hidden\n"})
     bench.secrets = {"s": lambda: b"hidden"}
-    with pytest.raises(DockerfileError):
+    with pytest.raises(DockerfileError) as caught:
         bench.build(text)
-    seen = Tierce(bench.root)(
-        "builder", "shell", "", "sh", "-c", "cat /c/f; mount | grep -c ' on /t '; cat /run/secrets/s"
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("look inside, without its secrets, with: tierce builder shell ")
+    bench.write(f="changed afterwards")
+    with Store.open(bench.root) as store:
+        store.metadata.remove_cached([record.key for record in store.metadata.cache()])
+        store.collect()
+    tierce = Tierce(bench.root)
+    command = (
+        "cat /c/f /file /src/f; echo; ls /src; cat /d/new /m/x /w; tail -1 /dev/pipes/E | cut -c1-9;"
+        " mount | grep -c ' on /t '; touch /m/x /src/x /file /dev/pipes/E 2>/dev/null; echo again > /w;"
+        " cat /run/secrets/s"
     )
-    assert seen.stdout.split() == ["kept", "1"], "and not the secret"
+    for _ in range(2):
+        seen = tierce.attempt("builder", "shell", "", "sh", "-c", command)
+        assert seen.stdout.split() == [
+            "kept", "ff", "d", "f", "new", "stage", "stage", "echo", "kept", "1",
+        ], str(seen)  # fmt: skip
+        assert "not in this shell: secret s\n" in seen.stderr
+        assert "can't open '/run/secrets/s'" in seen.stderr
+    tierce("system", "check")
+    with Store.open(bench.root) as store:
+        kept = FailedSteps(store)
+        step = kept.get()
+        assert sorted(os.listdir(store.layers.base / step.directory)) == [
+            "diff",
+            "link",
+            "merged",
+            "mounts",
+            "script",
+            "work",
+        ]
+        kept.remove(step.id)
+        store.collect()
+        known = {layer.directory for layer in store.metadata.layers()}
+        assert store.layers.directories() == known
+
+
+def test_a_shell_may_open_where_a_build_failed(tierce_with_busybox: Tierce, tmp_path: Path) -> None:
+    files = {
+        "Dockerfile": File("FROM busybox\nENV A=b\nRUN --mount=target=/src echo partial > /made; exit 3\n"),
+        "f": File("of the context"),
+    }
+    build = ("build", "--network=none", "--shell-on-failure", write_context(tmp_path / "shell", files))
+    done = tierce_with_busybox.attempt(*build, stdin="cat /made /src/f; echo; echo $A\n")
+    assert done.code == 1, str(done)
+    assert done.stdout.split() == ["partial", "of", "the", "context", "b"]
+    assert "exit code: 3" in done.stderr
 
 
 def test_run_sees_what_it_should(bench: Workbench) -> None:
