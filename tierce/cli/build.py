@@ -11,9 +11,7 @@ import click
 
 from image.errors import DockerfileError, ProcessFailed
 from image.reference import Reference
-from tierce.build.unchanged import Question, Watch, ask, give_names, look_up, remember, replay
 from tierce.cli.build_flags import BuildFlags, build_options
-from tierce.cli.build_progress import make_view
 from tierce.cli.build_said import say_built
 from tierce.cli.command import Settings, command
 
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from builder.stage_plan import PlanOptions
     from tierce.build.building import BuildRequest
     from tierce.build.contexts import Inputs, Named
+    from tierce.build.unchanged import Question
     from tierce.cli.build_outputs import Wanted
 
 
@@ -53,6 +52,8 @@ def build(settings: Settings, /, **values: Any) -> None:
     That is a directory, a tar on standard input or behind a URL, or a git repository.
     The image id is printed at the end; a failing instruction is shown with its lines.
     """
+    from tierce.build.unchanged import ask
+
     flags = BuildFlags(**values)
     question = ask(flags, settings.environ, int(settings.clock() * 1e9))
     if question is not None and _answered(settings, flags, question):
@@ -72,6 +73,9 @@ def build(settings: Settings, /, **values: Any) -> None:
 
 def _answered(settings: Settings, flags: BuildFlags, question: Question) -> bool:
     """Whether an earlier build is the answer; then it is given."""
+    from tierce.build.unchanged import give_names, look_up, replay
+    from tierce.cli.build_progress import make_view
+
     with settings.store() as store:
         answer = look_up(store, question)
         if answer is None:
@@ -88,6 +92,7 @@ def _answered(settings: Settings, flags: BuildFlags, question: Question) -> bool
 def _build(settings: Settings, flags: BuildFlags, question: Question | None) -> None:
     from tierce.build.building import Build
     from tierce.build.outputs import perform
+    from tierce.build.unchanged import Watch, remember
     from tierce.cli.build_cache import cache_exports, inline_records, write_caches
     from tierce.cli.build_call import answer, parse_call
     from tierce.cli.build_outputs import report, surroundings, told_of, wanted
