@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,6 @@ from builder.context import Context
 from builder.dockerfile.checks import CheckWarning
 from builder.dockerfile.excerpt import excerpt
 from builder.dockerfile.interpret import instructions
-from builder.dockerfile.mounts import MAX_SECRET
 from builder.dockerfile.parse import parse, source_lines
 from builder.dockerfile.stages import split_stages
 from builder.entitlements import require_entitlements
@@ -224,68 +222,6 @@ def argument_file(path: Path) -> tuple[str, ...]:
         reason = (getattr(error, "strerror", "") or "not UTF-8 text").lower()
         raise InvalidInput(f"read build args from {path}: {reason}") from error
     return tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
-
-
-def parse_secrets(words: Iterable[str], environ: Mapping[str, str]) -> dict[str, Callable[[], bytes]]:
-    """``--secret id=x[,src=FILE|,env=NAME][,type=file|env]``: who gives each value, when asked.
-
-    Without src and env, the environment's variable of that name wins over a file of that name.
-    A file has to be there from the start, even if no step asks for it. Raises InvalidInput, NotFound.
-    """
-    secrets: dict[str, Callable[[], bytes]] = {}
-    for word in words:
-        fields = dict(part.partition("=")[::2] for part in word.split(","))
-        unknown = fields.keys() - {"id", "src", "source", "env", "type"}
-        if unknown or not fields.get("id"):
-            raise InvalidInput(f"invalid secret {word!r}: want id=NAME with src=FILE or env=NAME")
-        name, kind = fields["id"], fields.get("type", "")
-        variable = fields.get("env") or (name if kind == "env" or (not kind and name in environ) else "")
-        path = fields.get("src") or fields.get("source")
-        if variable and not path:
-            secrets[name] = partial(_from_environment, name, variable, environ)
-        else:
-            secrets[name] = _from_file(name, Path(path or name))
-    return secrets
-
-
-def _from_environment(secret: str, variable: str, environ: Mapping[str, str]) -> bytes:
-    if variable not in environ:
-        raise NotFound(f"secret {secret}: environment variable {variable} is not set")
-    return os.fsencode(environ[variable])
-
-
-def _from_file(secret: str, path: Path) -> Callable[[], bytes]:
-    def read() -> bytes:
-        with _secret_errors(secret, path), path.open("rb") as file:
-            return file.read(MAX_SECRET + 1)  # a larger one is refused where it is used
-
-    with _secret_errors(secret, path):
-        path.stat()  # a pipe's content can be read only once: not now
-    return read
-
-
-@contextmanager
-def _secret_errors(secret: str, path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise NotFound(f"secret {secret}: read {path}: {(error.strerror or '').lower()}") from error
-
-
-def parse_agents(words: Iterable[str], environ: Mapping[str, str]) -> dict[str, Path]:
-    """``--ssh default`` (the running agent) or ``--ssh ID=SOCKET``. Raises InvalidInput."""
-    agents: dict[str, Path] = {}
-    for word in words:
-        name, _, path = word.partition("=")
-        socket = path or environ.get("SSH_AUTH_SOCK", "")
-        if not socket:
-            raise InvalidInput(
-                f"invalid ssh agent {word!r}: SSH_AUTH_SOCK is not set: start ssh-agent, or name a socket"
-            )
-        if not Path(socket).is_socket():
-            raise InvalidInput(f"invalid ssh agent {word!r}: {socket} is not a socket: add keys to ssh-agent instead")
-        agents[name] = Path(socket)
-    return agents
 
 
 _AUTHORITY_BUNDLES = (

@@ -6,8 +6,9 @@ is still there, that image is the answer, and no Dockerfile has to be read: read
 planning are most of what a short build costs.
 
 Files are the same when device, inode, size, mtime and ctime are; that is what the build
-cache goes by for each file, too. A question that these can't settle (contexts and files
-from elsewhere, other outputs, no cache, warnings that must be shown again) is not asked.
+cache goes by for each file, too. Of secrets and agents only the names count, as in the keys
+of steps. A question that these can't settle (contexts and files from elsewhere, other
+outputs, no cache, warnings that must be shown again) is not asked.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from builder.checksum import fingerprint, settled
 from builder.context import Context, ignore_candidates
 from image.descriptor import Descriptor
 from image.digest import Digest
-from image.errors import InvalidInput, SourceNotFound
+from image.errors import InvalidInput, NotFound
 from image.reference import Reference
 from image.value import dataclass
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 _NAMES: Final = ("Dockerfile", "Containerfile", "dockerfile")
 _MUST_BE_UNSET: Final = (
     "build_arg_file", "build_context", "ignorefile", "platform", "pull", "no_cache", "no_cache_filter", "cache_from",
-    "cache_to", "output", "push", "annotation", "verify_reproducible", "metadata_file", "graph", "check", "secret",
+    "cache_to", "output", "push", "annotation", "verify_reproducible", "metadata_file", "graph", "check",
 )  # fmt: skip
 _SHOWS_STEPS: Final = frozenset({"auto", "plain", "tty", "quiet"})
 
@@ -70,14 +71,24 @@ def ask(flags: BuildFlags, environ: Mapping[str, str], now_ns: int) -> Question 
     if flags.context == "-" or dockerfile is None or not root.is_dir():
         return None
     try:
+        _look_at_loans(flags, environ)
         with Context.load(root, dockerfile).open() as tree:
             changes = tree.changes("")
-    except (InvalidInput, SourceNotFound, OSError):
+    except (InvalidInput, NotFound, OSError):
         return None  # the usual way says what is wrong
     files = [_file_state(path) for path in (dockerfile, *ignore_candidates(root, dockerfile))]
     state = hashlib.sha256(repr((files, fingerprint(changes))).encode()).hexdigest()
     young = [("", *file) for file in files if file is not None]
     return Question(_key(flags, root, dockerfile, environ), state, settled([*changes, *young], now_ns))
+
+
+def _look_at_loans(flags: BuildFlags, environ: Mapping[str, str]) -> None:
+    """A secret or agent that is not there is missed, also when nothing needs it. Raises InvalidInput, NotFound."""
+    if flags.secret or flags.ssh:
+        from tierce.build.step_secrets import parse_agents, parse_secrets
+
+        parse_secrets(flags.secret, environ)
+        parse_agents(flags.ssh, environ)
 
 
 def _dockerfile(root: Path, given: str | None) -> Path | None:

@@ -13,11 +13,12 @@ import click
 
 from image.value import dataclass
 from tierce.build.base_images import RememberedImages, StoredImages
-from tierce.build.building import Connections, host_authorities, parse_agents, parse_secrets
+from tierce.build.building import Connections, host_authorities
 from tierce.build.contexts import ContextSources, Named
 from tierce.build.layout_images import LayoutImages
 from tierce.build.network import Network
 from tierce.build.sandbox import RunnerSandbox
+from tierce.build.step_secrets import parse_agents, parse_secrets
 from tierce.cli.build_cache import open_caches, open_connections
 from tierce.cli.build_progress import View, make_view
 from tierce.isolation import choose_isolation

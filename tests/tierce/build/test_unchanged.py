@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -121,6 +122,43 @@ def test_other_words_are_another_question(project: Project, flags: tuple[str, ..
     project.build()
     assert project.build()[1]
     assert not project.build(*flags)[1]
+
+
+SECRET = "FROM busybox\nCOPY . /x\nRUN --mount=type=secret,id=token,required cat /run/secrets/token > /dev/null\n"
+
+
+def test_a_secret_counts_by_its_name(project: Project, tmp_path: Path) -> None:
+    """As for a step, whose key has the id alone: another value makes no other image."""
+    (project.root / "Dockerfile").write_text(SECRET)
+    token, other = tmp_path / "token", tmp_path / "other"
+    token.write_text("1")
+    other.write_text("2")
+    project.settle()
+    image, _ = project.build("--secret", f"id=token,src={token}")
+    assert project.build("--secret", f"id=token,src={token}") == (image, True)
+    token.write_text("another value")
+    assert project.build("--secret", f"id=token,src={token}") == (image, True)
+    assert project.build("--secret", f"id=token,src={other}") == (image, False)
+    kept = b"".join(path.read_bytes() for path in project.tierce.root.rglob("metadata*") if path.is_file())
+    assert b"another value" not in kept
+
+
+def test_a_secret_or_agent_that_is_gone_is_missed_at_once(project: Project, tmp_path: Path) -> None:
+    (project.root / "Dockerfile").write_text(SECRET)
+    token, agent = tmp_path / "token", tmp_path / "agent"
+    token.write_text("1")
+    project.settle()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(agent))
+        flags = ("--secret", f"id=token,src={token}", "--ssh", f"default={agent}")
+        image, _ = project.build(*flags)
+        assert project.build(*flags) == (image, True)
+        agent.unlink()
+        refused = project.tierce.attempt("build", "--network=none", *flags, project.root)
+        assert (refused.code, "is not a socket" in refused.stderr) == (1, True)
+    token.unlink()
+    refused = project.tierce.attempt("build", "--network=none", *flags[:2], project.root)
+    assert (refused.code, "secret token" in refused.stderr) == (1, True)
 
 
 def test_an_image_that_is_gone_is_built_again(project: Project) -> None:
