@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from image.descriptor import Descriptor
-from image.digest import DiffID
+from image.digest import DiffID, Digest
 from image.manifest import Index, Manifest
 from image.reference import Reference
 
@@ -80,6 +80,14 @@ class Sink(_Endpoint, Protocol):
     @property
     def prefers_compressed(self) -> bool:
         """Whether layers that a source holds uncompressed should be compressed on the way."""
+
+    @property
+    def keeps_manifests(self) -> bool:
+        """Whether a manifest stays as it is here; where not, only the configuration and the layers' files do."""
+
+    @property
+    def required_digest(self) -> Digest | None:
+        """The digest that the image must have here, where the destination's name says one."""
 
     def begin(self, manifest: Manifest, /) -> None:
         """An image whose blobs follow: its config first, then its layers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -13,6 +13,7 @@ from image.value import dataclass
 from transfer.credentials import Credentials
 from transfer.registry.challenge import ANONYMOUS, Authorizer, Credential
 from transfer.registry.client import Repository
+from transfer.registry.retry import Retry
 from transfer.registry.tls import certificate_directories
 from transfer.registry.transport import Timeouts, Transport
 
@@ -31,6 +32,9 @@ class RegistryOptions:
     insecure: bool = False
     credential: Credential | None = None
     certificates: tuple[Path, ...] = ()
+    cert_dir: Path | None = None
+    """Certificates for whatever registry is asked (``--cert-dir``), instead of those by host."""
+    retry: Retry | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 
@@ -58,14 +62,17 @@ class Registries:
             environ,
             verify=not options.insecure,
             certificates=options.certificates or certificate_directories(environ),
+            cert_dir=options.cert_dir,
             timeouts=options.timeouts,
         )
 
     def repository(self, reference: Reference, *, push: bool = False) -> Repository:
         """The repository of a reference, opened for pulling or for pushing too, for one transfer."""
         actions = ("pull", "push") if push else ("pull",)
+        transport = self.transport.scoped()
+        retry = replace(self._options.retry, sleep=transport.sleep) if self._options.retry else None
         return Repository(
-            reference.path, self._authorizer(reference), self.transport.scoped(), actions=actions, warn=self._warn_once
+            reference.path, self._authorizer(reference), transport, actions=actions, retry=retry, warn=self._warn_once
         )
 
     def _warn_once(self, text: str) -> None:

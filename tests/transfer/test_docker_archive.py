@@ -25,7 +25,7 @@ from store.store import Store
 from tests.support.tiny_image import TinyImage, add_to_store, layer_tar, tiny_image
 from tests.support.transfers import OPTIONS
 from transfer.archives import load, save
-from transfer.transports.docker_archive import inflated
+from transfer.layer_streams import inflated
 from transfer.transports.files import NewFile
 
 LAYERS = [layer_tar({"one": b"1" * 3000}), layer_tar({"two": b"2"})]

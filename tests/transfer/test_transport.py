@@ -84,7 +84,7 @@ def test_damaged_certificate_names_its_file(tmp_path: Path) -> None:
     (tmp_path / "r.example").mkdir()
     (tmp_path / "r.example" / "ca.crt").write_text("not a certificate")
     with pytest.raises(InvalidInput, match=r"read certificate .*ca\.crt"):
-        tls_context("r.example", [tmp_path])
+        tls_context([tmp_path / "r.example"])
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ class StoredImages:
         """The image's documents as its registry has them; the store stays as it is. See ``resolve`` for errors."""
         from image.config import ImageConfig
         from image.manifest import Index
-        from transfer.copy import choose_platform
+        from transfer.graph import choose_platform
         from transfer.transports.registry import RegistrySource
 
         with self._registries() as registries, RegistrySource(reference, registries) as source:

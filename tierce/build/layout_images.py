@@ -49,7 +49,7 @@ class LayoutImages:
         return self._others.unpack(session, image)
 
     def _take(self, reference: Reference, layout: Layout, platform: Platform) -> BaseImage:
-        from transfer.copy import choose_platform
+        from transfer.graph import choose_platform
         from transfer.transports.oci import OciSource
 
         with OciSource(layout.path, layout.wanted) as source:

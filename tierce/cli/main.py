@@ -135,7 +135,7 @@ COMMANDS: Final = LazyGroup(
         "Commands": {
             **{name: entry for name, entry in _CONTAINER.items() if name != "exec"},
             "completion": Entry("tierce.cli.completion", "completion", "Print the set-up of a shell's completion"),
-            "copy": Entry("tierce.cli.transfer", "copy", "Copy an image from anywhere to anywhere"),
+            "copy": Entry("tierce.cli.copy", "copy", "Copy an image from anywhere to anywhere"),
             "history": _IMAGE["history"],
             "import": _IMAGE["import"],
             "info": _SYSTEM["info"],

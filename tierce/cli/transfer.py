@@ -1,12 +1,11 @@
-"""``pull``, ``push``, ``copy``."""
+"""``pull`` and ``push``."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -15,13 +14,16 @@ from tierce.cli.command import Settings, command, image_argument
 from tierce.cli.progress import TransferView
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from store.store import Store
-    from transfer.copy import Copied, CopyOptions
+    from transfer.copy import CopyOptions
     from transfer.registries import Registries
     from transfer.registry.challenge import Credential
+    from transfer.registry.retry import Retry
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_PLATFORM: Final = "OS[/ARCH[/VARIANT]]"
+PLATFORM: Final = "OS[/ARCH[/VARIANT]]"
 
 
 def registry_options(function: _F) -> _F:
@@ -38,16 +40,17 @@ def registry_options(function: _F) -> _F:
 @contextmanager
 def open_registries(
     settings: Settings, *, tls_verify: bool = True, creds: str | None = None, authfile: str | None = None,
-    anonymous: bool = False,
+    credential: Credential | None = None, cert_dir: Path | None = None, retry: Retry | None = None,
 ) -> Iterator[Registries]:  # fmt: skip
     """Connections with the user's credentials, or with those given."""
     from transfer.credentials import Credentials, credential_files, parse_login
     from transfer.registries import Registries, RegistryOptions
-    from transfer.registry.challenge import ANONYMOUS
 
-    credential: Credential | None = ANONYMOUS if anonymous else parse_login(creds) if creds else None
+    if creds:
+        credential = parse_login(creds)
     credentials = Credentials(credential_files(settings.environ, authfile), settings.environ)
-    with Registries(settings.environ, credentials, RegistryOptions(not tls_verify, credential)) as registries:
+    options = RegistryOptions(not tls_verify, credential, cert_dir=cert_dir, retry=retry)
+    with Registries(settings.environ, credentials, options) as registries:
         yield registries
 
 
@@ -78,7 +81,7 @@ tierce pull --tls-verify=false localhost:5000/app
 """,
 )
 @click.argument("name", metavar="NAME[:TAG|@DIGEST]")
-@click.option("--platform", metavar=_PLATFORM, help="Which image of several platforms  [this machine's]")
+@click.option("--platform", metavar=PLATFORM, help="Which image of several platforms  [this machine's]")
 @click.option("-q", "--quiet", is_flag=True, help="Only the name at the end")
 @registry_options
 @click.pass_obj
@@ -128,7 +131,7 @@ tierce push --tls-verify=false localhost:5000/app
 """,
 )
 @image_argument("name", metavar="NAME[:TAG]")
-@click.option("--platform", metavar=_PLATFORM, help="Only this image of several platforms  [all]")
+@click.option("--platform", metavar=PLATFORM, help="Only this image of several platforms  [all]")
 @click.option("-q", "--quiet", is_flag=True, help="Only the name at the end")
 @registry_options
 @click.pass_obj
@@ -153,107 +156,3 @@ def push(
     else:
         target = pushed.descriptor
         click.echo(f"{reference.tag or 'digest'}: digest: {target.digest} size: {target.size}")
-
-
-@command(
-    "copy",
-    short_help="Copy an image from anywhere to anywhere",
-    examples="""
-tierce copy hello oci:/tmp/layout:hello                  # store to OCI layout
-tierce copy docker://busybox:latest docker-archive:b.tar # registry to archive
-tierce copy docker://a.example.com/app docker://b.example.com/app
-tierce copy oci-archive:app.tar app                      # archive to store
-tierce copy --dest-tls-verify=false app docker://localhost:5000/app
-""",
-)
-@image_argument("source")
-@click.argument("destination")
-@click.option("-a", "--all", "everything", is_flag=True, help="All platforms, also into the store")
-@click.option("--platform", metavar=_PLATFORM, help="Only this image of several platforms")
-@click.option("-q", "--quiet", is_flag=True, help="No progress")
-@click.option("--src-creds", metavar="USER[:PASSWORD]", help="Credentials at the source")
-@click.option("--dest-creds", metavar="USER[:PASSWORD]", help="Credentials at the destination")
-@click.option("--src-no-creds", is_flag=True, help="No credentials at the source")
-@click.option("--dest-no-creds", is_flag=True, help="No credentials at the destination")
-@click.option("--src-tls-verify/--src-no-tls-verify", default=True, help="Demand valid https at the source  [on]")
-@click.option(
-    "--dest-tls-verify/--dest-no-tls-verify", default=True, help="Demand valid https at the destination  [on]"
-)
-@click.option("--authfile", metavar="FILE", help="Credentials instead of docker's and podman's files")
-@click.option("--src-authfile", metavar="FILE", help="The same, for the source")
-@click.option("--dest-authfile", metavar="FILE", help="The same, for the destination")
-@click.option("--digestfile", metavar="FILE", help="Write the digest of the copy to a file")
-@click.pass_obj
-def copy(
-    settings: Settings,
-    source: str,
-    destination: str,
-    everything: bool,
-    platform: str | None,
-    quiet: bool,
-    src_creds: str | None,
-    dest_creds: str | None,
-    src_no_creds: bool,
-    dest_no_creds: bool,
-    src_tls_verify: bool,
-    dest_tls_verify: bool,
-    authfile: str | None,
-    src_authfile: str | None,
-    dest_authfile: str | None,
-    digestfile: str | None,
-) -> None:
-    """Copy an image between places. Its digest stays the same.
-
-    SOURCE and DESTINATION are docker://NAME, oci:PATH[:REF], oci-archive:FILE[:REF],
-    docker-archive:FILE[:NAME], dir:PATH or store:NAME; a bare NAME means the store.
-    """
-    if everything and platform:
-        raise click.UsageError("--all and --platform are mutually exclusive")
-    there = _Side(src_creds, src_authfile or authfile, src_tls_verify, src_no_creds)
-    here = _Side(dest_creds, dest_authfile or authfile, dest_tls_verify, dest_no_creds)
-    with transfer_view(settings, quiet=quiet) as view:
-        copied = _copy(settings, (source, there), (destination, here), platform, view, everything=everything)
-    if digestfile:
-        with open(digestfile, "w", encoding="ascii") as file:
-            file.write(str(copied.descriptor.digest))
-    if not quiet:
-        click.echo(str(copied.descriptor.digest))
-
-
-class _Side(NamedTuple):
-    """How one end of a copy reaches registries."""
-
-    creds: str | None
-    authfile: str | None
-    tls_verify: bool
-    anonymous: bool
-
-    def registries(self, settings: Settings) -> AbstractContextManager[Registries]:
-        return open_registries(settings, **self._asdict())
-
-
-def _copy(
-    settings: Settings,
-    source: tuple[str, _Side],
-    destination: tuple[str, _Side],
-    platform: str | None,
-    view: TransferView,
-    *,
-    everything: bool,
-) -> Copied:
-    """Open both ends and copy. The store is opened only if one of them is in it."""
-    from functools import cache
-
-    from transfer.copy import copy as copy_image
-    from transfer.transports.address import Places, open_sink, open_source
-
-    with ExitStack() as stack:
-        store = cache(lambda: stack.enter_context(settings.store()))
-        unpack = os.geteuid() == 0 and not everything
-        there, here = (
-            Places(store, stack.enter_context(side.registries(settings)), view, unpack)
-            for side in (source[1], destination[1])
-        )
-        taken = stack.enter_context(open_source(source[0], there))
-        placed = stack.enter_context(open_sink(destination[0], here, all_platforms=everything))
-        return copy_image(taken, placed, copy_options(platform), view)

@@ -11,8 +11,8 @@ from pathlib import Path
 from image.errors import InvalidInput
 
 
-def tls_context(host: str, directories: Iterable[Path], *, verify: bool = True) -> ssl.SSLContext:
-    """The system's certificates (or SSL_CERT_FILE's), and those of ``certs.d/host[:port]``.
+def tls_context(directories: Iterable[Path], *, verify: bool = True) -> ssl.SSLContext:
+    """The system's certificates (or SSL_CERT_FILE's), and those in directories such as ``certs.d/host[:port]``.
 
     ``*.crt`` are authorities; ``X.cert`` with ``X.key`` is who we are to this registry.
     """
@@ -22,7 +22,7 @@ def tls_context(host: str, directories: Iterable[Path], *, verify: bool = True) 
         context.verify_mode = ssl.CERT_NONE
     for directory in directories:
         with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-            for path in sorted((directory / host).iterdir()):
+            for path in sorted(directory.iterdir()):
                 _load_certificate(context, path)
     return context
 

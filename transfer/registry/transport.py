@@ -86,6 +86,7 @@ class Transport:
         *,
         verify: bool = True,
         certificates: tuple[Path, ...] = (),
+        cert_dir: Path | None = None,
         timeouts: Timeouts = Timeouts(),
         clock: Callable[[], float] = time.monotonic,
         peer: str = "registry",
@@ -96,6 +97,7 @@ class Transport:
         self.clock = clock
         self._environ = environ
         self._certificates = certificates
+        self._cert_dir = cert_dir
         self._lock = threading.Lock()
         self._idle: dict[Origin, list[_Connection]] = {}
         self._busy: set[_Connection] = set()
@@ -195,7 +197,8 @@ class Transport:
 
     def _context(self, host: str) -> ssl.SSLContext:
         if host not in self._contexts:
-            self._contexts[host] = tls_context(host, self._certificates, verify=self.verify)
+            where = [self._cert_dir] if self._cert_dir else [directory / host for directory in self._certificates]
+            self._contexts[host] = tls_context(where, verify=self.verify)
         return self._contexts[host]
 
     def _drop(self, connection: _Connection) -> None:

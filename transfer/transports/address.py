@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, assert_never
@@ -97,17 +97,21 @@ def open_source(text: str, places: Places) -> Source:
             assert_never(transport)
 
 
-def open_sink(text: str, places: Places, *, all_platforms: bool = False) -> Sink:
+def open_sink(text: str, places: Places, *, all_platforms: bool = False, more_names: Sequence[str] = ()) -> Sink:
     """The sink that a user named. Enter it before use.
 
-    The store takes one platform, as a pull does, unless ``all_platforms``.
+    The store takes one platform, as a pull does, unless ``all_platforms``. ``more_names`` are
+    further tags in the same repository, or further names of an image in an archive or the store.
     """
     transport, rest = parse_transport(text)
+    if more_names and transport in {"oci", "oci-archive", "dir"}:
+        raise InvalidInput(f"{text[:200]}: this transport holds one name, and takes no additional tags")
     match transport:
         case "docker":
             from transfer.transports.registry import RegistrySink
 
-            return RegistrySink(Reference.parse(rest), places.registries)
+            reference = Reference.parse(rest)
+            return RegistrySink(reference, places.registries, tags=[_tag_of(name, reference) for name in more_names])
         case "oci":
             from transfer.transports.oci import OciSink
 
@@ -121,7 +125,7 @@ def open_sink(text: str, places: Places, *, all_platforms: bool = False) -> Sink
             from transfer.transports.docker_archive import DockerArchiveSink
 
             path, ref = _new_path(rest)
-            return DockerArchiveSink(str(path), [Reference.parse(ref)] if ref else [])
+            return DockerArchiveSink(str(path), [Reference.parse(name) for name in (ref, *more_names) if name])
         case "dir":
             from transfer.transports.directory import DirectorySink
 
@@ -129,12 +133,22 @@ def open_sink(text: str, places: Places, *, all_platforms: bool = False) -> Sink
         case "store":
             from transfer.transports.local import StoreSink
 
-            name = Reference.parse(rest).with_default_tag()
+            names = [Reference.parse(name).with_default_tag() for name in (rest, *more_names)]
             return StoreSink(
-                places.store(), [name], holds_indexes=all_platforms, unpack=places.unpack, progress=places.progress
+                places.store(), names, holds_indexes=all_platforms, unpack=places.unpack, progress=places.progress
             )
         case _:
             assert_never(transport)
+
+
+def _tag_of(name: str, reference: Reference) -> str:
+    """``1.0`` or ``host/app:1.0`` as a tag in the repository of ``reference``. Raises InvalidInput."""
+    if ":" not in name and "/" not in name:
+        return str(reference.with_tag(name).tag)
+    other = Reference.parse(name)
+    if other.repository != reference.repository or not other.tag or other.digest:
+        raise InvalidInput(f"additional tag {name[:200]!r}: want a tag of {reference.familiar_repository}")
+    return other.tag
 
 
 def _new_path(rest: str) -> tuple[Path, str]:

@@ -13,22 +13,22 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, ExitStack
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from image import media_types
 from image.config import ImageConfig
 from image.descriptor import Descriptor
 from image.digest import DiffID, Digest
 from image.document import MAX_DOCUMENT_SIZE
-from image.errors import BlobNotFound, DigestMismatch, InvalidArchive, InvalidInput, InvalidManifest, ReferenceNotFound
+from image.errors import BlobNotFound, InvalidArchive, InvalidInput, InvalidManifest, ReferenceNotFound
 from image.manifest import Index, Manifest
 from image.reference import Reference
 from image.value import dataclass
-from store.compression import PREFIX_SIZE, decompressor, detect
-from transfer.ports import Adopted, Block, Blocks
-from transfer.streams import HashThread
+from store.compression import PREFIX_SIZE, detect
+from transfer.layer_streams import inflated
+from transfer.ports import Adopted, Blocks
 from transfer.transports.files import open_part, read_document
 from transfer.transports.local_ends import LocalSink, LocalSource
 from transfer.transports.tar_input import Member, TarInput
@@ -36,9 +36,6 @@ from transfer.transports.tar_output import TarOutput
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-_MAX_LAYER_SIZE: Final = 1 << 40
-"""Bytes that one layer may inflate to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +231,7 @@ class DockerArchiveSink(LocalSink):
 
     holds_indexes = False
     prefers_compressed = False
+    keeps_manifests = False
     concurrency = 1
 
     def __init__(
@@ -318,32 +316,3 @@ class DockerArchiveSink(LocalSink):
 
 def _layer_name(diff_id: DiffID) -> str:
     return f"{diff_id.encoded}.tar"
-
-
-def inflated(blocks: Iterator[Block], diff_id: DiffID, *, limit: int = _MAX_LAYER_SIZE) -> Iterator[bytes]:
-    """A layer blob's tar, verified against its diff_id at the end.
-
-    Raises DigestMismatch; InvalidArchive for a damaged blob and one of more than ``limit`` bytes.
-    """
-    first = bytes(next(blocks, b""))
-    codec = decompressor(detect(first[:PREFIX_SIZE]))
-    size = 0
-    with HashThread(diff_id.hasher()) as hashing:
-        hashing.allow(8)
-
-        def pieces() -> Iterator[bytes]:
-            yield from codec.decompress(first)
-            for block in blocks:
-                yield from codec.decompress(bytes(block))
-            codec.close()
-
-        for piece in pieces():
-            size += len(piece)
-            if size > limit:
-                raise InvalidArchive(f"layer inflates to more than {limit} bytes")
-            hashing.wait_for_room()
-            hashing.feed(memoryview(piece))
-            yield piece
-        actual = DiffID.from_hash(hashing.finish())
-    if actual != diff_id:
-        raise DigestMismatch(diff_id, actual, what="content of a layer")

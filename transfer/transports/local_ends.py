@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from image.descriptor import Descriptor
-from image.digest import DiffID
+from image.digest import DiffID, Digest
 from image.manifest import Manifest
 from image.reference import Reference
 
@@ -37,6 +37,8 @@ class LocalSink(LocalEnd):
     """A sink that prepares nothing and knows nothing but blobs by digest."""
 
     prefers_compressed = True
+    keeps_manifests = True
+    required_digest: Digest | None = None
 
     def begin(self, _manifest: Manifest, /) -> None:
         """Nothing to prepare."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Self
 
@@ -68,10 +68,14 @@ class RegistrySink:
 
     holds_indexes = True
     prefers_compressed = True
-    concurrency = 6
+    keeps_manifests = True
+    concurrency = 20
 
-    def __init__(self, reference: Reference, registries: Registries) -> None:
+    def __init__(self, reference: Reference, registries: Registries, *, tags: Sequence[str] = ()) -> None:
+        """``tags``: more names for the image in the same repository."""
         self._reference = reference.with_default_tag()
+        self._tags = tuple(tags)
+        self._held: set[Digest] = set()
         self._repository = registries.repository(reference, push=True)
         self._lock = threading.Lock()
         self._uploads: dict[Digest, Upload] = {}
@@ -79,6 +83,10 @@ class RegistrySink:
     @property
     def name(self) -> str:
         return f"docker://{self._reference.familiar}"
+
+    @property
+    def required_digest(self) -> Digest | None:
+        return self._reference.digest
 
     def begin(self, _manifest: Manifest) -> None:
         """Nothing to prepare."""
@@ -124,14 +132,26 @@ class RegistrySink:
 
     def has_manifest(self, descriptor: Descriptor) -> bool:
         """A registry takes a manifest only when it has all that it names."""
-        return self._repository.head_manifest(str(descriptor.digest)) is not None
+        if self._repository.head_manifest(str(descriptor.digest)) is None:
+            return False
+        self._held.add(descriptor.digest)
+        return True
 
     def put_manifest(self, descriptor: Descriptor, manifest: Manifest | Index) -> None:
         self._repository.put_manifest(str(descriptor.digest), manifest)
 
     def commit(self, descriptor: Descriptor, manifest: Manifest | Index) -> None:
-        """Under the tag; a reference without one is stored by digest alone."""
-        self._repository.put_manifest(self._reference.tag or str(descriptor.digest), manifest)
+        """Under the tags; a reference without one is stored by digest alone.
+
+        A tag that says so already is left alone: some registries refuse to set it again.
+        """
+        names = [self._reference.tag, *self._tags] if self._reference.tag else [str(descriptor.digest), *self._tags]
+        for name in dict.fromkeys(filter(None, names)):
+            if descriptor.digest in self._held:
+                stands_for = self._repository.head_manifest(name)
+                if stands_for is not None and stands_for.digest == descriptor.digest:
+                    continue
+            self._repository.put_manifest(name, manifest)
 
     def abort(self) -> None:
         self._repository.transport.abort()

@@ -1,0 +1,122 @@
+"""Flags about registries that several commands share: either end of a copy, and repeated tries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+import click
+
+from tierce.cli.command import Settings
+from tierce.cli.transfer import open_registries
+
+if TYPE_CHECKING:
+    from transfer.registries import Registries
+    from transfer.registry.credential import Credential
+    from transfer.registry.retry import Retry
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
+
+
+def side_options(prefix: str, where: str) -> Callable[[_F], _F]:
+    """skopeo's flags for one end, such as ``--src-creds``: see ``Side.take``."""
+
+    def add(function: _F) -> _F:
+        for option in (
+            click.option(f"--{prefix}-registry-token", metavar="TOKEN", help=f"Bearer token for {where}"),
+            click.option(f"--{prefix}-cert-dir", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
+                         help=f"*.crt, *.cert and *.key for {where}"),
+            click.option(f"--{prefix}-authfile", metavar="FILE", help=f"Credentials' file for {where}"),
+            click.option(f"--{prefix}-tls-verify/--{prefix}-no-tls-verify", default=True,
+                         help=f"Demand valid https at {where}  [on]"),
+            click.option(f"--{prefix}-no-creds", is_flag=True, help=f"No credentials at {where}"),
+            click.option(f"--{prefix}-password", metavar="PASSWORD", help=f"Password at {where}"),
+            click.option(f"--{prefix}-username", metavar="USER", help=f"User at {where}"),
+            click.option(f"--{prefix}-creds", metavar="USER[:PASSWORD]", help=f"Credentials at {where}"),
+        ):  # fmt: skip
+            function = option(function)
+        return function
+
+    return add
+
+
+class Side(NamedTuple):
+    """How one end of a copy reaches registries."""
+
+    credential: Credential | None
+    authfile: str | None
+    tls_verify: bool
+    cert_dir: Path | None
+
+    @classmethod
+    def take(cls, prefix: str, flags: Mapping[str, Any], authfile: str | None = None) -> Side:
+        """What ``side_options(prefix)`` were set to; ``authfile`` where they name none."""
+        return cls(
+            _credential(prefix, flags),
+            flags[f"{prefix}_authfile"] or authfile,
+            flags[f"{prefix}_tls_verify"],
+            flags[f"{prefix}_cert_dir"],
+        )
+
+    def registries(self, settings: Settings, retry: Retry | None = None) -> AbstractContextManager[Registries]:
+        return open_registries(
+            settings,
+            tls_verify=self.tls_verify,
+            authfile=self.authfile,
+            credential=self.credential,
+            cert_dir=self.cert_dir,
+            retry=retry,
+        )
+
+
+def _credential(prefix: str, flags: Mapping[str, Any]) -> Credential | None:
+    from transfer.credentials import parse_login
+    from transfer.registry.credential import ANONYMOUS, Credential
+
+    creds, username, password = (flags[f"{prefix}_{name}"] for name in ("creds", "username", "password"))
+    token, none = flags[f"{prefix}_registry_token"], flags[f"{prefix}_no_creds"]
+    if sum(map(bool, (creds, username or password, token, none))) > 1:
+        raise click.UsageError(f"--{prefix}-creds, -username, -registry-token and -no-creds are mutually exclusive")
+    if bool(username) != bool(password):
+        raise click.UsageError(f"--{prefix}-username and --{prefix}-password go together")
+    if none:
+        return ANONYMOUS
+    if token:
+        return Credential(registry_token=token)
+    if username:
+        return Credential(username, password)
+    return parse_login(creds) if creds else None
+
+
+def retry_options(function: _F) -> _F:
+    """``--retry-times`` and ``--retry-delay``: see ``retry_policy``."""
+    for option in (
+        click.option("--retry-delay", metavar="TIME", help="Wait this long between tries, such as 5s  [longer each time]"),
+        click.option("--retry-times", metavar="N", type=click.IntRange(0, 100), help="Tries after the first  [4]"),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def retry_policy(times: int | None, delay: str | None) -> Retry:
+    """How often and when to try again what failed for a while. Raises UsageError."""
+    from transfer.registry.retry import Retry
+
+    attempts = 5 if times is None else times + 1
+    if delay is None:
+        return Retry(attempts)
+    seconds = seconds_of(delay)
+    return Retry(attempts, seconds, seconds, jitter=lambda: 1.0)
+
+
+def seconds_of(text: str) -> float:
+    """Seconds of a duration in Go's words: ``1m30s``, ``500ms``. Raises UsageError."""
+    match = _DURATION.fullmatch(text)
+    if match is None or not text:
+        raise click.UsageError(f"invalid duration {text!r}: want such as 5s, 1m30s or 500ms")
+    hours, minutes, seconds, thousandths = (float(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + seconds + thousandths / 1000
