@@ -14,8 +14,9 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from builder.tree import Change, Descent, Entry, EntryKind, FileKey, Tree, kept_xattrs
+from builder.tree import Change, Descent, Entry, EntryKind, FileKey, Stop, Tree, kept_xattrs, never
 from image.digest import Digest
+from image.errors import Cancelled
 
 _BLOCK = 1024 * 1024
 _BATCH = 64
@@ -77,14 +78,20 @@ def _record(entry: Entry, name: str, digests: Mapping[FileKey, bytes]) -> bytes:
 
 
 def file_digests(
-    tree: Tree, entries: Iterable[Entry], cache: ChecksumCache | None = None, *, now_ns: int, threads: int = 2
+    tree: Tree,
+    entries: Iterable[Entry],
+    cache: ChecksumCache | None = None,
+    *,
+    now_ns: int,
+    threads: int = 2,
+    stop: Stop = never,
 ) -> dict[FileKey, bytes]:
     """What only opening a file tells: a digest of its bytes and extended attributes.
 
     One for every regular file, each read at most once, and for every directory that has
     attributes. ``cache`` is asked about files first and told afterwards, except of those
     that changed so shortly before ``now_ns`` (the clock's time) that another change could
-    leave their times as they are. Raises OSError if a file can't be read.
+    leave their times as they are. Raises OSError if a file can't be read, and what ``stop`` does.
     """
     files: dict[FileKey, str] = {}
     directories: dict[FileKey, str] = {}
@@ -96,7 +103,7 @@ def file_digests(
     digests = dict(cache.get_many(list(files))) if cache is not None and files else {}
     missing = [(key, path) for key, path in files.items() if key not in digests]
     if missing:
-        fresh, unchanged = _hash_all(tree, missing, threads)
+        fresh, unchanged = _hash_all(tree, missing, threads, stop)
         digests.update(fresh)
         if cache is not None:
             cache.put_many({key: fresh[key] for key in unchanged if _settled(key, now_ns)})
@@ -134,8 +141,9 @@ def _settled(key: FileKey, now_ns: int) -> bool:
 class _Work:
     """Files to hash, handed out in batches so that threads finish together."""
 
-    def __init__(self, files: Sequence[tuple[FileKey, str]]) -> None:
+    def __init__(self, files: Sequence[tuple[FileKey, str]], stop: Stop) -> None:
         self._files = files
+        self._stop = stop
         self._next = 0
         self._lock = threading.Lock()
         self.digests: dict[FileKey, bytes] = {}
@@ -155,18 +163,24 @@ class _Work:
             with tree.descent() as descent:
                 for batch in self._batches():
                     for key, path in batch:
-                        self.digests[key], unchanged = _hash_file(descent, key, path)
+                        self.digests[key], unchanged = _hash_file(descent, key, path, self._go_on)
                         if unchanged:
                             self.unchanged.append(key)
         except BaseException as error:  # carried to the caller
-            self.error = error
+            self.error = self.error or error
+
+    def _go_on(self) -> None:
+        """A large file is given up too when another thread failed, or was interrupted."""
+        self._stop()
+        if self.error is not None:
+            raise Cancelled("hashing was given up")
 
 
 def _hash_all(
-    tree: Tree, files: Sequence[tuple[FileKey, str]], threads: int
+    tree: Tree, files: Sequence[tuple[FileKey, str]], threads: int, stop: Stop
 ) -> tuple[dict[FileKey, bytes], Sequence[FileKey]]:
     """Digests, and the keys of those files that did not change while they were read."""
-    work = _Work(files)
+    work = _Work(files, stop)
     size = sum(key.size for key, _ in files)
     helpers = threads - 1 if len(files) > _ALONE or (len(files) > 1 and size > 8 * _BLOCK) else 0
     others = [threading.Thread(target=work.run, args=(tree,), name="hash") for _ in range(helpers)]
@@ -180,12 +194,14 @@ def _hash_all(
     return work.digests, work.unchanged
 
 
-def _hash_file(descent: Descent, key: FileKey, path: str) -> tuple[bytes, bool]:
+def _hash_file(descent: Descent, key: FileKey, path: str, go_on: Stop) -> tuple[bytes, bool]:
     fd = descent.open(path)
     try:
         digest = hashlib.sha256()
         while block := os.read(fd, min(_BLOCK, key.size + 1)):
             digest.update(block)
+            if len(block) == _BLOCK:
+                go_on()
         attributes = kept_xattrs(fd)
         status = os.fstat(fd)
     finally:

@@ -143,8 +143,9 @@ class Solver:
         self.cancelled = threading.Event()
         self._network = RemoteSources(session.content, ports.downloads, ports.repositories)
         self._copy = CopyEffect(
-            self._layers, StoredChecksums(self._metadata), self._network.open, lambda: int(ports.clock() * 1e9)
-        )
+            self._layers, StoredChecksums(self._metadata), self._network.open, lambda: int(ports.clock() * 1e9),
+            self._stop_if_cancelled,
+        )  # fmt: skip
         sources = MountSources(
             CacheMounts(session.store.root), ports.secrets, ports.agents, ports.authorities, tuple(ports.remotes)
         )
@@ -172,13 +173,30 @@ class Solver:
                 self._perform(needed, results, commits)
                 target = results[graph.target.id]
                 assert isinstance(target, Rootfs)
-                stack = target.stack.result()
+                stack = self._awaited(target)
         except Cancelled:
             if self._commit_error is not None:
                 raise self._commit_error from None
             raise
         self._cached.remember_use()
         return stack
+
+    def _awaited(self, target: Rootfs) -> Stack:
+        """The target's layers, which may still be packed. Whoever does not wait for them ends that."""
+        try:
+            return target.stack.result()
+        except BaseException as error:
+            self._abort_packing(error)
+            raise
+
+    def _abort_packing(self, error: BaseException) -> None:
+        """After the failure of a step, layers that are done are kept for the next build; else it ends at once."""
+        if self._packers is not None and (isinstance(error, Cancelled) or not isinstance(error, TierceError)):
+            self._packers.abort()
+
+    def _stop_if_cancelled(self) -> None:
+        if self.cancelled.is_set():
+            raise Cancelled("the build was cancelled")
 
     @contextmanager
     def _packing(self, needed: Mapping[str, Step]) -> Iterator[None]:
@@ -298,8 +316,7 @@ class Solver:
                 self.cancelled.set()
                 self._network.abort()
                 self._cached.abort()
-                if self._packers is not None and (isinstance(error, Cancelled) or not isinstance(error, TierceError)):
-                    self._packers.abort()  # else the layers that are done are kept for the next build
+                self._abort_packing(error)
                 raise
             finally:
                 if failure is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -30,6 +30,14 @@ _MAX_DEPTH = 400
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NO_XATTRS = frozenset({errno.ENOTSUP, errno.ENODATA})
+
+
+Stop = Callable[[], None]
+"""Called again and again in long work: raises Cancelled once nobody wants its result."""
+
+
+def never() -> None:
+    """A ``Stop`` for work that runs to its end."""
 
 
 class EntryKind(Enum):

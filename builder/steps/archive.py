@@ -15,7 +15,7 @@ from typing import Final
 from builder.dockerfile.ignore import NOTHING
 from builder.steps.place import Destination, Placing
 from builder.steps.tree import Owner
-from builder.tree import Source, Tree
+from builder.tree import Source, Stop, Tree
 from image.errors import InvalidArchive
 from store.compression import inflated
 from store.tar_reader import Reader
@@ -34,24 +34,32 @@ def is_archive(tree: Tree, source: Source) -> bool:
 
 
 def place_archive(
-    tree: Tree, source: Source, destination: Destination, target: str, scratch: Path, owner: Owner | None
+    tree: Tree, source: Source, destination: Destination, target: str, scratch: Path, owner: Owner | None, stop: Stop
 ) -> None:
     """Unpack into the existing directory ``target`` of ``destination``, by way of the empty ``scratch``.
 
-    Raises InvalidArchive, StorageError.
+    Raises InvalidArchive, StorageError, Cancelled.
     """
     scratch.mkdir(mode=0o700)
     try:
         with _uncompressed(tree, source) as read:
-            unpack(read, scratch, whiteouts="keep")
+            unpack(_interruptible(read, stop), scratch, whiteouts="keep")
         fd = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            with Placing(Tree(fd), destination, owner, None) as placing:
+            with Placing(Tree(fd), destination, owner, None, stop=stop) as placing:
                 placing.contents("", target, NOTHING)
         finally:
             os.close(fd)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _interruptible(read: Callable[[int], bytes], stop: Stop) -> Callable[[int], bytes]:
+    def read_or_stop(size: int) -> bytes:
+        stop()
+        return read(size)
+
+    return read_or_stop
 
 
 @contextmanager

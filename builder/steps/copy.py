@@ -25,7 +25,7 @@ from builder.steps.mode import Mode
 from builder.steps.owners import chown_owner
 from builder.steps.place import Destination, Placing, write_file
 from builder.steps.tree import ROOT, Owner, lstat, make_directories
-from builder.tree import Change, EntryKind, Source, Tree
+from builder.tree import Change, EntryKind, Source, Stop, Tree
 from image.errors import InvalidInput
 from store.content import storage_errors
 from store.inside import resolve
@@ -67,19 +67,25 @@ class CopyEffect:
     """Copies files into layers, and tells what a copy's content is without copying."""
 
     def __init__(
-        self, layers: LayerStore, checksums: SelectionCache, open_remote: OpenRemote, clock_ns: Callable[[], int]
+        self,
+        layers: LayerStore,
+        checksums: SelectionCache,
+        open_remote: OpenRemote,
+        clock_ns: Callable[[], int],
+        stop: Stop,
     ) -> None:
         self._layers = layers
         self._checksums = checksums
         self._open_remote = open_remote
         self._clock_ns = clock_ns
+        self._stop = stop
         self._known: dict[tuple[CopyFiles, int, str], str] = {}
         self._lock = threading.Lock()
 
     def checksum(self, operation: CopyFiles, position: int, source: Result) -> str:
         """What the operation reads from ``source``, its input at ``position``: names and content, times apart.
 
-        A commit or a download is known by name. Raises SourceNotFound, InvalidInput.
+        A commit or a download is known by name. Raises SourceNotFound, InvalidInput, Cancelled.
         """
         if isinstance(source, Download | Checkout):
             return source.key
@@ -115,7 +121,7 @@ class CopyEffect:
         operation, tree = selection.operation, selection.tree
         for source in selection.sources:
             entries = list(tree.walk(source.path, selection.excludes))
-            digests = file_digests(tree, entries, self._checksums, now_ns=self._clock_ns())
+            digests = file_digests(tree, entries, self._checksums, now_ns=self._clock_ns(), stop=self._stop)
             merged = source.kind is EntryKind.DIRECTORY and not operation.parents
             content = content_checksum(entries, digests, source.path, with_top=not merged)
             total.update(
@@ -131,7 +137,7 @@ class CopyEffect:
 
         ``mtime_s`` is the time of directories that are made on the way, and of what comes from a
         context or a checkout: its own times are of this machine, and are in no key.
-        Raises SourceNotFound, InvalidInput, StorageError, and what the network raises.
+        Raises SourceNotFound, InvalidInput, StorageError, Cancelled, and what the network raises.
         """
         with ExitStack() as opened:
             inputs = [
@@ -144,7 +150,7 @@ class CopyEffect:
             ]
             destination = opened.enter_context(self._destination(operation, base, workspace))
             opened.enter_context(storage_errors(f"copy to {operation.dest}"))
-            _Copy(operation, inputs, destination, workspace.path / "unpacked", mtime_s).carry_out()
+            _Copy(operation, inputs, destination, workspace.path / "unpacked", mtime_s, self._stop).carry_out()
 
     @contextmanager
     def _destination(self, operation: CopyFiles, base: Rootfs, workspace: Workspace) -> Iterator[Destination]:
@@ -194,6 +200,7 @@ class _Copy:
         destination: Destination,
         scratch: Path,
         mtime_s: int | None,
+        stop: Stop,
     ) -> None:
         self._operation = operation
         self._inputs = inputs
@@ -201,6 +208,7 @@ class _Copy:
         self._root = destination.root
         self._scratch = scratch
         self._mtime_s = mtime_s
+        self._stop = stop
         self._mode = Mode.parse(operation.chmod) if operation.chmod else None
         self._owner = chown_owner(self._root, operation.chown) if operation.chown else None
         self._excludes = _excludes(operation)
@@ -216,6 +224,7 @@ class _Copy:
                         self._owner,
                         self._mode,
                         mtime_s=self._mtime_s if source.has_local_times else None,
+                        stop=self._stop,
                     )
                 )
                 for source in self._inputs
@@ -246,7 +255,7 @@ class _Copy:
         if not is_archive(tree, source):
             return False
         target = self._directory(self._operation.dest)
-        place_archive(tree, source, self._destination, target, self._scratch, self._owner)
+        place_archive(tree, source, self._destination, target, self._scratch, self._owner, self._stop)
         return True
 
     def _place_with_parents(self, placing: Placing, source: Source) -> None:

@@ -29,8 +29,8 @@ from builder.graph import RunCommand
 from builder.ports import HostMount, MemoryMount, RemoteCache
 from builder.results import Files, Result, Rootfs
 from builder.steps.place import Destination, Placing
-from builder.tree import EntryKind, Tree
-from image.errors import InvalidInput, NotFound
+from builder.tree import EntryKind, Stop, Tree
+from image.errors import Cancelled, InvalidInput, NotFound
 from image.value import dataclass
 from store import kernel
 from store.cache_mounts import CacheMounts, Sharing, mount_key
@@ -127,6 +127,10 @@ class MountPreparation:
                     assert_never(step_mount.mount)
         return Prepared(tuple(mounts), tuple(env))
 
+    def _stop(self) -> None:
+        if self._cancelled():
+            raise Cancelled("the build was cancelled")
+
     def keep(self, operation: RunCommand, others: Sequence[Result]) -> tuple[FailedMount, ...]:
         """How to have these mounts again when all this is gone; copies of files stay where they are.
 
@@ -194,7 +198,7 @@ class MountPreparation:
     def _copied(self, tree: Tree, bind: BindMount) -> Path:
         place = self._directory()
         self._copies.callback(shutil.rmtree, place, ignore_errors=True)
-        found = self._copied_to[bind.target] = _copy_selection(tree, bind.source, place)
+        found = self._copied_to[bind.target] = _copy_selection(tree, bind.source, place, self._stop)
         return found
 
     def _merged(self, source: Rootfs, path: str, *, writable: bool) -> Path:
@@ -219,10 +223,10 @@ class MountPreparation:
             match source:
                 case Files():
                     with source.context.open() as tree:
-                        _copy_selection(tree, cache.source, path)
+                        _copy_selection(tree, cache.source, path, self._stop)
                 case Rootfs():
                     with self._layers.trees.opened(source.directories) as fd:
-                        _copy_selection(Tree(fd), cache.source, path)
+                        _copy_selection(Tree(fd), cache.source, path, self._stop)
                 case None:
                     key = mount_key(cache.id, mode=cache.mode, uid=cache.uid, gid=cache.gid)
                     any(remote.fill_mount(key, path) for remote in self._sources.remotes)
@@ -281,13 +285,13 @@ class MountPreparation:
             env.append(f"SSH_AUTH_SOCK={ssh.target}")
 
 
-def _copy_selection(tree: Tree, path: str, place: Path) -> Path:
+def _copy_selection(tree: Tree, path: str, place: Path, stop: Stop) -> Path:
     """Copy a file, or a directory's contents, to ``place``; where the copy is."""
     resolved = tree.resolve(path)
     entry = tree.entry(resolved)
     fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with Placing(tree, Destination(fd), None, None) as placing:
+        with Placing(tree, Destination(fd), None, None, stop=stop) as placing:
             if entry is not None and entry.kind is EntryKind.DIRECTORY:
                 placing.contents(resolved, "", NOTHING)
                 return place

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Self
 from builder.dockerfile.ignore import IgnoreRules
 from builder.steps.mode import Mode
 from builder.steps.tree import Owner
-from builder.tree import Descent, Entry, EntryKind, Tree, kept_xattrs
+from builder.tree import Descent, Entry, EntryKind, Stop, Tree, kept_xattrs, never
 from image.errors import InvalidInput
 from store.owners import in_user_namespace, owners
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _BLOCK: Final = 1 << 20
 _SMALL: Final = 1 << 18
+_AT_ONCE: Final = 1 << 28
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NODES: Final = {
     EntryKind.FIFO: stat.S_IFIFO,
@@ -66,8 +67,10 @@ class Placing:
         mode: Mode | None,
         *,
         mtime_s: int | None = None,
+        stop: Stop = never,
     ) -> None:
         self._destination = destination
+        self._stop = stop
         self._tree = tree
         self._owner = owner
         self._mode = mode
@@ -112,6 +115,7 @@ class Placing:
         self._destination.made.clear()
 
     def _place(self, entry: Entry, target: str) -> None:
+        self._stop()
         if self._mtime_ns is not None:
             entry = entry._replace(mtime_ns=self._mtime_ns)
         parent, _, name = target.rpartition("/")
@@ -188,7 +192,7 @@ class Placing:
         """The file's bytes to ``out``; its extended attributes are for the caller to set, after the owner."""
         source = self._read.open(entry.path)
         try:
-            if not copy_content(source, out, entry.size):
+            if not copy_content(source, out, entry.size, self._stop):
                 raise InvalidInput(f"/{entry.path} became shorter while it was copied")
             return kept_xattrs(source)
         finally:
@@ -214,16 +218,16 @@ class Placing:
         return self._mode.apply(entry.mode, is_directory=entry.kind is EntryKind.DIRECTORY)
 
 
-def copy_content(source: int, out: int, size: int) -> bool:
+def copy_content(source: int, out: int, size: int, stop: Stop = never) -> bool:
     """Copy ``size`` bytes to the empty file ``out``; False when there are fewer. Holes stay holes."""
     if size <= _SMALL:
         data = os.read(source, size) if size else b""
         write_all(out, data)
         return len(data) == size
     if os.fstat(source).st_blocks * 512 >= size:
-        return _copy_range(source, out, 0, size)
+        return _copy_range(source, out, 0, size, stop)
     os.ftruncate(out, size)
-    return all(_copy_range(source, out, start, end) for start, end in _extents(source, size))
+    return all(_copy_range(source, out, start, end, stop) for start, end in _extents(source, size))
 
 
 def _extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
@@ -240,11 +244,12 @@ def _extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
         yield start, position
 
 
-def _copy_range(source: int, out: int, start: int, end: int) -> bool:
+def _copy_range(source: int, out: int, start: int, end: int, stop: Stop) -> bool:
     """In the kernel, which may share blocks; by hand where it can't (older kernels, two file systems)."""
     try:
         while start < end:
-            copied = os.copy_file_range(source, out, end - start, start, start)
+            stop()
+            copied = os.copy_file_range(source, out, min(end - start, _AT_ONCE), start, start)
             if copied == 0:
                 return False
             start += copied
@@ -252,6 +257,7 @@ def _copy_range(source: int, out: int, start: int, end: int) -> bool:
         if error.errno not in {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}:
             raise
     while start < end:
+        stop()
         data = os.pread(source, min(end - start, _BLOCK), start)
         if not data:
             return False
