@@ -9,7 +9,7 @@ Spec: distribution ``reference`` grammar.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import field, replace
 
 from image.digest import Digest
 from image.errors import InvalidDigest, InvalidReference
@@ -29,12 +29,16 @@ _MAX_NAME_LENGTH = 255
 
 @dataclass(frozen=True, slots=True, order=True)
 class Reference:
-    """A repository on a host, with a tag, a digest, both or neither."""
+    """A repository on a host, with a tag, a digest, both or neither.
+
+    ``short``: the user named no host, and ``docker.io`` is our guess.
+    """
 
     domain: str
     path: str
     tag: str | None = None
     digest: Digest | None = None
+    short: bool = field(default=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not _DOMAIN.match(self.domain):
@@ -62,13 +66,14 @@ class Reference:
                 digest = Digest(digest_text)
             except InvalidDigest as error:
                 raise InvalidReference(f"invalid image name {text[:300]!r}: {error}") from error
+        short = not _has_host(rest)
         domain, rest = _split_domain(rest)
         path, colon, tag = rest.partition(":")
         if not path:
             raise InvalidReference(f"invalid image name {text[:300]!r}: the repository is missing")
         if domain == DEFAULT_DOMAIN and "/" not in path:
             path = f"library/{path}"
-        return cls(domain, path, tag if colon else None, digest)
+        return cls(domain, path, tag if colon else None, digest, short)
 
     @property
     def repository(self) -> str:
@@ -108,10 +113,15 @@ class Reference:
 
 
 def _split_domain(name: str) -> tuple[str, str]:
-    first, slash, rest = name.partition("/")
-    if not slash or not _looks_like_host(first):
+    if not _has_host(name):
         return DEFAULT_DOMAIN, name
+    first, _, rest = name.partition("/")
     return (DEFAULT_DOMAIN if first in {"index.docker.io", "docker.io"} else first), rest
+
+
+def _has_host(name: str) -> bool:
+    first, slash, _ = name.partition("/")
+    return bool(slash) and _looks_like_host(first)
 
 
 def _looks_like_host(segment: str) -> bool:

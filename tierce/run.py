@@ -47,18 +47,19 @@ class Surroundings:
 
 
 def choose_image(
-    store: Store, word: str, platform: Platform | None, policy: PullPolicy, pull: Callable[[Reference], None]
+    store: Store, word: str, platform: Platform | None, policy: PullPolicy, pull: Callable[[Reference], Reference]
 ) -> RunnableImage:
-    """The image to run, pulled when the policy says so. Raises ReferenceNotFound and what ``pull`` raises."""
-    if policy == "always":
-        pull(Reference.parse(word).with_default_tag())
-    try:
-        return _stored(store, word, platform)
-    except ReferenceNotFound:
-        if policy != "missing":
-            raise
-    pull(Reference.parse(word).with_default_tag())
-    return _stored(store, word, platform)
+    """The image to run, pulled when the policy says so. Raises ReferenceNotFound and what ``pull`` raises.
+
+    ``pull`` gives the name that the image has in the store: a short name may stand for another.
+    """
+    if policy != "always":
+        try:
+            return _stored(store, word, platform)
+        except ReferenceNotFound:
+            if policy != "missing":
+                raise
+    return _stored(store, str(pull(Reference.parse(word).with_default_tag())), platform)
 
 
 def _stored(store: Store, word: str, platform: Platform | None) -> RunnableImage:

@@ -17,7 +17,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,7 @@ from typing import Any, Final
 from image.errors import InvalidInput, StorageError
 from image.reference import DEFAULT_DOMAIN
 from image.value import dataclass
+from transfer.registries_conf.values import AUTH_FILES
 from transfer.registry.credential import Credential
 
 _HUB_KEY: Final = "https://index.docker.io/v1/"
@@ -62,11 +63,17 @@ def credential_files(environ: Mapping[str, str], authfile: str | None = None) ->
 
 
 class Credentials:
-    """Look-up, login and logout over a user's files. ``environ`` is what helpers run with."""
+    """Look-up, login and logout over a user's files. ``environ`` is what helpers run with.
 
-    def __init__(self, files: CredentialFiles, environ: Mapping[str, str]) -> None:
+    ``helpers`` are those of registries.conf, in order; AUTH_FILES among them stands for the files.
+    """
+
+    def __init__(
+        self, files: CredentialFiles, environ: Mapping[str, str], helpers: Sequence[str] = (AUTH_FILES,)
+    ) -> None:
         self._files = files
         self._environ = environ
+        self._helpers = helpers
 
     def find(self, domain: str, path: str = "") -> Credential | None:
         """The credential for a repository of a registry; None when no file knows one.
@@ -78,9 +85,22 @@ class Credentials:
             found = self._look_up(decode(inline.encode(), "DOCKER_AUTH_CONFIG"), domain, path)
             if found:
                 return found
-        for file in self._files.read:
-            found = self._look_up(_read(file), domain, path)
+        for helper in self._helpers:
+            found = self._in_files(domain, path) if helper == AUTH_FILES else self._from_store(helper, domain)
             if found:
+                return found
+        return None
+
+    def _in_files(self, domain: str, path: str) -> Credential | None:
+        for file in self._files.read:
+            if found := self._look_up(_read(file), domain, path):
+                return found
+        return None
+
+    def _from_store(self, helper: str, domain: str) -> Credential | None:
+        """What a helper knows that keeps passwords of all registries."""
+        for key in _host_keys(domain):
+            if found := self._from_helper(helper, key):
                 return found
         return None
 
@@ -94,11 +114,7 @@ class Credentials:
         if found:
             return found
         store = document.get("credsStore")
-        if isinstance(store, str) and store:
-            for key in _host_keys(domain):
-                if found := self._from_helper(store, key):
-                    return found
-        return None
+        return self._from_store(store, domain) if isinstance(store, str) and store else None
 
     def _from_helper(self, helper: str, server: str) -> Credential | None:
         reply = self._run_helper(helper, "get", server.encode())

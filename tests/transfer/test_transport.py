@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import socket
+import ssl
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +13,7 @@ import pytest
 from image.errors import InvalidInput, RegistryError
 from image.reference import Reference
 from tests.support.fake_registry import FakeRegistry, refuse
+from tests.support.process import command, need
 from tests.support.tiny_image import tiny_image
 from transfer.credentials import CredentialFiles, Credentials
 from transfer.registries import Registries, RegistryOptions
@@ -132,3 +137,89 @@ class TestRetry:
         with pytest.raises(RegistryError):
             self.retry([]).call(action)
         assert count == tries
+
+
+class TestCertificates:
+    @pytest.fixture
+    def pem(self, tmp_path: Path) -> Path:
+        """A certificate with its key, made by openssl."""
+        command([
+            need("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+            "-keyout", tmp_path / "own.key", "-out", tmp_path / "own.pem", "-days", "2", "-subj", "/CN=own",
+        ])  # fmt: skip
+        return tmp_path / "own.pem"
+
+    def test_the_first_place_that_exists_counts(self, tmp_path: Path, pem: Path) -> None:
+        (tmp_path / "system" / "r.example").mkdir(parents=True)
+        (tmp_path / "system" / "r.example" / "ca.crt").write_bytes(pem.read_bytes())
+        places = [tmp_path / "user", tmp_path / "system"]
+        authorities = len(ssl.create_default_context().get_ca_certs())
+        assert len(tls_context([place / "r.example" for place in places]).get_ca_certs()) == authorities + 1
+        (tmp_path / "user" / "r.example").mkdir(parents=True)
+        assert len(tls_context([place / "r.example" for place in places]).get_ca_certs()) == authorities
+        assert len(tls_context([place / "r.example:5000" for place in places]).get_ca_certs()) == authorities
+
+    def test_one_directory_for_all_hosts(self, tmp_path: Path, pem: Path) -> None:
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "ca.crt").write_bytes(pem.read_bytes())
+        before = len(ssl.create_default_context().get_ca_certs())
+        assert len(tls_context([tmp_path / "mine"], must_exist=True).get_ca_certs()) == before + 1
+        with pytest.raises(InvalidInput, match=r"read certificates in .*absent: no such directory"):
+            tls_context([tmp_path / "absent"], must_exist=True)
+
+    @pytest.mark.parametrize(
+        ("files", "message"),
+        [
+            pytest.param({"me.cert": "pem"}, r"me\.cert: me\.key is missing \(an authority", id="no-key"),
+            pytest.param({"me.key": "key"}, r"certificate key .*me\.key: me\.cert is missing", id="no-certificate"),
+            pytest.param({"me.cert": "pem", "me.key": "rubbish"}, r"read certificate .*me\.cert: ", id="broken-key"),
+            pytest.param({"me.cert": "pem", "me.key": "locked"}, r"me\.cert: its key is encrypted", id="encrypted-key"),
+            pytest.param({"ca.crt": "rubbish"}, r"read certificate .*ca\.crt: no certificate or crl found", id="broken-authority"),
+        ],
+    )  # fmt: skip
+    def test_what_can_t_be_used(self, tmp_path: Path, pem: Path, files: dict[str, str], message: str) -> None:
+        key = pem.with_suffix(".key")
+        locked = command([need("openssl"), "pkcs8", "-topk8", "-in", key, "-passout", "pass:secret"])
+        content = {"pem": pem.read_text(), "key": key.read_text(), "rubbish": "rubbish", "locked": locked}
+        (tmp_path / "certs").mkdir()
+        for name, what in files.items():
+            (tmp_path / "certs" / name).write_text(content[what])
+        with pytest.raises(InvalidInput, match=message) as caught:
+            tls_context([tmp_path / "certs"])
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.peer
+def test_a_client_certificate_is_shown(tmp_path: Path) -> None:
+    """A server that demands one, signed by its own authority."""
+    authority = tmp_path / "r"
+    authority.mkdir()
+    command([
+        need("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+        "-keyout", authority / "me.key", "-out", authority / "me.cert", "-days", "2", "-subj", "/CN=127.0.0.1",
+        "-addext", "subjectAltName=IP:127.0.0.1",
+    ])  # fmt: skip
+    shutil.copy(authority / "me.cert", authority / "ca.crt")
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(authority / "me.cert", authority / "me.key")
+    server.load_verify_locations(authority / "ca.crt")
+    server.verify_mode = ssl.CERT_REQUIRED
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        client = tls_context([authority])
+
+        def connect() -> None:
+            with (
+                socket.create_connection(listening.getsockname()) as raw,
+                client.wrap_socket(raw, server_hostname="127.0.0.1") as tls,
+            ):
+                tls.recv(1)
+
+        thread = threading.Thread(target=connect)
+        thread.start()
+        raw, _ = listening.accept()
+        with raw, server.wrap_socket(raw, server_side=True) as tls:
+            shown = tls.getpeercert()
+            tls.sendall(b"x")
+        thread.join()
+    assert shown
+    assert shown["subject"] == ((("commonName", "127.0.0.1"),),)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
 from builder.graph import BaseImage
@@ -32,12 +33,12 @@ class StoredImages:
         self._environ = environ
         self._pull = pull
         self._tls_verify = tls_verify
-        self._known: dict[tuple[Reference, Platform], BaseImage] = {}
-        self._locks: dict[tuple[Reference, Platform], threading.Lock] = {}
+        self._known: dict[tuple[Reference, bool, Platform], BaseImage] = {}
+        self._locks: dict[tuple[Reference, bool, Platform], threading.Lock] = {}
         self._lock = threading.Lock()
 
     def resolve(self, reference: Reference, platform: Platform) -> BaseImage:
-        key = (reference, platform)
+        key = (reference, reference.short, platform)
         with self._lock:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:
@@ -54,9 +55,19 @@ class StoredImages:
         from image.config import ImageConfig
         from image.manifest import Index
         from transfer.graph import choose_platform
+        from transfer.mirrors import first_answer
         from transfer.transports.registry import RegistrySource
 
-        with self._registries() as registries, RegistrySource(reference, registries) as source:
+        with ExitStack() as stack:
+            registries = stack.enter_context(self._registries())
+
+            def open_source(meant: Reference) -> RegistrySource:
+                source = RegistrySource(meant, registries)
+                source.root()
+                return source
+
+            reference, source = first_answer(registries.conf.meanings(reference), open_source, str)
+            stack.enter_context(source)
             target = source.root()
             document = source.manifest(target)
             if isinstance(document, Index):
@@ -78,16 +89,21 @@ class StoredImages:
         return ensure_unpacked(session, self._store.facts(image.manifest))
 
     def _look_up(self, reference: Reference, platform: Platform) -> BaseImage:
+        """From the store by its name, then by what a short name stands for, then from a registry."""
         if not self._pull:
-            try:
+            with suppress(ReferenceNotFound):
                 return self._stored(reference, platform)
-            except ReferenceNotFound:
-                pass  # so a registry is asked
-        self._download(reference, platform)
+        with self._registries() as registries:
+            meanings = registries.conf.meanings(reference)
+            if not self._pull and reference.short:
+                for meant in meanings:
+                    with suppress(ReferenceNotFound):
+                        return self._stored(meant, platform)
+            meant = self._download(meanings, platform, registries)
         try:
-            return self._stored(reference, platform)
+            return self._stored(meant, platform)
         except ReferenceNotFound:
-            return self._stored(reference, None)
+            return self._stored(meant, None)
 
     def _stored(self, reference: Reference, platform: Platform | None) -> BaseImage:
         """``platform`` None takes an image of a single, other platform as it is, as docker does."""
@@ -97,19 +113,22 @@ class StoredImages:
             self._session.reuse(blob.digest)
         return BaseImage(reference, image.target, image.config, image.manifest.layers)
 
-    def _download(self, reference: Reference, platform: Platform) -> None:
+    def _download(self, meanings: Sequence[Reference], platform: Platform, registries: Registries) -> Reference:
+        """Pull the first of ``meanings`` that there is, and say which it was."""
         from transfer.copy import CopyOptions
+        from transfer.mirrors import first_answer
         from transfer.pull import pull
 
-        with self._registries() as registries:
-            pull(reference, self._store, registries, CopyOptions(host_platform(), platform))
+        def download(meant: Reference) -> None:
+            pull(meant, self._store, registries, CopyOptions(host_platform(), platform))
+
+        return first_answer(meanings, download, str)[0]
 
     def _registries(self) -> Registries:
-        from transfer.credentials import Credentials, credential_files
-        from transfer.registries import Registries, RegistryOptions
+        from tierce.registries import user_registries
+        from transfer.registries import RegistryOptions
 
-        credentials = Credentials(credential_files(self._environ), self._environ)
-        return Registries(self._environ, credentials, RegistryOptions(insecure=not self._tls_verify))
+        return user_registries(self._environ, RegistryOptions(insecure=not self._tls_verify))
 
 
 class RememberedImages:

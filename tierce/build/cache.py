@@ -183,8 +183,8 @@ class CacheImporter:
         """An image of the store, if it has the name; else the registry."""
         if self._store.metadata.name(str(reference)) is not None:
             return StoreSource(self._store, str(reference)), lambda blob: self._store.content.has(blob.digest), 1
-        repository = self._registries().repository(reference)
-        return RegistrySource(reference, self._registries()), lambda blob: repository.has_blob(blob.digest), _ASKS
+        source = RegistrySource(reference, self._registries())
+        return source, lambda blob: source.has_blob(blob.digest), _ASKS
 
 
 class _DigestOf(OciSource):

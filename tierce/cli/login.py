@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Final
 
 import click
@@ -27,27 +28,32 @@ pass show registry | tierce login -u alice --password-stdin registry.example.com
 @click.option("-p", "--password", help="Password or token; others may see it in the list of processes")
 @click.option("--password-stdin", is_flag=True, help="Read the password or token from standard input")
 @click.option("--authfile", metavar="FILE", help="Where to keep it  [docker's config.json]")
+@click.option(
+    "--cert-dir",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Certificates of the registry: *.crt, X.cert with X.key",
+)
 @click.option("--tls-verify/--no-tls-verify", default=True, help="Demand https with a valid certificate  [on]")
 @click.pass_obj
 def login(
     settings: Settings, server: str, username: str | None, password: str | None, password_stdin: bool,
-    authfile: str | None, tls_verify: bool,
+    authfile: str | None, tls_verify: bool, cert_dir: Path | None,
 ) -> None:  # fmt: skip
     """Check a password with a registry and keep it for later pulls and pushes.
 
     SERVER is Docker Hub when it is left out.
     """
-    from transfer.credentials import Credentials, credential_files
-    from transfer.registries import Registries, RegistryOptions
-    from transfer.registry.challenge import Credential
+    from tierce.cli.transfer import open_registries
+    from tierce.registries import user_credentials
+    from transfer.registry.credential import Credential
 
     domain = registry_domain(server)
     username, password = _ask(username, password, from_stdin=password_stdin)
     credential = Credential(username, password)
-    credentials = Credentials(credential_files(settings.environ, authfile), settings.environ)
-    with Registries(settings.environ, credentials, RegistryOptions(insecure=not tls_verify)) as registries:
+    with open_registries(settings, tls_verify=tls_verify, authfile=authfile, cert_dir=cert_dir) as registries:
         registries.check_login(domain, credential)
-    credentials.login(domain, credential)
+    user_credentials(settings.environ, authfile).login(domain, credential)
     click.echo("Login Succeeded")
 
 
@@ -90,8 +96,8 @@ tierce logout registry.example.com
 @click.pass_obj
 def logout(settings: Settings, server: str, authfile: str | None) -> None:
     """Forget the password for a registry. SERVER is Docker Hub when it is left out."""
-    from transfer.credentials import Credentials, credential_files
+    from tierce.registries import user_credentials
 
     domain = registry_domain(server)
-    known = Credentials(credential_files(settings.environ, authfile), settings.environ).logout(domain)
+    known = user_credentials(settings.environ, authfile).logout(domain)
     click.echo(f"Removing login credentials for {domain}" if known else f"Not logged in to {domain}")

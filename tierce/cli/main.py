@@ -159,6 +159,10 @@ tierce rmi --help                # more about one command
             ["--root"], metavar="DIR", type=click.Path(path_type=Path), envvar="TIERCE_ROOT",
             help="Where images are kept  [/var/lib/tierce, or ~/.local/share/tierce]",
         ),
+        click.Option(
+            ["--registries-conf"], metavar="FILE",
+            help="Mirrors and short names from this file  [registries.conf, as podman finds it]",
+        ),
         click.Option(["--debug"], is_flag=True, help="On an error, show all of it"),
         click.Option(["-v", "--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version"),
     ],
@@ -166,8 +170,9 @@ tierce rmi --help                # more about one command
 
 
 @click.pass_context
-def _settings(context: click.Context, root: Path | None, debug: bool) -> None:
-    context.obj = Settings((root or default_root(os.environ, os.geteuid())).absolute(), os.environ, debug=debug)
+def _settings(context: click.Context, root: Path | None, registries_conf: str | None, debug: bool) -> None:
+    environ = os.environ if registries_conf is None else {**os.environ, "CONTAINERS_REGISTRIES_CONF": registries_conf}
+    context.obj = Settings((root or default_root(os.environ, os.geteuid())).absolute(), environ, debug=debug)
 
 
 COMMANDS.callback = _settings

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from image.reference import Reference
     from tierce.pinning import Change, Mention, Resolve
     from transfer.registries import Registries
+    from transfer.registry.client import Repository
 
 _MAX_FILE: Final = 10 << 20
 _AT_ONCE: Final = 4
@@ -50,6 +51,7 @@ tierce pin --undo Dockerfile            # take the digests out again
 def pin(
     settings: Settings, files: Sequence[Path], undo: bool, update: bool, check: bool, dry_run: bool,
     ignore: tuple[str, ...], tls_verify: bool, creds: str | None, authfile: str | None,
+    cert_dir: Path | None,
 ) -> None:  # fmt: skip
     """Write the digest of every image to FROM, COPY --from and RUN --mount, and nothing else to the FILEs.
 
@@ -68,7 +70,9 @@ def pin(
     if undo:
         planned = [(file, pinning.unpin(file.mentions)) for file in read]
     else:
-        with open_registries(settings, tls_verify=tls_verify, creds=creds, authfile=authfile) as registries:
+        with open_registries(
+            settings, tls_verify=tls_verify, creds=creds, authfile=authfile, cert_dir=cert_dir
+        ) as registries:
             resolve = _resolver(registries, (mention for file in read for mention in file.mentions), update=update)
             planned = [(file, _pinned(file, resolve, update=update)) for file in read]
     for file, changes in planned:
@@ -123,11 +127,18 @@ def _resolver(registries: Registries, mentions: Iterable[Mention], *, update: bo
 
 def _digest(registries: Registries, reference: Reference) -> Digest:
     from tierce.pinning import not_found
+    from transfer.mirrors import ask_mirrors, first_answer
 
-    found = registries.repository(reference).head_manifest(reference.tag or "")
-    if found is None:
-        raise not_found(reference)
-    return found.digest
+    def ask(repository: Repository) -> Digest:
+        found = repository.head_manifest(reference.tag or "")
+        if found is None:
+            raise not_found(reference)
+        return found.digest
+
+    def look_up(meant: Reference) -> Digest:
+        return ask_mirrors(registries.pull_repositories(meant), ask)[1]
+
+    return first_answer(registries.conf.meanings(reference), look_up, str)[1]
 
 
 def _pinned(file: _File, resolve: Callable[[Reference], Digest], *, update: bool) -> tuple[Change, ...]:

@@ -198,13 +198,17 @@ class _Pulling:
 
         return Platform.parse(self._platform, host_platform())
 
-    def pull(self, store: Store, reference: Reference) -> None:
+    def pull(self, store: Store, reference: Reference) -> Reference:
+        """The full name by which the store has the image from now on, or had it already."""
         from tierce.cli.transfer import open_registries, pull_image
 
-        if self.policy == "missing":
-            click.echo(f"Unable to find image '{reference.familiar}' locally", err=True)
         with open_registries(self._settings, tls_verify=self._tls_verify) as registries:
-            pull_image(self._settings, reference, store, registries, platform=self._platform, quiet=self._quiet)
+            if self.policy == "missing":
+                for meant in registries.conf.meanings(reference):
+                    if store.metadata.name(str(meant)) is not None and reference.short:
+                        return meant
+                click.echo(f"Unable to find image '{reference.familiar}' locally", err=True)
+            return pull_image(self._settings, reference, store, registries, platform=self._platform, quiet=self._quiet)
 
 
 def _chosen(settings: Settings, store: Store, word: str, flags: Mapping[str, Any]) -> RunnableImage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -14,8 +15,6 @@ from tierce.cli.command import Settings, command, image_argument
 from tierce.cli.progress import TransferView
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from store.store import Store
     from transfer.copy import CopyOptions
     from transfer.registries import Registries
@@ -31,6 +30,12 @@ def registry_options(function: _F) -> _F:
     for option in (
         click.option("--authfile", metavar="FILE", help="Credentials instead of docker's and podman's files"),
         click.option("--creds", metavar="USER[:PASSWORD]", help="Credentials for this command alone"),
+        click.option(
+            "--cert-dir",
+            metavar="DIR",
+            type=click.Path(path_type=Path),
+            help="Certificates of the registry: *.crt, X.cert with X.key",
+        ),
         click.option("--tls-verify/--no-tls-verify", default=True, help="Demand https with a valid certificate  [on]"),
     ):
         function = option(function)
@@ -43,14 +48,14 @@ def open_registries(
     credential: Credential | None = None, cert_dir: Path | None = None, retry: Retry | None = None,
 ) -> Iterator[Registries]:  # fmt: skip
     """Connections with the user's credentials, or with those given."""
-    from transfer.credentials import Credentials, credential_files, parse_login
-    from transfer.registries import Registries, RegistryOptions
+    from tierce.registries import user_registries
+    from transfer.credentials import parse_login
+    from transfer.registries import RegistryOptions
 
     if creds:
         credential = parse_login(creds)
-    credentials = Credentials(credential_files(settings.environ, authfile), settings.environ)
     options = RegistryOptions(not tls_verify, credential, cert_dir=cert_dir, retry=retry)
-    with Registries(settings.environ, credentials, options) as registries:
+    with user_registries(settings.environ, options, authfile) as registries:
         yield registries
 
 
@@ -87,7 +92,7 @@ tierce pull --tls-verify=false localhost:5000/app
 @click.pass_obj
 def pull(
     settings: Settings, name: str, platform: str | None, quiet: bool, tls_verify: bool, creds: str | None,
-    authfile: str | None,
+    authfile: str | None, cert_dir: Path | None,
 ) -> None:  # fmt: skip
     """Download an image and unpack it, so that it is ready to run."""
     reference = Reference.parse(name).with_default_tag()
@@ -95,10 +100,12 @@ def pull(
         click.echo("Using default tag: latest")
     with (
         settings.store() as store,
-        open_registries(settings, tls_verify=tls_verify, creds=creds, authfile=authfile) as registries,
+        open_registries(
+            settings, tls_verify=tls_verify, creds=creds, authfile=authfile, cert_dir=cert_dir
+        ) as registries,
     ):
-        pull_image(settings, reference, store, registries, platform=platform, quiet=quiet)
-    click.echo(str(reference))
+        pulled = pull_image(settings, reference, store, registries, platform=platform, quiet=quiet)
+    click.echo(str(pulled))
 
 
 def pull_image(
@@ -109,8 +116,22 @@ def pull_image(
     *,
     platform: str | None = None,
     quiet: bool = False,
+) -> Reference:
+    """Pull with docker's words around the progress, which go to standard error.
+
+    The result is the full name, which a short one may stand for by the user's registries.conf.
+    """
+    from transfer.mirrors import first_answer
+
+    def pull_one(meant: Reference) -> None:
+        _pull_one(settings, meant, store, registries, platform=platform, quiet=quiet)
+
+    return first_answer(registries.conf.meanings(reference), pull_one, str)[0]
+
+
+def _pull_one(
+    settings: Settings, reference: Reference, store: Store, registries: Registries, *, platform: str | None, quiet: bool
 ) -> None:
-    """Pull with docker's words around the progress, which go to standard error."""
     from transfer.pull import pull as pull_into_store
 
     if not quiet:
@@ -137,7 +158,7 @@ tierce push --tls-verify=false localhost:5000/app
 @click.pass_obj
 def push(
     settings: Settings, name: str, platform: str | None, quiet: bool, tls_verify: bool, creds: str | None,
-    authfile: str | None,
+    authfile: str | None, cert_dir: Path | None,
 ) -> None:  # fmt: skip
     """Upload an image under its own name. What the registry has already is not sent."""
     from transfer.push import push as push_from_store
@@ -145,7 +166,9 @@ def push(
     reference = Reference.parse(name).with_default_tag()
     with (
         settings.store() as store,
-        open_registries(settings, tls_verify=tls_verify, creds=creds, authfile=authfile) as registries,
+        open_registries(
+            settings, tls_verify=tls_verify, creds=creds, authfile=authfile, cert_dir=cert_dir
+        ) as registries,
     ):
         if not quiet:
             click.echo(f"The push refers to repository [{reference.repository}]")

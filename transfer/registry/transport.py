@@ -198,7 +198,7 @@ class Transport:
     def _context(self, host: str) -> ssl.SSLContext:
         if host not in self._contexts:
             where = [self._cert_dir] if self._cert_dir else [directory / host for directory in self._certificates]
-            self._contexts[host] = tls_context(where, verify=self.verify)
+            self._contexts[host] = tls_context(where, verify=self.verify, must_exist=self._cert_dir is not None)
         return self._contexts[host]
 
     def _drop(self, connection: _Connection) -> None:

@@ -11,6 +11,7 @@ from image.descriptor import Descriptor
 from image.digest import DiffID, Digest
 from image.manifest import Index, Manifest
 from image.reference import Reference
+from transfer.mirrors import ask_mirrors
 from transfer.ports import Adopted, Block, Blocks
 from transfer.registries import Registries
 from transfer.registry.client import Upload
@@ -20,14 +21,15 @@ if TYPE_CHECKING:
 
 
 class RegistrySource:
-    """An image in a registry; a digest in the reference wins over its tag."""
+    """An image in a registry or the first of its mirrors that has it; a digest wins over a tag."""
 
     holds_indexes = True
     synthesized = False
 
     def __init__(self, reference: Reference, registries: Registries) -> None:
         self._reference = reference.with_default_tag()
-        self._repository = registries.repository(reference)
+        self._places = registries.pull_repositories(self._reference)
+        self._repository = self._places[-1]
         self._root: Descriptor | None = None
         self._fetched: dict[Digest, Manifest | Index] = {}
 
@@ -42,7 +44,9 @@ class RegistrySource:
     def root(self) -> Descriptor:
         if self._root is None:
             wanted = str(self._reference.digest or self._reference.tag)
-            self._root, document = self._repository.fetch_manifest(wanted)
+            self._repository, (self._root, document) = ask_mirrors(
+                self._places, lambda repository: repository.fetch_manifest(wanted)
+            )
             self._fetched[self._root.digest] = document
         return self._root
 
@@ -53,8 +57,13 @@ class RegistrySource:
     def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[memoryview]]:
         return self._repository.open_blob(descriptor)
 
+    def has_blob(self, digest: Digest) -> bool:
+        """Whether the place that has the image, or the registry while that is open, has this blob."""
+        return self._repository.has_blob(digest)
+
     def abort(self) -> None:
-        self._repository.transport.abort()
+        for place in self._places:
+            place.transport.abort()
 
     def __enter__(self) -> Self:
         return self

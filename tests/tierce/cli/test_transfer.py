@@ -264,3 +264,43 @@ def test_ctrl_c_during_a_pull_stops_it_and_gives_the_terminal_back(tierce: Tierc
     assert list((tierce.root / "ingest").iterdir()) == []
     assert list((tierce.root / "leases").iterdir()) == []
     assert tierce("system", "check", "-q").stdout == ""
+
+
+def test_a_mirror_stands_in_and_a_block_refuses(
+    stock: Stock, tierce: Tierce, open_place: Registry, tmp_path: Path
+) -> None:
+    target = stock.add("app")
+    tierce("copy", "app", f"docker://{open_place.name('mirrored/team/app:1')}")
+    conf = tmp_path / "registries.conf"
+    conf.write_text(
+        f'[aliases]\n"our/app" = "registry.invalid/team/app"\n[[registry]]\nlocation = "registry.invalid"\n'
+        f'[[registry.mirror]]\nlocation = "{open_place.name("mirrored")}"\n'
+        '[[registry]]\nlocation = "blocked.invalid"\nblocked = true\n'
+    )
+    other = Tierce(tmp_path / "other")
+    pulled = other("--registries-conf", conf, "pull", "our/app:1")
+    assert pulled.stdout == "registry.invalid/team/app:1\n"
+    assert other("images", "--digests", "--format", "{{.Digest}}").stdout == f"{target.digest}\n"
+    copied = other("--registries-conf", conf, "copy", "docker://registry.invalid/team/app:1", f"dir:{tmp_path}/copy")
+    assert copied.stdout == f"{target.digest}\n"
+    refused = other.attempt("--registries-conf", conf, "pull", "-q", "blocked.invalid/app:1")
+    assert (refused.code, refused.stderr) == (
+        1, f"tierce: pull blocked.invalid/app:1: blocked.invalid is blocked by {conf}\n",
+    )  # fmt: skip
+    conf.write_text("[[registry]]\nlocation = 5\n")
+    broken = other.attempt("--registries-conf", conf, "pull", "app")
+    assert broken.stderr.endswith(f"tierce: read {conf}:2: registry[0].location: want a text\n")
+
+
+def test_cert_dir_is_trusted(stock: Stock, tierce: Tierce, tmp_path: Path) -> None:
+    stock.add("app")
+    with registry(tmp_path / "tls", tls=True) as running:
+        assert running.certificate
+        (tmp_path / "certs").mkdir()
+        (tmp_path / "certs" / "ca.crt").write_bytes(running.certificate.read_bytes())
+        name = running.name("app:1")
+        assert "certificate is not trusted" in tierce.attempt("copy", "app", f"docker://{name}").stderr
+        tierce("copy", "--dest-cert-dir", tmp_path / "certs", "app", f"docker://{name}")
+        tierce("copy", "--src-cert-dir", tmp_path / "certs", f"docker://{name}", f"dir:{tmp_path}/copy")
+        other = Tierce(tmp_path / "other")
+        assert other("pull", "--cert-dir", tmp_path / "certs", name).stdout == f"{name}\n"
