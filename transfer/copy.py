@@ -57,7 +57,7 @@ class CopyOptions:
     """``platform`` narrows an index to one image; ``default_platform`` does so for sinks that hold no index.
 
     ``platforms`` narrows it to an index of these. ``immutable`` says why no digest may change,
-    in a user's words ("--preserve-digests"), or "" when one may.
+    in a user's words ("--preserve-digests forbids that"), or "" when one may.
     """
 
     default_platform: Platform
@@ -91,6 +91,31 @@ def copy(source: Source, sink: Sink, options: CopyOptions, progress: Progress = 
     return _Copy(source, sink, options, progress).run()
 
 
+def select(source: Source, sink: Sink, options: CopyOptions) -> tuple[Descriptor, Descriptor, Manifest | Index]:
+    """What the source's name stands for, and what is to be copied: all of it, one platform, or an index of some.
+
+    Raises ReferenceNotFound, InvalidManifest; InvalidInput for an index where none can be held.
+    """
+    root = target = source.root()
+    document = source.manifest(root)
+    if options.platforms and isinstance(document, Index):
+        if not sink.holds_indexes:
+            raise InvalidInput(f"{sink.name} holds one platform only: name one")
+        document = sparse_index(document, options.platforms, source.name)
+        return root, (root if document.digest == root.digest else document.descriptor), document
+    wanted = options.platform
+    if wanted is None and not sink.holds_indexes:
+        wanted = options.default_platform
+    for _ in range(MAX_NESTING):
+        if wanted is None or isinstance(document, Manifest):
+            return root, target, document
+        target = choose_platform(document, wanted, source.name)
+        document = source.manifest(target)
+    if isinstance(document, Index):
+        raise InvalidManifest("manifests", f"indexes are nested deeper than {MAX_NESTING}")
+    return root, target, document
+
+
 class _Copy:
     """The state of one copy."""
 
@@ -107,8 +132,7 @@ class _Copy:
         self._conversion = options.conversion
 
     def run(self) -> Copied:
-        root = self._source.root()
-        target, document = self._select(root)
+        root, target, document = select(self._source, self._sink, self._options)
         chosen = root if self._options.platforms else target
         workers = max(1, min(self._options.concurrency, self._sink.concurrency))
         with ThreadPoolExecutor(workers, thread_name_prefix="copy") as pool:
@@ -126,32 +150,12 @@ class _Copy:
 
     # What to copy, and what will become of it
 
-    def _select(self, root: Descriptor) -> tuple[Descriptor, Manifest | Index]:
-        """All that the name stands for, one platform of it, or an index of some."""
-        target, document = root, self._source.manifest(root)
-        if self._options.platforms and isinstance(document, Index):
-            if not self._sink.holds_indexes:
-                raise InvalidInput(f"{self._sink.name} holds one platform only: name one")
-            document = sparse_index(document, self._options.platforms, self._source.name)
-            return (root if document.digest == root.digest else document.descriptor), document
-        wanted = self._options.platform
-        if wanted is None and not self._sink.holds_indexes:
-            wanted = self._options.default_platform
-        for _ in range(MAX_NESTING):
-            if wanted is None or isinstance(document, Manifest):
-                return target, document
-            target = choose_platform(document, wanted, self._source.name)
-            document = self._source.manifest(target)
-        if isinstance(document, Index):
-            raise InvalidManifest("manifests", f"indexes are nested deeper than {MAX_NESTING}")
-        return target, document
-
     def _decide(
         self, pool: ThreadPoolExecutor, root: Descriptor, target: Descriptor, document: Manifest | Index
     ) -> None:
         """Find out which documents change. Raises InvalidInput when one can't, or must not."""
         required = self._sink.required_digest
-        immutable = self._options.immutable or (f"the digest of {self._sink.name}" if required else "")
+        immutable = self._options.immutable or (f"the digest of {self._sink.name} forbids that" if required else "")
         if not self._sink.keeps_manifests and (immutable or self._conversion):
             what = "which digests depend on" if immutable else "which a conversion needs"
             raise InvalidInput(f"copy {self._source.name}: {self._sink.name} keeps no manifest, {what}")
@@ -165,7 +169,7 @@ class _Copy:
             self._find_changes(pool, target, document)
         narrowed = bool(self._options.platforms) and target.digest != root.digest
         if immutable and (narrowed or target.digest in self._changing):
-            raise InvalidInput(f"copy {self._source.name}: its digest would change, which {immutable} forbids")
+            raise InvalidInput(f"copy {self._source.name}: its digest would change: {immutable}")
         if required and target.digest != required:
             raise InvalidInput(f"copy {self._source.name}: it is {target.digest}, and {self._sink.name} names another")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+from image import media_types
 from image.descriptor import Descriptor
 from image.errors import BlobNotFound, InvalidManifest, ReferenceNotFound
 from image.manifest import Index, Manifest
@@ -58,6 +59,22 @@ def walk(
         if not below:
             return
         level = list(zip(below, fetch(lambda child: fetch_child(source, child), below), strict=True))
+    raise InvalidManifest("manifests", f"indexes are nested deeper than {MAX_NESTING}")
+
+
+def named(source: Source, target: Descriptor, document: Document) -> list[Descriptor]:
+    """The document and all below it, without fetching what is no index."""
+    found = {target.digest: target}
+    level = [document] if isinstance(document, Index) else []
+    for _ in range(MAX_NESTING + 1):
+        below = [child for index in level for child in index.manifests if child.digest not in found]
+        found.update((child.digest, child) for child in below)
+        if len(found) > MAX_MANIFESTS:
+            raise InvalidManifest("manifests", f"more than {MAX_MANIFESTS} in all")
+        nested = [fetch_child(source, child) for child in below if child.media_type in media_types.INDEXES]
+        level = [index for index in nested if isinstance(index, Index)]
+        if not level:
+            return list(found.values())
     raise InvalidManifest("manifests", f"indexes are nested deeper than {MAX_NESTING}")
 
 

@@ -69,6 +69,12 @@ class Source(_Endpoint, Protocol):
         Raises BlobNotFound, SizeMismatch, DigestMismatch; RegistryError when the way broke.
         """
 
+    def check_blob(self, descriptor: Descriptor, /) -> None:
+        """Find out that a blob is there, as cheaply as can be relied on: a registry is asked, a file is read.
+
+        Raises BlobNotFound, SizeMismatch, DigestMismatch, RegistryError.
+        """
+
 
 class Sink(_Endpoint, Protocol):
     """A place for one image. Blobs may come from several threads, up to ``concurrency``."""

@@ -274,11 +274,11 @@ class TestImmutable:
         ids=["form", "compression", "platforms"],
     )
     def test_fails_before_anything_is_sent(self, fake: FakeRegistry, run: Run, changes: dict[str, object]) -> None:
-        with pytest.raises(InvalidInput, match="digest would change, which --preserve-digests forbids"):
+        with pytest.raises(InvalidInput, match="digest would change: --preserve-digests forbids that"):
             run(
                 serve(fake, *TestPlatforms.IMAGES),
                 f"docker://{fake.host}/new:1",
-                immutable="--preserve-digests",
+                immutable="--preserve-digests forbids that",
                 **changes,
             )
         assert writes(fake) == []
@@ -298,7 +298,7 @@ class TestImmutable:
     def test_destination_with_a_digest(self, fake: FakeRegistry, run: Run) -> None:
         source = serve(fake, IMAGE)
         name = f"docker://{fake.host}/new:tag@{IMAGE.manifest.digest}"
-        with pytest.raises(InvalidInput, match="would change, which the digest of docker://"):
+        with pytest.raises(InvalidInput, match="would change: the digest of docker://"):
             run(source, name, conversion=Conversion("v2s2"))
         with pytest.raises(InvalidInput, match="names another"):
             run(serve(fake, DOCKER_IMAGE, name="app:2"), name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
@@ -14,10 +14,13 @@ from tierce.cli.registry_flags import Side, retry_options, retry_policy, side_op
 from tierce.cli.transfer import PLATFORM, transfer_view
 
 if TYPE_CHECKING:
+    from image.digest import Digest
     from tierce.cli.progress import TransferView
+    from transfer.attached import Attachment
     from transfer.conversion import Conversion
     from transfer.copy import Copied, CopyOptions
     from transfer.registry.retry import Retry
+    from transfer.transports.address import Places
 
 _COMPRESSIONS: Final = ("gzip", "zstd")
 
@@ -52,6 +55,13 @@ tierce copy --dest-tls-verify=false app docker://localhost:5000/app
 )
 @click.option("--additional-tag", "more_names", multiple=True, metavar="TAG", help="One more tag at the destination")
 @click.option("--image-parallel-copies", metavar="N", type=click.IntRange(1), help="Blobs at once  [4]")
+@click.option(
+    "--referrers/--no-referrers",
+    default=None,
+    help="Between registries, also what refers to the image, and its .sig, .att and .sbom tags  [on]",
+)
+@click.option("--remove-signatures", is_flag=True, help="Leave signatures behind")
+@click.option("--verify", is_flag=True, help="Afterwards, read the copy again and look for every blob")
 @click.option("--digestfile", metavar="FILE", help="Write the digest of the copy to a file")
 @click.option("-q", "--quiet", is_flag=True, help="No progress")
 @click.option("--authfile", metavar="FILE", help="Credentials instead of docker's and podman's files")
@@ -72,6 +82,9 @@ def copy(
     dest_compress_level: int | None,
     dest_force_compress_format: bool,
     more_names: Sequence[str],
+    referrers: bool | None,
+    remove_signatures: bool,
+    verify: bool,
     image_parallel_copies: int | None,
     digestfile: str | None,
     quiet: bool,
@@ -91,26 +104,32 @@ def copy(
         raise click.UsageError("--all and --platform are mutually exclusive")
     if dest_force_compress_format and not dest_compress_format:
         raise click.UsageError("--dest-force-compress-format needs --dest-compress-format")
-    there, here = (Side.take(prefix, sides, authfile) for prefix in ("src", "dest"))
-    retry = retry_policy(retry_times, retry_delay)
-    options = copy_options(
-        platforms,
-        conversion(form, dest_compress_format, dest_compress_level),
-        retry,
-        immutable="--preserve-digests" if preserve_digests else "",
-        concurrency=image_parallel_copies,
+    job = CopyJob(
+        source,
+        destination,
+        Side.take("src", sides, authfile),
+        Side.take("dest", sides, authfile),
+        copy_options(
+            platforms,
+            conversion(form, dest_compress_format, dest_compress_level),
+            retry_policy(retry_times, retry_delay),
+            immutable="--preserve-digests forbids that" if preserve_digests else "",
+            concurrency=image_parallel_copies,
+        ),
+        everything=everything,
+        more_names=more_names,
+        referrers=referrers,
+        signatures=not remove_signatures,
+        verify=verify,
     )
     with transfer_view(settings, quiet=quiet) as view:
-        copied = _copy(
-            settings, (source, there), (destination, here), options, view, everything=everything, more_names=more_names
-        )
+        copied, notes = job.run(settings, view)
     digest = copied.descriptor.digest
     if digestfile:
         with open(digestfile, "w", encoding="ascii") as file:
             file.write(str(digest))
     if not quiet:
-        if copied.changed:
-            click.echo(f"Digest changed: it was {copied.chosen.digest}", err=True)
+        click.echo("".join(f"{note}\n" for note in notes), err=True, nl=False)
         click.echo(str(digest))
 
 
@@ -146,32 +165,68 @@ def copy_options(
     )
 
 
-def _copy(
-    settings: Settings,
-    source: tuple[str, Side],
-    destination: tuple[str, Side],
-    options: CopyOptions,
-    view: TransferView,
-    *,
-    everything: bool,
-    more_names: Sequence[str],
-) -> Copied:
-    """Open both ends and copy. The store is opened only if one of them is in it."""
-    from functools import cache
+class CopyJob(NamedTuple):
+    """One copy, as its flags describe it."""
 
-    from transfer.copy import copy as copy_image
-    from transfer.transports.address import Places, open_sink, open_source
+    source: str
+    destination: str
+    there: Side
+    here: Side
+    options: CopyOptions
+    everything: bool = False
+    more_names: Sequence[str] = ()
+    referrers: bool | None = None
+    signatures: bool = True
+    verify: bool = False
 
-    with ExitStack() as stack:
-        store = cache(lambda: stack.enter_context(settings.store()))
-        unpack = os.geteuid() == 0 and not everything
-        there, here = (
-            Places(store, stack.enter_context(side.registries(settings, options.retry)), view, unpack)
-            for side in (source[1], destination[1])
-        )
-        holds_indexes = everything or len(options.platforms) > 1
-        taken = stack.enter_context(open_source(source[0], there))
-        placed = stack.enter_context(
-            open_sink(destination[0], here, all_platforms=holds_indexes, more_names=more_names)
-        )
-        return copy_image(taken, placed, options, view)
+    def run(self, settings: Settings, view: TransferView) -> tuple[Copied, list[str]]:
+        """Copy and verify; what there is to say of it, a line each. The store is opened only if it is needed."""
+        from functools import cache
+
+        from transfer.attached import Wish, copy_whole
+        from transfer.transports.address import Places, open_sink, open_source
+
+        self._check_ends()
+        with ExitStack() as stack:
+            store = cache(lambda: stack.enter_context(settings.store()))
+            unpack = os.geteuid() == 0 and not self.everything
+            there, here = (
+                Places(store, stack.enter_context(side.registries(settings, self.options.retry)), view, unpack)
+                for side in (self.there, self.here)
+            )
+            holds_indexes = self.everything or len(self.options.platforms) > 1
+            source = stack.enter_context(open_source(self.source, there))
+            with open_sink(self.destination, here, all_platforms=holds_indexes, more_names=self.more_names) as sink:
+                wish = Wish(self.referrers is not False, self.signatures)
+                copied, attached = copy_whole(source, sink, self.options, wish, view)
+            notes = [f"Digest changed: it was {copied.chosen.digest}"] if copied.changed else []
+            notes += [f"Copied what refers to it: {len(attached)}"] if attached else []
+            if self.verify:
+                expected = copied.descriptor.digest if sink.keeps_manifests else None
+                notes.append(_verify(self.destination, here, expected, attached))
+            return copied, notes
+
+    def _check_ends(self) -> None:
+        from transfer.transports.address import parse_transport
+
+        (origin, _), (target, rest) = parse_transport(self.source), parse_transport(self.destination)
+        if self.referrers and (origin, target) != ("docker", "docker"):
+            raise click.UsageError("--referrers works between two registries, docker://")
+        if self.verify and rest.startswith("-"):
+            raise click.UsageError("--verify can't read standard output again")
+
+
+def _verify(destination: str, here: Places, expected: Digest | None, attached: Sequence[Attachment]) -> str:
+    """Read the copy again; the line that says what was found."""
+    from tierce.cli.units import human_size
+    from transfer.attached import verify_attached
+    from transfer.transports.address import open_source, without_digest
+    from transfer.transports.registry import RegistrySource
+    from transfer.verify import verify
+
+    with open_source(without_digest(destination), here) as place:
+        found = verify(place, expected)
+        if attached and isinstance(place, RegistrySource):
+            found += verify_attached(place, attached)
+        size = human_size(found.size)
+        return f"Verified {place.name}: {found.manifests} manifests, {found.blobs} blobs of {size}"

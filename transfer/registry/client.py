@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from image.descriptor import Descriptor
@@ -29,7 +30,7 @@ from image.errors import (
 )
 from image.manifest import Index, Manifest, decode_manifest
 from image.value import dataclass
-from transfer.registry import wire
+from transfer.registry import referrers, wire
 from transfer.registry.challenge import Authorizer, unexpected
 from transfer.registry.retry import Retry
 from transfer.registry.transport import Body, Reply, Transport
@@ -40,8 +41,10 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _T = TypeVar("_T")
-_MAX_TAG_PAGES: Final = 1000
+_MAX_PAGES: Final = 1000
 _MAX_TAGS_SIZE: Final = 16 << 20
+_NO_SUCH_API: Final = frozenset({400, 404, 405, 501})
+"""What registries say to a call that they do not know."""
 _MAX_RESUMES: Final = 5
 """Times in a row that a blob may break off without a byte of progress."""
 _MAX_REPLIES: Final = 100
@@ -77,6 +80,7 @@ class Repository:
         self._warn = warn
         self._clock = clock
         self._scopes: tuple[str, ...] = (wire.repository_scope(path, actions),)
+        self._no_referrers = False
         self._verb = "push to" if "push" in actions else "pull from"
 
     @property
@@ -129,20 +133,45 @@ class Repository:
         return self._repeat(head)
 
     def put_manifest(self, name: str, manifest: Manifest | Index) -> None:
-        """Store the manifest's exact bytes under a tag or their digest; its children are there."""
+        """Store the manifest's exact bytes under a tag or their digest; its children are there.
+
+        What has a subject is listed with it, by the registry or else by us.
+        """
         request = Request(
             "PUT", self._manifest_url(name), {"Content-Type": manifest.media_type}, manifest.raw
         )  # fmt: skip
 
-        def put() -> None:
+        def put() -> bool:
             with self._send(request) as reply:
                 if reply.status not in {200, 201, 202, 204}:
                     raise self._refusal(reply, name)
                 stored = _digest(reply.headers.get("Docker-Content-Digest"))
+                listed = reply.headers.get("OCI-Subject") is not None
             if stored and stored != Digest.of(manifest.raw, stored.algorithm):
                 raise DigestMismatch(manifest.digest, stored, what=f"manifest stored as {self._shown(name)}")
+            return listed
 
-        self._repeat(put)
+        if not self._repeat(put) and manifest.subject is not None:
+            referrers.record(self, manifest)
+
+    def referrers(self, subject: Digest) -> tuple[Descriptor, ...]:
+        """What refers to ``subject``, by the registry's API or by the tag that stands in for it.
+
+        Raises InvalidManifest, RegistryError.
+        """
+        return referrers.referrers(self, subject)
+
+    def referrers_pages(self, subject: Digest) -> Iterator[bytes] | None:
+        """Each page of the referrers API as an index's bytes; None when the registry does not have it."""
+        url = wire.referrers_url(self._authorizer.base(), self.path, subject)
+        if self._no_referrers:
+            return None
+        pages = self._pages(url, MAX_DOCUMENT_SIZE, f"list referrers in {self.name}", absent=_NO_SUCH_API)
+        first = next(pages, None)
+        if first is None:
+            self._no_referrers = True
+            return None
+        return chain([first], pages)
 
     def _manifest_url(self, name: str) -> str:
         return wire.manifest_url(self._authorizer.base(), self.path, name)
@@ -165,6 +194,22 @@ class Repository:
                 raise self._refusal(reply, str(digest))
 
         return self._repeat(head)
+
+    def check_blob(self, blob: Descriptor) -> None:
+        """Raises BlobNotFound, or SizeMismatch where the registry tells another size."""
+        request = Request("HEAD", wire.blob_url(self._authorizer.base(), self.path, blob.digest))
+
+        def head() -> int | None:
+            with self._send(request) as reply:
+                if reply.status == 404:
+                    raise BlobNotFound(f"blob {blob.digest} not found in {self.name}")
+                if reply.status != 200:
+                    raise self._refusal(reply, str(blob.digest))
+                return reply.headers.length()
+
+        size = self._repeat(head)
+        if size is not None and size != blob.size:
+            raise SizeMismatch(blob.size, size, what=f"blob {blob.digest} in {self.name}")
 
     @contextmanager
     def open_blob(self, blob: Descriptor) -> Iterator[Iterator[memoryview]]:
@@ -272,30 +317,40 @@ class Repository:
 
     def tags(self) -> list[str]:
         """Every tag, in the registry's order. Raises ReferenceNotFound when there is no such repository."""
-        url: str | None = wire.tags_url(self._authorizer.base(), self.path)
-        seen: set[str] = set()
+        url = wire.tags_url(self._authorizer.base(), self.path)
         found: list[str] = []
-        while url is not None:
-            if url in seen or len(seen) >= _MAX_TAG_PAGES:
-                raise RegistryError(f"list tags of {self.name}: the registry's pages never end", url=wire.redact(url))
-            seen.add(url)
-            page, url = self._tags_page(url)
-            found += page
+        for body in self._pages(url, _MAX_TAGS_SIZE, f"list tags of {self.name}"):
+            try:
+                tags = json.loads(body).get("tags") or []
+            except (ValueError, AttributeError, RecursionError) as error:
+                raise RegistryError(f"list tags of {self.name}: the reply is not JSON", url=wire.redact(url)) from error
+            found += [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
         return list(dict.fromkeys(found))
 
-    def _tags_page(self, url: str) -> tuple[list[str], str | None]:
-        def get() -> tuple[bytes, str | None]:
+    def _pages(self, url: str, limit: int, what: str, *, absent: frozenset[int] = frozenset()) -> Iterator[bytes]:
+        """The bodies of a listing, page after page, each up to ``limit`` bytes; none where the first is ``absent``."""
+        following: str | None = url
+        seen: set[str] = set()
+        while following is not None:
+            if following in seen or len(seen) >= _MAX_PAGES:
+                raise RegistryError(f"{what}: the registry's pages never end", url=wire.redact(url))
+            seen.add(following)
+            page = self._page(following, limit, absent if len(seen) == 1 else frozenset())
+            if page is None:
+                return
+            body, following = page
+            yield body
+
+    def _page(self, url: str, limit: int, absent: frozenset[int]) -> tuple[bytes, str | None] | None:
+        def get() -> tuple[bytes, str | None] | None:
             with self._send(Request("GET", url)) as reply:
+                if reply.status in absent:
+                    return None
                 if reply.status != 200:
                     raise self._refusal(reply, "")
-                return reply.read(_MAX_TAGS_SIZE), wire.next_page(reply.url, reply.headers)
+                return reply.read(limit), wire.next_page(reply.url, reply.headers)
 
-        body, following = self._repeat(get)
-        try:
-            tags = json.loads(body).get("tags") or []
-        except (ValueError, AttributeError, RecursionError) as error:
-            raise RegistryError(f"list tags of {self.name}: the reply is not JSON", url=wire.redact(url)) from error
-        return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else [], following
+        return self._repeat(get)
 
     # Sending
 

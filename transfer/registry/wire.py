@@ -182,6 +182,10 @@ def tags_url(base: str, repository: str, *, page: int = 1000) -> str:
     return f"{base}/v2/{repository}/tags/list?n={page}"
 
 
+def referrers_url(base: str, repository: str, subject: Digest) -> str:
+    return f"{base}/v2/{repository}/referrers/{subject}"
+
+
 def resolve_location(url: str, headers: Headers) -> str:
     """The absolute form of ``Location``. Raises RegistryError when there is none to follow."""
     location = headers.get("Location")

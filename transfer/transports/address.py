@@ -45,6 +45,14 @@ def parse_transport(text: str) -> tuple[Transport, str]:
     return "store", text
 
 
+def without_digest(text: str) -> str:
+    """A destination as a source that is found by its tag, where it has one: to see what the tag stands for."""
+    transport, rest = parse_transport(text)
+    if transport != "docker" or (reference := Reference.parse(rest)).tag is None:
+        return text
+    return f"docker://{reference.with_tag(reference.tag)}"
+
+
 def split_path(rest: str) -> tuple[str, str]:
     """``path[:what]``: a path ends at its first colon."""
     path, _, wanted = rest.partition(":")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Self
 
 from image.descriptor import Descriptor
 from image.digest import DiffID, Digest
 from image.manifest import Manifest
 from image.reference import Reference
+from transfer.ports import Blocks
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,11 +29,20 @@ class LocalEnd:
         pass
 
 
-class LocalSource(LocalEnd):
+class LocalSource(LocalEnd, ABC):
     """A source whose blobs nobody can mount, with manifests of its own."""
 
     repository: Reference | None = None
     synthesized = False
+
+    @abstractmethod
+    def open_blob(self, descriptor: Descriptor, /) -> AbstractContextManager[Blocks]: ...
+
+    def check_blob(self, descriptor: Descriptor, /) -> None:
+        """By reading it."""
+        with self.open_blob(descriptor) as blocks:
+            for _ in blocks:
+                pass
 
 
 class LocalSink(LocalEnd):

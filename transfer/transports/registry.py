@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from image.descriptor import Descriptor
@@ -30,6 +32,9 @@ class RegistrySource:
         self._reference = reference.with_default_tag()
         self._places = registries.pull_repositories(self._reference)
         self._repository = self._places[-1]
+        self._forget()
+
+    def _forget(self) -> None:
         self._root: Descriptor | None = None
         self._fetched: dict[Digest, Manifest | Index] = {}
 
@@ -60,6 +65,26 @@ class RegistrySource:
     def has_blob(self, digest: Digest) -> bool:
         """Whether the place that has the image, or the registry while that is open, has this blob."""
         return self._repository.has_blob(digest)
+
+    def check_blob(self, descriptor: Descriptor) -> None:
+        self._repository.check_blob(descriptor)
+
+    # What is beside the image in its repository
+
+    def beside(self, tag: str, digest: Digest | None) -> RegistrySource:
+        """Another image of the same repository, over the same connections: they end together."""
+        other = copy(self)
+        other._reference = replace(self._reference, tag=tag or None, digest=digest)
+        other._forget()
+        return other
+
+    def referrers(self, subject: Digest) -> tuple[Descriptor, ...]:
+        """What says in its manifest that it is about ``subject``."""
+        return tuple(self._repository.referrers(subject))
+
+    def tagged(self, tag: str) -> Descriptor | None:
+        """What a tag of the repository stands for."""
+        return self._repository.head_manifest(tag)
 
     def abort(self) -> None:
         for place in self._places:
@@ -150,17 +175,34 @@ class RegistrySink:
         self._repository.put_manifest(str(descriptor.digest), manifest)
 
     def commit(self, descriptor: Descriptor, manifest: Manifest | Index) -> None:
-        """Under the tags; a reference without one is stored by digest alone.
-
-        A tag that says so already is left alone: some registries refuse to set it again.
-        """
+        """Under the tags; a reference without one is stored by digest alone."""
         names = [self._reference.tag, *self._tags] if self._reference.tag else [str(descriptor.digest), *self._tags]
         for name in dict.fromkeys(filter(None, names)):
-            if descriptor.digest in self._held:
-                stands_for = self._repository.head_manifest(name)
-                if stands_for is not None and stands_for.digest == descriptor.digest:
-                    continue
-            self._repository.put_manifest(name, manifest)
+            if not self._stands(name, descriptor, manifest):
+                self._repository.put_manifest(name, manifest)
+
+    def _stands(self, name: str, descriptor: Descriptor, manifest: Manifest | Index) -> bool:
+        """Whether a name says so already: then it is left alone, as some registries refuse to set a tag again.
+
+        What refers to something must be listed there too.
+        """
+        if descriptor.digest not in self._held:
+            return False
+        if manifest.subject is not None:
+            listed = self._repository.referrers(manifest.subject.digest)
+            if descriptor.digest not in {other.digest for other in listed}:
+                return False
+        if name == str(descriptor.digest):
+            return True
+        now = self._repository.head_manifest(name)
+        return now is not None and now.digest == descriptor.digest
+
+    def beside(self, tag: str, digest: Digest | None) -> RegistrySink:
+        """Another place in the same repository, over the same connections: they end together."""
+        other = copy(self)
+        other._reference = replace(self._reference, tag=tag or None, digest=digest)
+        other._tags, other._held, other._uploads = (), set(), {}
+        return other
 
     def abort(self) -> None:
         self._repository.transport.abort()

@@ -98,7 +98,7 @@ def test_preserve_digests_refuses_before_anything_is_sent(stock: Stock, tierce: 
     name = place.name("preserved/app:1")
     done = tierce.attempt("copy", "--preserve-digests", "--format", "v2s2", "app", f"docker://{name}")
     assert done.code == 1
-    assert "its digest would change, which --preserve-digests forbids" in done.stderr
+    assert "its digest would change: --preserve-digests forbids that" in done.stderr
     assert not (place.directory / "data/docker/registry/v2/repositories/preserved").exists()
 
 
@@ -145,3 +145,30 @@ def test_flags_that_do_not_go_together(
     assert done.code != 0
     assert error in done.stderr
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "destination",
+    ["docker://{host}/verified:1", "oci:{tmp}/x:1", "dir:{tmp}/x", "docker-archive:{tmp}/x:a:1", "kept:1"],
+)
+def test_verify(stock: Stock, tierce: Tierce, place: Registry, tmp_path: Path, destination: str) -> None:
+    stock.add("app")
+    done = tierce("copy", "--verify", "app", destination.format(host=place.host, tmp=tmp_path))
+    assert "Verified " in done.stderr
+    assert "1 manifests, 2 blobs of " in done.stderr
+
+
+def test_signatures_of_others_go_along(stock: Stock, tierce: Tierce, place: Registry) -> None:
+    """Under cosign's tag, in a registry that has no referrers API."""
+    target, signature = stock.add("app"), stock.add("signature", content="signed")
+    first, second = f"docker://{place.name('signed')}", f"docker://{place.name('signed-too')}"
+    tag = f"sha256-{target.digest.encoded}.sig"
+    tierce("copy", "-q", "app", f"{first}:1")
+    tierce("copy", "-q", "signature", f"{first}:{tag}")
+    done = tierce("copy", "--verify", f"{first}:1", f"{second}:1")
+    assert "Copied what refers to it: 1\n" in done.stderr
+    assert ": 2 manifests, 4 blobs of " in done.stderr
+    assert Digest.of(raw(place.name(f"signed-too:{tag}"))) == signature.digest
+    refused = tierce.attempt("copy", "--format", "v2s2", f"{first}:1", f"{second}:2")
+    assert "1 signatures or other artifacts refer to it, which --no-referrers leaves behind" in refused.stderr
+    tierce("copy", "--remove-signatures", "--format", "v2s2", f"{first}:1", f"{second}:2")
