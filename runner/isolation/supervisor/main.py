@@ -139,6 +139,9 @@ def _loop(
                 with suppress(BlockingIOError):
                     os.read(wakeup, 4096)
         status = reap(pid)
+    with suppress(BlockingIOError):
+        if data := control.recv(4096, socket.MSG_DONTWAIT):  # it told why and ended since we polled
+            raise _told(data)
     return status
 
 
