@@ -83,6 +83,8 @@ def _no_namespaces(privileges: Privileges) -> str | None:
     """Why there are no namespaces; None where they work."""
     if not privileges.missing:
         return None
+    if privileges.rootless is not None and privileges.rootless.how == "no":
+        return f"no namespaces: {privileges.rootless.problem}"
     return f"no namespaces: missing {', '.join(privileges.missing[:3])}"
 
 

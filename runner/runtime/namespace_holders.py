@@ -9,7 +9,7 @@ namespace has no rights there, though it belongs to the same user.
 
 The locks are fcntl's, because the kernel tells who has one, and drops it with the process: there is
 nothing to clean up after a kill or a reboot, and a pid of another pid namespace is not told. The
-whole file is locked (flock, which is independent) while a namespace is looked for or made, so
+file itself says where mounts were last tried with success (``mount_probe``), and the whole of it is locked (flock, which is independent) while a namespace is looked for or made, so
 that two commands that start together agree. Whatever a lock says, the kernel lets a process join
 only a namespace that its own user has made.
 
@@ -30,6 +30,7 @@ from store import kernel
 
 _FLOCK: Final = "hhqqi"
 """struct flock: type, whence, start, length, pid."""
+_LONGEST: Final = 256
 _LAST: Final = 1 << 22
 """Above every pid (PID_MAX_LIMIT)."""
 
@@ -60,6 +61,16 @@ class Holders:
         """Let others find this process, as long as it lives, and look for themselves."""
         fcntl.lockf(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, os.getpid())
         fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    @property
+    def tried(self) -> str:
+        """What ``remember`` was told last."""
+        return os.pread(self._fd, _LONGEST, 0).decode("utf-8", "replace")
+
+    def remember(self, tried: str) -> None:
+        with suppress(OSError):  # a full disk: it is tried again
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, tried.encode(), 0)
 
     def close(self) -> None:
         """This process is not found any more."""

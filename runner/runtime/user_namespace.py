@@ -79,8 +79,11 @@ def map_arguments(outer_id: int, ranges: tuple[tuple[int, int], ...]) -> list[st
     return words
 
 
-def enter(environ: MutableMapping[str, str]) -> Entered:
+def enter(environ: MutableMapping[str, str], store: Path | None = None) -> Entered:
     """Become root of a user namespace; harmless when it cannot be. Idempotent.
+
+    Nor when nothing could be mounted there on ``store``, the directory where layers are: weaker ways
+    of isolation need the process where it is.
 
     It is that of this user's other commands and containers while there are some. ``environ`` gets
     TIERCE_RUNTIME_DIR, because from here on the uid no longer says whose this process is. Only for
@@ -89,7 +92,7 @@ def enter(environ: MutableMapping[str, str]) -> Entered:
     if not _entered:
         uid = os.geteuid()
         _set_runtime_directory(environ, uid)
-        _entered.append(_join_or_make(_holders(environ, uid), uid, os.getegid()))
+        _entered.append(_join_or_make(_holders(environ, uid), store, uid, os.getegid()))
         look_again()
         if _entered[0].how != "no":
             environ[_INHERITED] = f"{_entered[0].how}:{uid}"
@@ -128,11 +131,13 @@ def _holders(environ: Mapping[str, str], uid: int) -> Holders | None:
     return None
 
 
-def _join_or_make(holders: Holders | None, uid: int, gid: int) -> Entered:
+def _join_or_make(holders: Holders | None, store: Path | None, uid: int, gid: int) -> Entered:
     if holders is None:
-        return _make(uid, gid)
+        return _no_mounts(store, uid) or _make(uid, gid)
     holders.alone()
-    if holders.join():
+    if (no_mounts := _no_mounts(store, uid, holders)) is not None:
+        found = no_mounts
+    elif holders.join():
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
         single = len(_read("/proc/self/uid_map").splitlines()) == 1
@@ -144,6 +149,21 @@ def _join_or_make(holders: Holders | None, uid: int, gid: int) -> Entered:
     else:
         holders.add()
     return found
+
+
+def _no_mounts(store: Path | None, uid: int, holders: Holders | None = None) -> Entered | None:
+    """Why a user namespace would be of no use here; None where it is."""
+    from runner.runtime.mount_probe import place_of, refused
+
+    if store is None or (holders is not None and holders.tried and holders.tried == place_of(store)):
+        return None
+    what, number = refused(store)
+    if what:
+        why = f"no {what} mounts on {store}: {os.strerror(number).lower()} (inside a container?)"
+        return Entered("no", uid, _switched_off() or why)
+    if holders is not None:
+        holders.remember(place_of(store))
+    return None
 
 
 def _make(uid: int, gid: int) -> Entered:
@@ -188,13 +208,20 @@ def subordinate(uid: int) -> tuple[tuple[tuple[tuple[int, int], ...], tuple[tupl
 
 def refusal(error: OSError) -> str:
     """Why a user namespace could not be had, by what the system says about itself."""
+    return _switched_off() or (
+        f"user namespaces are refused here: {os.strerror(error.errno or 0).lower()} (inside a container?)"
+    )
+
+
+def _switched_off() -> str:
+    """By which setting of the system; "" when by none."""
     if _read("/proc/sys/kernel/unprivileged_userns_clone").strip() == "0":
         return "user namespaces are switched off (sysctl kernel.unprivileged_userns_clone=1)"
     if _read("/proc/sys/user/max_user_namespaces").strip() == "0":
         return "user namespaces are switched off (sysctl user.max_user_namespaces=15000)"
     if _read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").strip() == "1":
         return "AppArmor restricts user namespaces (sysctl kernel.apparmor_restrict_unprivileged_userns=0)"
-    return f"user namespaces are refused here: {os.strerror(error.errno or 0).lower()} (inside a container?)"
+    return ""
 
 
 class _Mapper:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import time
@@ -212,6 +213,32 @@ def test_a_command_that_cannot_be_looked_into_is_passed_over(either: OrdinaryUse
             namespaces.append(process.stdout.readline())
     assert namespaces[0] != namespaces[1]
     assert set(namespaces[1:]) == {namespaces[1]}
+
+
+_ON_OVERLAY = """
+import os, sys
+from pathlib import Path
+from runner.runtime.user_namespace import enter
+from store import kernel
+uid, gid = os.geteuid(), os.getegid()
+kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS)
+for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+    Path("/proc/self", name).write_text(text)
+for name in ("lower", "upper", "work", "merged"):
+    os.makedirs(name)
+kernel.mount(b"overlay", b"merged", b"overlay", 0, b"lowerdir=lower,upperdir=upper,workdir=work,userxattr")
+found = enter(os.environ, Path("merged/store").absolute())
+print(found.how, found.problem, os.listdir("merged/store"))
+"""
+
+
+def test_a_store_on_an_overlay_keeps_the_command_where_it_is(user: OrdinaryUser) -> None:
+    with user.start_program("-c", _ON_OVERLAY) as process:
+        said, complained = process.communicate(timeout=60)
+    assert complained == ""
+    assert re.fullmatch(
+        r"no no overlay mounts on /\S+/merged/store: invalid argument \(inside a container\?\) \[\]\n", said
+    )
 
 
 def test_volumes_belong_to_the_user(user: OrdinaryUser) -> None:

@@ -43,7 +43,7 @@ class Settings(NamedTuple):
         if os.geteuid() != 0 and os.environ.get("TIERCE_USER_NAMESPACE") != "no":
             from runner.runtime.user_namespace import enter
 
-            enter(os.environ)
+            enter(os.environ, self.root)
 
         with Store.open(self.root) as store:
             yield store
