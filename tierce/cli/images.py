@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -16,6 +16,7 @@ from tierce import images as lookup
 from tierce.cli.command import Settings, command, format_option, image_argument
 from tierce.cli.filters import filter_option, has_labels, parse_filters
 from tierce.cli.tables import render
+from tierce.cli.transfer import registry_options
 from tierce.cli.units import ago, go_time, human_size, parse_time
 
 HEADERS: Final = {
@@ -206,12 +207,22 @@ def rmi(settings: Settings, words: Sequence[str], force: bool, no_prune: bool) -
     examples="""
 tierce tag hello registry.example.com/team/hello:1.0
 tierce tag 3f57d9401f8d hello:old
+tierce tag docker://registry.example.com/team/hello:1.0 stable   # in the registry, without a transfer
 """,
 )
 @image_argument("source", metavar="SOURCE_IMAGE[:TAG]")
 @click.argument("target", metavar="TARGET_IMAGE[:TAG]")
+@registry_options
 @click.pass_obj
-def tag(settings: Settings, source: str, target: str) -> None:
-    """Let TARGET_IMAGE be a name of SOURCE_IMAGE, whatever it named before."""
+def tag(settings: Settings, /, source: str, target: str, **flags: Any) -> None:
+    """Let TARGET_IMAGE be a name of SOURCE_IMAGE, whatever it named before.
+
+    With docker:// the names are tags of a repository in a registry.
+    """
+    if source.startswith("docker://"):
+        from tierce.cli.repositories import tag_remote
+
+        return tag_remote(settings, source, target, flags)
     with settings.store() as store:
         lookup.add_name(store, source, target)
+    return None

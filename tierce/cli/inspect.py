@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -11,6 +11,7 @@ from image.errors import ContainerNotFound, TierceError
 from image.platform import Platform
 from tierce.cli.command import Settings, command, format_option, image_argument
 from tierce.cli.tables import render, render_documents
+from tierce.cli.transfer import registry_options
 from tierce.cli.units import ago, human_size, parse_time
 from tierce.describe import Step, inspect_document
 from tierce.describe import history as history_of
@@ -38,19 +39,36 @@ platform_option = click.option(
 tierce inspect hello
 tierce inspect --format '{{.Os}}/{{.Architecture}} {{json .Config.Env}}' hello
 tierce inspect -f '{{range .RootFS.Layers}}{{println .}}{{end}}' hello
+tierce inspect docker://busybox            # in a registry, without pulling
+tierce inspect --raw docker://busybox      # its manifest or index, byte for byte
+tierce inspect --config oci:/tmp/layout:app
 """,
 )
 @image_argument("words", nargs=-1, required=True, metavar="IMAGE [IMAGE...]")
 @click.option("-f", "--format", "form", default="", metavar="FORMAT", help="'json' or a Go TEMPLATE such as '{{.Id}}'")
 @click.option("--type", "kind", type=click.Choice(["container", "image"]), help="Only objects of this type")
+@click.option("--raw", is_flag=True, help="The exact bytes of the manifest; with --config, of the configuration")
+@click.option("--config", is_flag=True, help="The image's configuration")
+@click.option("-n", "--no-tags", is_flag=True, help="Do not ask a registry for the other tags")
 @platform_option
+@registry_options
 @click.pass_obj
-def inspect(settings: Settings, words: Sequence[str], form: str, kind: str | None, platform: str | None) -> None:
+def inspect(
+    settings: Settings, /, words: Sequence[str], form: str, kind: str | None, platform: str | None, raw: bool,
+    config: bool, no_tags: bool, **flags: Any,
+) -> None:  # fmt: skip
     """Show everything about containers and images, as a JSON array or through a template.
 
-    A container's name wins over an image's.
+    A container's name wins over an image's. An image with a transport, such as docker://NAME,
+    is looked at where it is, and shown as skopeo shows it.
     """
+    from tierce.cli.remote_inspect import inspect_elsewhere, is_elsewhere
+
     wanted = Platform.parse(platform, host_platform()) if platform else None
+    if raw or config or any(map(is_elsewhere, words)):
+        if len(words) > 1:
+            raise click.UsageError("one image at a time with a transport, --raw or --config")
+        return inspect_elsewhere(settings, words[0], wanted, flags, raw=raw, config=config, tags=not no_tags, form=form)
     documents, problems = [], []
     with settings.store() as store:
         for word in words:
@@ -64,6 +82,7 @@ def inspect(settings: Settings, words: Sequence[str], form: str, kind: str | Non
         click.echo(f"tierce: {problem}", err=True)
     if problems:
         raise click.exceptions.Exit(1)
+    return None
 
 
 def _document(store: Store, word: str, kind: str | None, wanted: Platform | None) -> object:

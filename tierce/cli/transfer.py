@@ -12,10 +12,10 @@ import click
 
 from image.reference import Reference
 from tierce.cli.command import Settings, command, image_argument
-from tierce.cli.progress import TransferView
 
 if TYPE_CHECKING:
     from store.store import Store
+    from tierce.cli.progress import TransferView
     from transfer.copy import CopyOptions
     from transfer.registries import Registries
     from transfer.registry.challenge import Credential
@@ -72,6 +72,8 @@ def copy_options(platform: str | None) -> CopyOptions:
 def transfer_view(settings: Settings, *, quiet: bool) -> TransferView:
     """Progress on standard error."""
     import time
+
+    from tierce.cli.progress import TransferView
 
     return TransferView(sys.stderr, settings.environ, time.monotonic, quiet=quiet)
 

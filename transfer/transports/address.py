@@ -119,7 +119,7 @@ def open_sink(text: str, places: Places, *, all_platforms: bool = False, more_na
             from transfer.transports.registry import RegistrySink
 
             reference = Reference.parse(rest)
-            return RegistrySink(reference, places.registries, tags=[_tag_of(name, reference) for name in more_names])
+            return RegistrySink(reference, places.registries, tags=[tag_of(name, reference) for name in more_names])
         case "oci":
             from transfer.transports.oci import OciSink
 
@@ -149,7 +149,7 @@ def open_sink(text: str, places: Places, *, all_platforms: bool = False, more_na
             assert_never(transport)
 
 
-def _tag_of(name: str, reference: Reference) -> str:
+def tag_of(name: str, reference: Reference) -> str:
     """``1.0`` or ``host/app:1.0`` as a tag in the repository of ``reference``. Raises InvalidInput."""
     if ":" not in name and "/" not in name:
         return str(reference.with_tag(name).tag)
