@@ -87,13 +87,19 @@ class Registries:
         It is in the registry itself, no mirror. Raises PolicyRejected when the name is blocked.
         """
         place = self.conf.push_place(reference) if push else self.conf.pull_places(reference)[-1]
-        return self._open(place, reference.domain, push=push)
+        return self._open(place, reference.domain, ("pull", "push") if push else ("pull",))
 
     def pull_repositories(self, reference: Reference) -> list[Repository]:
         """Where to ask for an image: mirrors in order, the registry itself last (see ``ask_mirrors``)."""
         return [self._open(place, reference.domain) for place in self.conf.pull_places(reference)]
 
-    def _open(self, place: Place, domain: str, *, push: bool = False) -> Repository:
+    def repository_to_delete_from(self, reference: Reference) -> Repository:
+        """The repository, opened for deleting. Raises PolicyRejected when the name is blocked."""
+        place = self.conf.push_place(reference)
+        action = "*" if place.reference.domain == "quay.io" else "delete"
+        return self._open(place, reference.domain, ("pull", action))
+
+    def _open(self, place: Place, domain: str, actions: tuple[str, ...] = ("pull",)) -> Repository:
         """``domain`` is the registry that the user named: a credential given for it goes to no other."""
         insecure = place.insecure or self._options.insecure
         transport = (self._careless if insecure else self.transport).scoped()
@@ -101,7 +107,7 @@ class Registries:
             place.reference.path,
             self._authorizer(place.reference, insecure, named=place.reference.domain == domain),
             transport,
-            actions=("pull", "push") if push else ("pull",),
+            actions=actions,
             retry=replace(self._options.retry, sleep=transport.sleep) if self._options.retry else None,
             warn=self._warn_once,
         )

@@ -146,6 +146,7 @@ COMMANDS: Final = LazyGroup(
             "pin": Entry("tierce.cli.pin", "pin", "Write digests to the image names of Dockerfiles"),
             "rmi": _IMAGE["rm"],
             "save": _IMAGE["save"],
+            "sync": Entry("tierce.cli.sync", "sync", "Keep repositories equal to others"),
             "tag": _IMAGE["tag"],
         },
     },

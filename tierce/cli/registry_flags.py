@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transfer.registries import Registries
     from transfer.registry.credential import Credential
     from transfer.registry.retry import Retry
+    from transfer.sync.rules import Access
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
@@ -60,6 +61,20 @@ class Side(NamedTuple):
             flags[f"{prefix}_authfile"] or authfile,
             flags[f"{prefix}_tls_verify"],
             flags[f"{prefix}_cert_dir"],
+        )
+
+    def overridden(self, access: Access, *, own: bool = True) -> Side:
+        """The same with what a file says of one registry; without ``own``, the user's credentials are not asked."""
+        from transfer.registry.credential import ANONYMOUS, Credential
+
+        credential = self.credential if own else ANONYMOUS
+        if access.user or access.token:
+            credential = Credential(access.user, access.password, identity_token=access.token)
+        return Side(
+            credential,
+            self.authfile,
+            self.tls_verify and not access.insecure,
+            Path(access.certificates) if access.certificates else self.cert_dir,
         )
 
     def registries(self, settings: Settings, retry: Retry | None = None) -> AbstractContextManager[Registries]:

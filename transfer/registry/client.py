@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from image.descriptor import Descriptor
 from image.digest import Digest
@@ -45,6 +45,7 @@ _MAX_PAGES: Final = 1000
 _MAX_TAGS_SIZE: Final = 16 << 20
 _NO_SUCH_API: Final = frozenset({400, 404, 405, 501})
 """What registries say to a call that they do not know."""
+_VERBS: Final = {("pull",): "pull from", ("pull", "push"): "push to"}
 _MAX_RESUMES: Final = 5
 """Times in a row that a blob may break off without a byte of progress."""
 _MAX_REPLIES: Final = 100
@@ -81,7 +82,9 @@ class Repository:
         self._clock = clock
         self._scopes: tuple[str, ...] = (wire.repository_scope(path, actions),)
         self._no_referrers = False
-        self._verb = "push to" if "push" in actions else "pull from"
+        self._verb = _VERBS.get(actions, "delete from")
+        self.pulls_left: int | None = None
+        """How many pulls the registry said last that remain; None where it says nothing."""
 
     @property
     def name(self) -> str:
@@ -172,6 +175,25 @@ class Repository:
             self._no_referrers = True
             return None
         return chain([first], pages)
+
+    def delete_manifest(self, digest: Digest) -> None:
+        """Delete a manifest, and with it every tag that names it. Idempotent.
+
+        Raises RegistryError, in a user's words where a registry has switched deleting off.
+        """
+        request = Request("DELETE", self._manifest_url(str(digest)))
+
+        def delete() -> None:
+            with self._send(request) as reply:
+                if reply.status in {400, 405}:
+                    raise RegistryError(
+                        f"{self._verb} {self.name}: the registry does not delete manifests this way",
+                        method="DELETE", url=wire.redact(reply.url), status=reply.status,
+                    )  # fmt: skip
+                if reply.status not in {200, 202, 204, 404}:
+                    raise self._refusal(reply, str(digest))
+
+        self._repeat(delete)
 
     def _manifest_url(self, name: str) -> str:
         return wire.manifest_url(self._authorizer.base(), self.path, name)
@@ -320,14 +342,37 @@ class Repository:
         url = wire.tags_url(self._authorizer.base(), self.path)
         found: list[str] = []
         for body in self._pages(url, _MAX_TAGS_SIZE, f"list tags of {self.name}"):
-            try:
-                tags = json.loads(body).get("tags") or []
-            except (ValueError, AttributeError, RecursionError) as error:
-                raise RegistryError(f"list tags of {self.name}: the reply is not JSON", url=wire.redact(url)) from error
+            tags = _json_object(body, f"list tags of {self.name}").get("tags") or []
             found += [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
         return list(dict.fromkeys(found))
 
-    def _pages(self, url: str, limit: int, what: str, *, absent: frozenset[int] = frozenset()) -> Iterator[bytes]:
+    def catalog(self) -> list[str]:
+        """The paths of all repositories of the registry, as far as it tells. Raises RegistryError.
+
+        Spec: distribution's "Listing Repositories"; Quay gives a token for the next page in the reply.
+        """
+        base = wire.catalog_url(self._authorizer.base())
+        what = f"list repositories of {self.domain}"
+        found: list[str] = []
+        tokens: set[str] = {""}
+        url = base
+        while True:
+            token = ""
+            for body in self._pages(url, _MAX_TAGS_SIZE, what, scopes=(wire.CATALOG_SCOPE,)):
+                page = _json_object(body, what)
+                names, token = page.get("repositories") or [], str(page.get("next_page") or "")
+                found += [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+            if token in tokens:
+                return list(dict.fromkeys(found))
+            if len(tokens) > _MAX_PAGES:
+                raise RegistryError(f"{what}: the registry's pages never end", url=wire.redact(url))
+            tokens.add(token)
+            url = wire.with_query(base, next_page=token)
+
+    def _pages(
+        self, url: str, limit: int, what: str, *, absent: frozenset[int] = frozenset(),
+        scopes: tuple[str, ...] | None = None,
+    ) -> Iterator[bytes]:  # fmt: skip
         """The bodies of a listing, page after page, each up to ``limit`` bytes; none where the first is ``absent``."""
         following: str | None = url
         seen: set[str] = set()
@@ -335,15 +380,17 @@ class Repository:
             if following in seen or len(seen) >= _MAX_PAGES:
                 raise RegistryError(f"{what}: the registry's pages never end", url=wire.redact(url))
             seen.add(following)
-            page = self._page(following, limit, absent if len(seen) == 1 else frozenset())
+            page = self._page(following, limit, absent if len(seen) == 1 else frozenset(), scopes)
             if page is None:
                 return
             body, following = page
             yield body
 
-    def _page(self, url: str, limit: int, absent: frozenset[int]) -> tuple[bytes, str | None] | None:
+    def _page(
+        self, url: str, limit: int, absent: frozenset[int], scopes: tuple[str, ...] | None
+    ) -> tuple[bytes, str | None] | None:
         def get() -> tuple[bytes, str | None] | None:
-            with self._send(Request("GET", url)) as reply:
+            with self._send(Request("GET", url), scopes) as reply:
                 if reply.status in absent:
                     return None
                 if reply.status != 200:
@@ -370,6 +417,8 @@ class Repository:
         reply = self.transport.send(self._authorized(request, wanted), body, size=size)
         for text in wire.warnings(reply.headers):
             self._warn(f"{self.domain}: {text}")
+        if (left := wire.pulls_left(reply.headers)) is not None:
+            self.pulls_left = left
         if reply.status != 401:
             return reply
         offered = wire.challenges(reply.headers)
@@ -488,6 +537,16 @@ def _discard(reply: Reply, count: int) -> None:
         if not got:
             raise RegistryError("the reply ended before the place to resume at", temporary=True)
         count -= got
+
+
+def _json_object(body: bytes, what: str) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise RegistryError(f"{what}: the reply is not JSON") from error
+    if not isinstance(found, dict):
+        raise RegistryError(f"{what}: the reply is not a JSON object")
+    return found
 
 
 def _digest(text: str | None) -> Digest | None:

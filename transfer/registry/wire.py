@@ -186,6 +186,18 @@ def referrers_url(base: str, repository: str, subject: Digest) -> str:
     return f"{base}/v2/{repository}/referrers/{subject}"
 
 
+CATALOG_SCOPE: Final = "registry:catalog:*"
+
+
+def catalog_url(base: str, *, page: int = 1000) -> str:
+    return f"{base}/v2/_catalog?n={page}"
+
+
+def with_query(url: str, **more: str) -> str:
+    """The URL with more parameters."""
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(more)}"
+
+
 def resolve_location(url: str, headers: Headers) -> str:
     """The absolute form of ``Location``. Raises RegistryError when there is none to follow."""
     location = headers.get("Location")
@@ -355,6 +367,12 @@ def warnings(headers: Headers) -> list[str]:
         if match:
             found.append(printable(re.sub(r"\\(.)", r"\1", match[1])))
     return list(dict.fromkeys(filter(None, found)))
+
+
+def pulls_left(headers: Headers) -> int | None:
+    """How many pulls remain, where a registry says so: ``ratelimit-remaining: 76;w=21600``."""
+    word = (headers.get("RateLimit-Remaining") or "").partition(";")[0].strip()
+    return int(word) if word.isdecimal() and len(word) < 10 else None
 
 
 def retry_after_s(headers: Headers, now_s: float) -> float | None:

@@ -30,6 +30,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
+def layout_tags(path: Path) -> list[str] | None:
+    """The names of a layout's images, in their order; None when there is no layout."""
+    if not (path / "index.json").exists():
+        return None
+    raw = read_limited(path / "index.json", MAX_DOCUMENT_SIZE, lambda: ReferenceNotFound(f"{path} is no OCI layout"))
+    return [name for entry in layout.decode_index(raw).manifests if (name := entry.annotations.get(layout.REF_NAME))]
+
+
 class OciSource(LocalSource):
     """An image of a layout directory."""
 
