@@ -43,6 +43,19 @@ _NETWORK: Final = {
         ("disconnect", "Take a running container off a network"),
     )
 }
+_MANIFEST: Final = {
+    name: Entry("tierce.cli.manifest", name, summary)
+    for name, summary in (
+        ("create", "Make a manifest list"),
+        ("add", "Add images to a manifest list"),
+        ("annotate", "Say more of an image in a manifest list"),
+        ("inspect", "Show a manifest list"),
+        ("push", "Push a manifest list and its images"),
+        ("remove", "Take an image off a manifest list"),
+        ("exists", "Tell by the exit code whether a manifest list exists"),
+        ("rm", "Remove manifest lists"),
+    )
+}
 _SYSTEM: Final = {
     "df": Entry("tierce.cli.system", "df", "Show how much space images and caches take"),
     "prune": Entry("tierce.cli.prune", "system_prune", "Remove what is not needed"),
@@ -121,6 +134,9 @@ COMMANDS: Final = LazyGroup(
             "image": LazyGroup(
                 "image", sections={"Commands": _IMAGE}, short_help="Manage images",
                 hidden={"list": _IMAGE["ls"], "remove": _IMAGE["rm"]},
+            ),
+            "manifest": LazyGroup(
+                "manifest", sections={"Commands": _MANIFEST}, short_help="Manage lists of images for several platforms"
             ),
             "network": LazyGroup(
                 "network", sections={"Commands": _NETWORK}, short_help="Manage networks",
