@@ -20,13 +20,22 @@ def user_credentials(environ: Mapping[str, str], authfile: str | None = None) ->
 
 
 def user_registries(
-    environ: Mapping[str, str], options: RegistryOptions | None = None, authfile: str | None = None
+    environ: Mapping[str, str],
+    options: RegistryOptions | None = None,
+    authfile: str | None = None,
+    *,
+    destination: bool = False,
 ) -> Registries:
-    """Connections by the user's configuration; ``options.conf`` is read here. Raises InvalidInput."""
+    """Connections by the user's configuration; ``options.conf`` is read here. Raises InvalidInput.
+
+    A ``destination`` has no mirrors: what is read there is a check of what was pushed.
+    """
     from transfer.credentials import Credentials, credential_files
     from transfer.registries import Registries, RegistryOptions
     from transfer.registries_conf.files import registries_conf
 
     conf = registries_conf(environ)
+    if destination:
+        conf = conf.without_redirection()
     credentials = Credentials(credential_files(environ, authfile), environ, conf.credential_helpers)
     return Registries(environ, credentials, replace(options or RegistryOptions(), conf=conf))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from image.errors import Cancelled, TierceError
 
 if TYPE_CHECKING:
+    from transfer.registries_conf.values import Place
     from transfer.registry.client import Repository
 
 _P = TypeVar("_P")
@@ -38,20 +40,49 @@ def first_answer(places: Sequence[_P], ask: Callable[[_P], _T], shown: Callable[
         raise
 
 
-def ask_mirrors(repositories: Sequence[Repository], ask: Callable[[Repository], _T]) -> tuple[Repository, _T]:
-    """``first_answer`` of repositories, the last of which is the registry itself.
+class PullPlaces:
+    """The places that have an image by the configuration: its mirrors, the registry itself last.
 
-    A mirror is asked once, as waiting for one that is down helps nobody; once chosen, it is
-    as patiently asked for the rest of the image as any registry.
+    Each is opened, and its password looked for, when its turn comes.
     """
 
-    def once(repository: Repository) -> _T:
-        patient = repository.retry
-        if repository is not repositories[-1]:
-            repository.retry = replace(patient, attempts=1)
-        try:
-            return ask(repository)
-        finally:
-            repository.retry = patient
+    def __init__(self, places: Sequence[Place], open_place: Callable[[Place], Repository]) -> None:
+        self._places = places
+        self._open_place = open_place
+        self._lock = threading.Lock()
+        self._opened: list[Repository] = []
+        self._aborted = False
 
-    return first_answer(repositories, once, lambda repository: repository.name)
+    def ask(self, ask: Callable[[Repository], _T]) -> tuple[Repository, _T]:
+        """The first place that answers, and its answer. See ``first_answer`` for errors.
+
+        A mirror is asked once, as waiting for one that is down helps nobody; once chosen, it
+        is as patiently asked for the rest of the image as any registry.
+        """
+
+        def once(place: Place) -> tuple[Repository, _T]:
+            repository = self._open(place)
+            patient = repository.retry
+            if place is not self._places[-1]:
+                repository.retry = replace(patient, attempts=1)
+            try:
+                return repository, ask(repository)
+            finally:
+                repository.retry = patient
+
+        return first_answer(self._places, once, lambda place: place.reference.repository)[1]
+
+    def _open(self, place: Place) -> Repository:
+        repository = self._open_place(place)
+        with self._lock:
+            self._opened.append(repository)
+            if self._aborted:
+                repository.transport.abort()
+        return repository
+
+    def abort(self) -> None:
+        """Stop whatever is under way with any of them; later questions raise Cancelled."""
+        with self._lock:
+            self._aborted = True
+            for repository in self._opened:
+                repository.transport.abort()

@@ -11,9 +11,11 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from image.errors import RegistryError
 from image.reference import Reference
 from image.value import dataclass
 from transfer.credentials import Credentials
+from transfer.mirrors import PullPlaces
 from transfer.registries_conf.values import Place, RegistriesConf
 from transfer.registry.challenge import ANONYMOUS, Authorizer, Credential
 from transfer.registry.client import Repository
@@ -23,6 +25,8 @@ from transfer.registry.transport import Timeouts, Transport
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from transfer.aws.ecr import Ecr, EcrRegistry
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,8 @@ class RegistryOptions:
     """Certificates for whatever registry is asked (``--cert-dir``), instead of those by host."""
     retry: Retry | None = None
     conf: RegistriesConf = field(default_factory=RegistriesConf)
+    create_repository: bool = False
+    """Whether a push makes a missing repository, where the registry does not by itself (ECR)."""
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 
@@ -65,6 +71,7 @@ class Registries:
         self._warned: set[str] = set()
         self._authorizers: dict[tuple[str, Credential, bool], Authorizer] = {}
         self._environ = environ
+        self._aws: Ecr | None = None
         self.transport = self._make_transport(verify=not options.insecure)
         self._careless = self.transport if options.insecure else self._make_transport(verify=False)
 
@@ -89,9 +96,9 @@ class Registries:
         place = self.conf.push_place(reference) if push else self.conf.pull_places(reference)[-1]
         return self._open(place, reference.domain, ("pull", "push") if push else ("pull",))
 
-    def pull_repositories(self, reference: Reference) -> list[Repository]:
-        """Where to ask for an image: mirrors in order, the registry itself last (see ``ask_mirrors``)."""
-        return [self._open(place, reference.domain) for place in self.conf.pull_places(reference)]
+    def pull_places(self, reference: Reference) -> PullPlaces:
+        """Where to ask for an image: mirrors in order, the registry itself last. Raises PolicyRejected."""
+        return PullPlaces(self.conf.pull_places(reference), lambda place: self._open(place, reference.domain))
 
     def repository_to_delete_from(self, reference: Reference) -> Repository:
         """The repository, opened for deleting. Raises PolicyRejected when the name is blocked."""
@@ -102,14 +109,16 @@ class Registries:
     def _open(self, place: Place, domain: str, actions: tuple[str, ...] = ("pull",)) -> Repository:
         """``domain`` is the registry that the user named: a credential given for it goes to no other."""
         insecure = place.insecure or self._options.insecure
+        push = "push" in actions
         transport = (self._careless if insecure else self.transport).scoped()
         return Repository(
             place.reference.path,
-            self._authorizer(place.reference, insecure, named=place.reference.domain == domain),
+            self._authorizer(place.reference, insecure, named=place.reference.domain == domain, push=push),
             transport,
             actions=actions,
             retry=replace(self._options.retry, sleep=transport.sleep) if self._options.retry else None,
             warn=self._warn_once,
+            create=self._creator(place.reference) if push and self._options.create_repository else None,
         )
 
     def _warn_once(self, text: str) -> None:
@@ -126,10 +135,11 @@ class Registries:
         transport = self._careless if insecure else self.transport
         Authorizer(domain, transport, credential, insecure=insecure).check()
 
-    def _authorizer(self, reference: Reference, insecure: bool, *, named: bool) -> Authorizer:
+    def _authorizer(self, reference: Reference, insecure: bool, *, named: bool, push: bool) -> Authorizer:
         credential = self._options.credential if named else None
         if credential is None:
-            credential = self._credentials.find(reference.domain, reference.path) or ANONYMOUS
+            credential = self._credentials.find(reference.domain, reference.path)
+            credential = credential or self._aws_credential(reference.domain, push=push) or ANONYMOUS
         key = (reference.domain, credential, insecure)
         with self._lock:
             if key not in self._authorizers:
@@ -137,12 +147,53 @@ class Registries:
                 self._authorizers[key] = Authorizer(reference.domain, transport, credential, insecure=insecure)
             return self._authorizers[key]
 
+    # Amazon's registries
+
+    def _aws_credential(self, domain: str, *, push: bool) -> Credential | None:
+        """A token of AWS for a registry of theirs: nobody logs in to these by hand.
+
+        The public registry is asked without one when AWS gives none.
+        """
+        registry = _ecr_registry(domain)
+        if registry is None:
+            return None
+        try:
+            return self._ecr().credential(registry, push=push)
+        except RegistryError as error:
+            if registry.account or push:
+                raise
+            self._warn_once(f"{domain} is asked without a login: {error}")
+            return None
+
+    def _creator(self, reference: Reference) -> Callable[[], None] | None:
+        registry = _ecr_registry(reference.domain)
+        return None if registry is None else lambda: self._ecr().create_repository(registry, reference.path)
+
+    def _ecr(self) -> Ecr:
+        from transfer.aws.ecr import Ecr
+
+        with self._lock:
+            if self._aws is None:
+                self._aws = Ecr(self._environ, Transport(self._environ, timeouts=self._options.timeouts, peer="AWS"))
+            return self._aws
+
     def close(self) -> None:
         self.transport.close()
         self._careless.close()
+        if self._aws is not None:
+            self._aws.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+def _ecr_registry(domain: str) -> EcrRegistry | None:
+    """A look at the name first: other registries load nothing of AWS."""
+    if ".dkr.ecr" not in domain and domain != "public.ecr.aws":
+        return None
+    from transfer.aws.ecr import ecr_registry
+
+    return ecr_registry(domain)

@@ -21,6 +21,7 @@ from transfer.pull import pull
 from transfer.registries import Registries, RegistryOptions
 from transfer.registries_conf.values import Mirror, RegistriesConf, Rule
 from transfer.registry.credential import Credential
+from transfer.registry.retry import Retry
 from transfer.transports.registry import RegistrySource
 
 IMAGE = tiny_image({"a": b"1" * 5000})
@@ -161,19 +162,19 @@ def test_insecure_is_for_the_places_that_say_so(fake: FakeRegistry) -> None:
     fill(fake, "app")
     environ = {"http_proxy": fake.url, "https_proxy": "http://127.0.0.1:1"}
     for insecure in (True, False):
-        options = RegistryOptions(conf=RegistriesConf((Rule("r.invalid", "r.invalid", insecure=insecure),)))
+        options = RegistryOptions(
+            retry=Retry(attempts=1), conf=RegistriesConf((Rule("r.invalid", "r.invalid", insecure=insecure),))
+        )
         credentials = Credentials(CredentialFiles((), Path("/nonexistent")), {})
         with Registries(environ, credentials, options) as registries:
             source = RegistrySource(Reference.parse("r.invalid/app:1"), registries)
             if insecure:
                 assert source.root().digest == IMAGE.manifest.digest
             else:
-                registries_before = len(fake.requests)
-                for place in source._places:
-                    place.retry = type(place.retry)(attempts=1)
+                before = len(fake.requests)
                 with pytest.raises(RegistryError):
                     source.root()
-                assert len(fake.requests) == registries_before
+                assert len(fake.requests) == before
 
 
 def test_digests_of_blobs_are_checked_whoever_sends_them(

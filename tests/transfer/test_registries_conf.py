@@ -117,6 +117,12 @@ class TestPlaces:
         place = conf(MIRRORED).push_place(Reference.parse("example.com/foo/app:1"))
         assert str(place.reference) == "example.com/foo/app:1"
 
+    @pytest.mark.parametrize("prefix", ["example.com/foo", "*.com"])
+    def test_a_check_of_a_push_is_not_redirected(self, prefix: str) -> None:
+        text = MIRRORED.replace("example.com/foo", prefix)
+        [place] = conf(text).without_redirection().pull_places(Reference.parse("example.com/foo/app:1"))
+        assert str(place.reference) == "example.com/foo/app:1"
+
 
 class TestShortNames:
     @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import click
 
 from tierce.cli.command import Settings, command, image_argument
 from tierce.cli.registry_flags import Side, retry_options, retry_policy, side_options
-from tierce.cli.transfer import PLATFORM, transfer_view
+from tierce.cli.transfer import PLATFORM, create_repository_option, transfer_view
 
 if TYPE_CHECKING:
     from image.digest import Digest
@@ -65,6 +65,7 @@ tierce copy --dest-tls-verify=false app docker://localhost:5000/app
 @click.option("--digestfile", metavar="FILE", help="Write the digest of the copy to a file")
 @click.option("-q", "--quiet", is_flag=True, help="No progress")
 @click.option("--authfile", metavar="FILE", help="Credentials instead of docker's and podman's files")
+@create_repository_option
 @retry_options
 @side_options("dest", "the destination")
 @side_options("src", "the source")
@@ -91,6 +92,7 @@ def copy(
     authfile: str | None,
     retry_times: int | None,
     retry_delay: str | None,
+    create_repository: bool,
     **sides: Any,
 ) -> None:
     """Copy an image between places: all its platforms, under the digest that it has.
@@ -121,6 +123,7 @@ def copy(
         referrers=referrers,
         signatures=not remove_signatures,
         verify=verify,
+        create_repository=create_repository,
     )
     with transfer_view(settings, quiet=quiet) as view:
         copied, notes = job.run(settings, view)
@@ -178,6 +181,7 @@ class CopyJob(NamedTuple):
     referrers: bool | None = None
     signatures: bool = True
     verify: bool = False
+    create_repository: bool = False
 
     def run(self, settings: Settings, view: TransferView) -> tuple[Copied, list[str]]:
         """Copy and verify; what there is to say of it, a line each. The store is opened only if it is needed."""
@@ -191,8 +195,13 @@ class CopyJob(NamedTuple):
             store = cache(lambda: stack.enter_context(settings.store()))
             unpack = os.geteuid() == 0 and not self.everything
             there, here = (
-                Places(store, stack.enter_context(side.registries(settings, self.options.retry)), view, unpack)
-                for side in (self.there, self.here)
+                Places(store, stack.enter_context(opened), view, unpack)
+                for opened in (
+                    self.there.registries(settings, self.options.retry),
+                    self.here.registries(
+                        settings, self.options.retry, destination=True, create_repository=self.create_repository
+                    ),
+                )
             )
             holds_indexes = self.everything or len(self.options.platforms) > 1
             source = stack.enter_context(open_source(self.source, there))

@@ -127,7 +127,7 @@ def _resolver(registries: Registries, mentions: Iterable[Mention], *, update: bo
 
 def _digest(registries: Registries, reference: Reference) -> Digest:
     from tierce.pinning import not_found
-    from transfer.mirrors import ask_mirrors, first_answer
+    from transfer.mirrors import first_answer
 
     def ask(repository: Repository) -> Digest:
         found = repository.head_manifest(reference.tag or "")
@@ -136,7 +136,7 @@ def _digest(registries: Registries, reference: Reference) -> Digest:
         return found.digest
 
     def look_up(meant: Reference) -> Digest:
-        return ask_mirrors(registries.pull_repositories(meant), ask)[1]
+        return registries.pull_places(meant).ask(ask)[1]
 
     return first_answer(registries.conf.meanings(reference), look_up, str)[1]
 

@@ -77,7 +77,14 @@ class Side(NamedTuple):
             Path(access.certificates) if access.certificates else self.cert_dir,
         )
 
-    def registries(self, settings: Settings, retry: Retry | None = None) -> AbstractContextManager[Registries]:
+    def registries(
+        self,
+        settings: Settings,
+        retry: Retry | None = None,
+        *,
+        destination: bool = False,
+        create_repository: bool = False,
+    ) -> AbstractContextManager[Registries]:
         return open_registries(
             settings,
             tls_verify=self.tls_verify,
@@ -85,6 +92,8 @@ class Side(NamedTuple):
             credential=self.credential,
             cert_dir=self.cert_dir,
             retry=retry,
+            create_repository=create_repository,
+            destination=destination,
         )
 
 

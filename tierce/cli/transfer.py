@@ -42,10 +42,18 @@ def registry_options(function: _F) -> _F:
     return function
 
 
+create_repository_option = click.option(
+    "--create-repository",
+    is_flag=True,
+    help="Make a repository that is missing, at Amazon ECR (others do by themselves)",
+)
+
+
 @contextmanager
 def open_registries(
     settings: Settings, *, tls_verify: bool = True, creds: str | None = None, authfile: str | None = None,
     credential: Credential | None = None, cert_dir: Path | None = None, retry: Retry | None = None,
+    create_repository: bool = False, destination: bool = False,
 ) -> Iterator[Registries]:  # fmt: skip
     """Connections with the user's credentials, or with those given."""
     from tierce.registries import user_registries
@@ -54,8 +62,10 @@ def open_registries(
 
     if creds:
         credential = parse_login(creds)
-    options = RegistryOptions(not tls_verify, credential, cert_dir=cert_dir, retry=retry)
-    with user_registries(settings.environ, options, authfile) as registries:
+    options = RegistryOptions(
+        not tls_verify, credential, cert_dir=cert_dir, retry=retry, create_repository=create_repository
+    )
+    with user_registries(settings.environ, options, authfile, destination=destination) as registries:
         yield registries
 
 
@@ -156,11 +166,12 @@ tierce push --tls-verify=false localhost:5000/app
 @image_argument("name", metavar="NAME[:TAG]")
 @click.option("--platform", metavar=PLATFORM, help="Only this image of several platforms  [all]")
 @click.option("-q", "--quiet", is_flag=True, help="Only the name at the end")
+@create_repository_option
 @registry_options
 @click.pass_obj
 def push(
     settings: Settings, name: str, platform: str | None, quiet: bool, tls_verify: bool, creds: str | None,
-    authfile: str | None, cert_dir: Path | None,
+    authfile: str | None, cert_dir: Path | None, create_repository: bool,
 ) -> None:  # fmt: skip
     """Upload an image under its own name. What the registry has already is not sent."""
     from transfer.push import push as push_from_store
@@ -169,7 +180,12 @@ def push(
     with (
         settings.store() as store,
         open_registries(
-            settings, tls_verify=tls_verify, creds=creds, authfile=authfile, cert_dir=cert_dir
+            settings,
+            tls_verify=tls_verify,
+            creds=creds,
+            authfile=authfile,
+            cert_dir=cert_dir,
+            create_repository=create_repository,
         ) as registries,
     ):
         if not quiet:

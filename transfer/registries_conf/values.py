@@ -94,6 +94,10 @@ class RegistriesConf:
         rule = self._open_rule(reference, "push")
         return Place(reference, rule is not None and rule.insecure)
 
+    def without_redirection(self) -> RegistriesConf:
+        """The same with every name where it says: for reading again what was pushed there."""
+        return replace(self, rules=tuple(replace(rule, location="", mirrors=()) for rule in self.rules))
+
     def _open_rule(self, reference: Reference, verb: str) -> Rule | None:
         rule = self.rule(str(reference))
         if rule is not None and rule.blocked:

@@ -72,8 +72,10 @@ class Repository:
         retry: Retry | None = None,
         warn: Callable[[str], None] = lambda _text: None,
         clock: Callable[[], float] = time.time,
+        create: Callable[[], None] | None = None,
     ) -> None:
         self.path = path
+        self._create = create
         self.domain = authorizer.domain
         self.transport = transport
         self.retry = retry or Retry(sleep=transport.sleep)
@@ -277,7 +279,17 @@ class Repository:
         """Open an upload; None when ``mount`` linked the blob from the repository ``source``.
 
         A registry that can't mount opens an upload instead, or refuses: then it is asked plainly.
+        A repository that is missing is made first, where we were given the means to.
         """
+        try:
+            return self._begin_upload(mount, source)
+        except RegistryError as error:
+            if self._create is None or "NAME_UNKNOWN" not in error.codes:
+                raise
+            self._create()
+            return self._begin_upload(mount, source)
+
+    def _begin_upload(self, mount: Digest | None, source: str) -> Upload | None:
         scopes = self._scopes
         if mount is not None:
             scopes = (*scopes, wire.repository_scope(source, ["pull"]))
@@ -296,7 +308,7 @@ class Repository:
         try:
             return post()
         except RegistryError:
-            return self.begin_upload()
+            return self._begin_upload(None, "")
 
     def upload(self, blob: Descriptor, blocks: Iterator[ReadableBuffer], upload: Upload) -> None:
         """Send a blob in one request. The registry checks the digest as we do."""

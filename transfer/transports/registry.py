@@ -13,10 +13,9 @@ from image.descriptor import Descriptor
 from image.digest import DiffID, Digest
 from image.manifest import Index, Manifest
 from image.reference import Reference
-from transfer.mirrors import ask_mirrors
 from transfer.ports import Adopted, Block, Blocks
 from transfer.registries import Registries
-from transfer.registry.client import Upload
+from transfer.registry.client import Repository, Upload
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -30,8 +29,8 @@ class RegistrySource:
 
     def __init__(self, reference: Reference, registries: Registries) -> None:
         self._reference = reference.with_default_tag()
-        self._places = registries.pull_repositories(self._reference)
-        self._repository = self._places[-1]
+        self._places = registries.pull_places(self._reference)
+        self._chosen: Repository | None = None
         self._forget()
 
     def _forget(self) -> None:
@@ -49,9 +48,7 @@ class RegistrySource:
     def root(self) -> Descriptor:
         if self._root is None:
             wanted = str(self._reference.digest or self._reference.tag)
-            self._repository, (self._root, document) = ask_mirrors(
-                self._places, lambda repository: repository.fetch_manifest(wanted)
-            )
+            self._chosen, (self._root, document) = self._places.ask(lambda place: place.fetch_manifest(wanted))
             self._fetched[self._root.digest] = document
         return self._root
 
@@ -63,7 +60,7 @@ class RegistrySource:
         return self._repository.open_blob(descriptor)
 
     def has_blob(self, digest: Digest) -> bool:
-        """Whether the place that has the image, or the registry while that is open, has this blob."""
+        """Whether the place that has the image has this blob too."""
         return self._repository.has_blob(digest)
 
     def check_blob(self, descriptor: Descriptor) -> None:
@@ -86,9 +83,16 @@ class RegistrySource:
         """What a tag of the repository stands for."""
         return self._repository.head_manifest(tag)
 
+    @property
+    def _repository(self) -> Repository:
+        """The place that gave the manifest."""
+        if self._chosen is None:
+            self.root()
+        assert self._chosen is not None, "a root comes from a place"
+        return self._chosen
+
     def abort(self) -> None:
-        for place in self._places:
-            place.transport.abort()
+        self._places.abort()
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import json
 import os
@@ -16,10 +17,12 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.registries import ECR, emulate, make_certificate
 from image.descriptor import Descriptor
 from image.digest import Digest
 from image.manifest import Manifest
 from tests.support.cli import Tierce
+from tests.support.fake_registry import Handler, fake_registry
 from tests.support.registry import Login, Registry, registry
 from tests.tierce.conftest import Stock
 
@@ -304,3 +307,29 @@ def test_cert_dir_is_trusted(stock: Stock, tierce: Tierce, tmp_path: Path) -> No
         tierce("copy", "--src-cert-dir", tmp_path / "certs", f"docker://{name}", f"dir:{tmp_path}/copy")
         other = Tierce(tmp_path / "other")
         assert other("pull", "--cert-dir", tmp_path / "certs", name).stdout == f"{name}\n"
+
+
+def test_create_repository_at_ecr(stock: Stock, tierce: Tierce, tmp_path: Path) -> None:
+    """A real host name, by way of a proxy to the emulator; AWS's API is beside it."""
+    target = stock.add("app")
+    home = tmp_path / "home"
+    with emulate(ECR, make_certificate(tmp_path), home / ".config/containers/certs.d") as ecr, fake_registry() as aws:
+        ecr.tokens.accounts["AWS"] = "pw"
+        token = base64.b64encode(b"AWS:pw").decode()
+
+        def serve(handler: Handler) -> None:
+            if handler.headers["X-Amz-Target"].endswith(".CreateRepository"):
+                ecr.storage.create(json.loads(handler.content)["repositoryName"])
+            handler.reply(200, json.dumps({"authorizationData": [{"authorizationToken": token}]}).encode())
+
+        aws.on("POST /", serve, times=99)
+        keys = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "s3cret", "AWS_ENDPOINT_URL": aws.url}
+        user = Tierce(tierce.root, {"HOME": str(home), **ecr.environ, **keys})
+        name = f"{ECR.host}/team/app:1"
+        refused = user.attempt("copy", "app", f"docker://{name}")
+        assert refused.code == 1
+        assert "s3cret" not in refused.stderr
+        assert user("copy", "--create-repository", "app", f"docker://{name}").stdout == f"{target.digest}\n"
+        user("tag", "app", f"{ECR.host}/other/app:1")
+        user("push", "--create-repository", f"{ECR.host}/other/app:1")
+    assert sorted(ecr.storage.repositories) == ["other/app", "team/app"]
