@@ -199,7 +199,8 @@ class RegistryError(TierceError):
     """A registry, or the way to it, failed.
 
     ``url`` is redacted, ``status`` is 0 when no reply came, ``codes`` are the error
-    codes of the reply (distribution-spec, "Error codes"). Retry reads ``temporary`` only.
+    codes of the reply (distribution-spec, "Error codes") and ``words`` what else it says, safe
+    to show. Retry reads ``temporary`` only.
     """
 
     def __init__(
@@ -210,6 +211,7 @@ class RegistryError(TierceError):
         url: str = "",
         status: int = 0,
         codes: Sequence[str] = (),
+        words: str = "",
         temporary: bool = False,
         retry_after_s: float | None = None,
     ) -> None:
@@ -217,6 +219,7 @@ class RegistryError(TierceError):
         self.url = url
         self.status = status
         self.codes = tuple(codes)
+        self.words = words
         self.temporary = temporary
         self.retry_after_s = retry_after_s
         super().__init__(message)

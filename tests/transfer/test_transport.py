@@ -17,10 +17,10 @@ from tests.support.process import command, need
 from tests.support.tiny_image import tiny_image
 from transfer.credentials import CredentialFiles, Credentials
 from transfer.registries import Registries, RegistryOptions
+from transfer.registry.connection import is_local
 from transfer.registry.proxies import proxy_for
 from transfer.registry.retry import Retry
 from transfer.registry.tls import tls_context
-from transfer.registry.transport import _is_local
 from transfer.registry.wire import Origin, origin
 
 HTTPS = {"HTTPS_PROXY": "http://user:p%40ss@proxy:3128"}
@@ -97,7 +97,7 @@ def test_damaged_certificate_names_its_file(tmp_path: Path) -> None:
     [("127.0.0.1", True), ("::1", True), ("::ffff:127.0.0.1", True), ("169.254.169.254", True), ("fe80::1%eth0", True), ("0.0.0.0", True), ("10.0.0.1", False), ("93.184.216.34", False)],
 )  # fmt: skip
 def test_peers_that_a_redirect_must_not_reach(peer: str, local: bool) -> None:
-    assert _is_local(peer) is local
+    assert is_local(peer) is local
 
 
 class TestRetry:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from image.digest import Digest
 from image.errors import RegistryError, TierceError
-from transfer.registry import wire
+from transfer.registry import replies, wire
 from transfer.registry.wire import Headers, Request
 
 NOW_S = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
@@ -52,16 +52,16 @@ def test_challenges(value: str, expected: list[tuple[str, dict[str, str]]]) -> N
         pytest.param("7", 7.0, id="seconds"),
         pytest.param("0", 0.0, id="zero"),
         pytest.param("-5", 0.0, id="negative"),
-        pytest.param("99999999999", wire.MAX_RETRY_AFTER_S, id="huge"),
+        pytest.param("99999999999", replies.MAX_RETRY_AFTER_S, id="huge"),
         pytest.param("Tue, 14 Nov 2023 22:13:30 GMT", 10.0, id="date"),
         pytest.param("Tue, 14 Nov 2000 22:13:30 GMT", 0.0, id="past-date"),
-        pytest.param("Tue, 14 Nov 2999 22:13:30 GMT", wire.MAX_RETRY_AFTER_S, id="far-date"),
+        pytest.param("Tue, 14 Nov 2999 22:13:30 GMT", replies.MAX_RETRY_AFTER_S, id="far-date"),
         pytest.param("soon", None, id="garbage"),
         pytest.param("", None, id="empty"),
     ],
 )
 def test_retry_after_is_clamped(value: str, expected: float | None) -> None:
-    assert wire.retry_after_s(headers(Retry_After=value), NOW_S) == expected
+    assert replies.retry_after_s(headers(Retry_After=value), NOW_S) == expected
 
 
 class TestRedirects:
@@ -142,14 +142,14 @@ def test_only_the_exact_rest_continues_a_blob(value: str, expected: bool) -> Non
     ],
 )
 def test_error_bodies(body: bytes, expected: list[tuple[str, str]]) -> None:
-    assert [(problem.code, problem.message) for problem in wire.problems(body)] == expected
+    assert [(problem.code, problem.message) for problem in replies.problems(body)] == expected
 
 
 def test_warnings_are_sanitized_and_not_repeated() -> None:
     given_headers = Headers(
         (("Warning", '299 - "use \\"v3\\"\x1b[2J"'), ("warning", '299 - "use \\"v3\\"\x1b[2J"'), ("Warning", "199 - x"))
     )
-    assert wire.warnings(given_headers) == ['use "v3" [2J']
+    assert replies.warnings(given_headers) == ['use "v3" [2J']
 
 
 def test_upload_location_keeps_its_query() -> None:
@@ -174,9 +174,9 @@ def test_redacted(url: str, expected: str) -> None:
 def test_no_header_value_crashes_the_parsers(value: str) -> None:
     everything = Headers(tuple((name, value) for name in ("WWW-Authenticate", "Link", "Location", "Retry-After", "Warning", "Content-Range")))  # fmt: skip
     wire.challenges(everything)
-    wire.retry_after_s(everything, NOW_S)
+    replies.retry_after_s(everything, NOW_S)
     wire.content_range(everything)
-    assert all(text.isprintable() for text in wire.warnings(everything))
+    assert all(text.isprintable() for text in replies.warnings(everything))
     with suppress(TierceError):
         wire.next_page("https://r/x", everything)
     with suppress(TierceError):
@@ -185,4 +185,4 @@ def test_no_header_value_crashes_the_parsers(value: str) -> None:
 
 @given(st.binary(max_size=2000))
 def test_no_error_body_crashes(body: bytes) -> None:
-    assert all(problem.message.isprintable() for problem in wire.problems(body))
+    assert all(problem.message.isprintable() for problem in replies.problems(body))

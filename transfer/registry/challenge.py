@@ -20,18 +20,18 @@ from urllib.parse import urlencode, urlsplit
 from image.errors import InvalidInput, RegistryError
 from image.value import dataclass
 from transfer.registry.credential import ANONYMOUS, Credential
+from transfer.registry.replies import RateLimit, problems, retry_after_s
 from transfer.registry.transport import Reply, Transport
 from transfer.registry.wire import (
     Challenge,
     Request,
     challenges,
+    covers,
     is_loopback,
     is_private,
     origin,
-    problems,
     redact,
     registry_host,
-    retry_after_s,
     temporary,
 )
 
@@ -73,6 +73,8 @@ class Authorizer:
         self._tokens: dict[frozenset[str], _Token] = {}
         self._flights: dict[frozenset[str], threading.Lock] = {}
         self._identity_token = credential.identity_token
+        self.rate_limit: RateLimit | None = None
+        """What the registry said last about pulls; its sessions write it."""
 
     @property
     def user(self) -> str:
@@ -138,9 +140,10 @@ class Authorizer:
         return ""
 
     def forget(self, scopes: Iterable[str]) -> None:
-        """Drop a token that the registry no longer takes."""
+        """Drop what was given for these scopes, as the registry no longer takes it."""
+        wanted = frozenset(scopes)
         with self._lock:
-            self._tokens.pop(frozenset(scopes), None)
+            self._tokens = {known: token for known, token in self._tokens.items() if not covers(known, wanted)}
 
     def learn(self, found: Iterable[Challenge]) -> None:
         """Challenges of a 401 where the ping was open to everybody."""
@@ -151,11 +154,19 @@ class Authorizer:
         with self._lock:
             flight = self._flights.setdefault(scopes, threading.Lock())
         with flight:
-            known = self._tokens.get(scopes)
-            if known is None or known.expires_s - _MARGIN_S <= self._clock():
+            known = self._known(scopes)
+            if known is None:
                 known = self._fetch(scopes)
-                self._tokens[scopes] = known
+                with self._lock:
+                    self._tokens[scopes] = known
             return known.value
+
+    def _known(self, scopes: frozenset[str]) -> _Token | None:
+        """A token that lives on for a while and was asked for with these scopes, or with more."""
+        with self._lock:
+            tokens = sorted(self._tokens.items(), key=lambda item: item[0] != scopes)
+        fresh = ((known, token) for known, token in tokens if token.expires_s - _MARGIN_S > self._clock())
+        return next((token for known, token in fresh if known == scopes or covers(known, scopes)), None)
 
     # The token server
 
@@ -249,7 +260,7 @@ def check_realm(base: str, realm: str) -> None:
 
 def unexpected(reply: Reply, what: str, now_s: float) -> RegistryError:
     """A reply that is no answer, in the registry's own words where it has some."""
-    found = problems(reply.read_some(64 << 10))
+    found = problems(reply.error_body())
     words = "; ".join(filter(None, (problem.message or problem.code for problem in found)))
     if reply.status == 429:
         reason = "too many requests" + (f" ({words})" if words else "") + ": wait, or log in for a higher limit"
@@ -259,5 +270,5 @@ def unexpected(reply: Reply, what: str, now_s: float) -> RegistryError:
         f"{what}: {reason}",
         method=reply.method, url=redact(reply.url), status=reply.status,
         codes=[problem.code for problem in found if problem.code],
-        temporary=temporary(reply.status), retry_after_s=retry_after_s(reply.headers, now_s),
+        words=words, temporary=temporary(reply.status), retry_after_s=retry_after_s(reply.headers, now_s),
     )  # fmt: skip

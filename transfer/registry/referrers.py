@@ -1,96 +1,187 @@
-"""Who refers to a manifest: the referrers API where a registry has it, else an index under a tag.
+"""What refers to a manifest: signatures, attestations, and whatever else names it as its subject.
 
-A registry without the API knows nothing of subjects, so whoever pushes what has one lists it
-in the index that stands under ``sha256-<hex>`` of the subject. There is no lock for that: what
-another client wrote meanwhile is found by looking again, and then ours is added to theirs.
+A registry has an API for it, or none. Without, the client keeps an index under a tag that
+is made of the subject's digest, and several clients may change it at once.
 
-Spec: distribution-spec v1.1 "Listing Referrers", "Pushing Manifests with Subject", "Referrers Tag Schema".
+Spec: distribution-spec v1.1, "Listing Referrers", "Referrers Tag Schema", "Pushing Manifests with Subject".
 """
 
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
 
 from image import media_types
-from image.descriptor import Descriptor
+from image.descriptor import NO_ANNOTATIONS, Descriptor
 from image.digest import Digest
-from image.errors import RegistryError
+from image.document import MAX_DOCUMENT_SIZE
+from image.errors import InvalidManifest, NotFound, ReferenceNotFound, RegistryError
 from image.manifest import Index, Manifest, decode_manifest
+from transfer.registry import wire
+from transfer.registry.manifests import Manifests
+from transfer.registry.session import maybe_digest
+from transfer.registry.wire import Request
 
-if TYPE_CHECKING:
-    from transfer.registry.client import Repository
-
+_MAX_PAGES: Final = 100
 _MAX_LISTED: Final = 10_000
-_TRIES: Final = 5
-_LISTING: Final = threading.Lock()
-"""Two threads of this process must not overwrite each other's entry: looking again is for other processes."""
+_MAX_CHANGES: Final = 20
+"""Tries to change a tag's index before giving up."""
+_LONGEST_SETTLE_S: Final = 1.0
+
+_locks_lock = threading.Lock()
+_locks: dict[tuple[str, str, Digest], threading.Lock] = {}
+"""One for each subject that this process pushes a referrer of."""
 
 
-def referrers(repository: Repository, subject: Digest) -> tuple[Descriptor, ...]:
-    """Descriptors of what refers to ``subject``, each once. Raises InvalidManifest, RegistryError."""
-    found = _by_api(repository, subject)
-    return _by_tag(repository, subject) if found is None else found
+class Referrers(Manifests):
+    """Listing, and keeping the list right when a referrer comes or goes."""
 
+    _has_referrers_api: bool | None = None
+    """As found by asking; None before."""
 
-def _by_api(repository: Repository, subject: Digest) -> tuple[Descriptor, ...] | None:
-    """None when the registry does not have the API."""
-    found: dict[Digest, Descriptor] = {}
-    pages = repository.referrers_pages(subject)
-    if pages is None:
-        return None
-    for page in pages:
-        index = decode_manifest(page, media_types.OCI_INDEX)
-        found.update((entry.digest, entry) for entry in (index.manifests if isinstance(index, Index) else ()))
-        if len(found) > _MAX_LISTED:
-            raise RegistryError(f"list referrers of {subject} in {repository.name}: more than {_MAX_LISTED}")
-    return tuple(found.values())
+    def referrers(self, subject: Digest, artifact_type: str = "") -> tuple[Descriptor, ...]:
+        """Manifests that name ``subject``, those of one ``artifact_type`` where it is given.
 
+        Empty when there are none, or no such repository. Raises RegistryError, InvalidManifest.
+        """
+        found = self._api_referrers(subject, artifact_type)
+        if found is None:
+            index, _ = self._tag_index(subject)
+            found = list(index.manifests) if index else []
+        wanted = (entry for entry in found if not artifact_type or entry.artifact_type == artifact_type)
+        return tuple({entry.digest: entry for entry in wanted}.values())
 
-def _by_tag(repository: Repository, subject: Digest) -> tuple[Descriptor, ...]:
-    index = _tagged(repository, subject)
-    return tuple(dict.fromkeys(index.manifests)) if index else ()
+    def put_manifest(self, name: str, manifest: Manifest | Index) -> None:
+        """Store the manifest's exact bytes under a tag or their digest; its children are there.
 
+        When it has a subject, it is then among that subject's referrers.
+        """
+        reply = self._store_manifest(name, manifest)
+        if manifest.subject is None:
+            return
+        told = maybe_digest(reply.get("OCI-Subject"))
+        if told == manifest.subject.digest and self.profile.subject_told_is_true:
+            return
+        if self._api_referrers(manifest.subject.digest, "") is None:
+            entry = listed_as(manifest)
+            self._change_tag_index(manifest.subject.digest, lambda entries: [*_without(entries, entry.digest), entry])
 
-def _tagged(repository: Repository, subject: Digest) -> Index | None:
-    tag = referrers_tag(subject)
-    if repository.head_manifest(tag) is None:
-        return None
-    document = repository.fetch_manifest(tag)[1]
-    return document if isinstance(document, Index) else None
+    def delete_manifest(self, digest: Digest) -> None:
+        """Delete a manifest, and with it every tag that names it. Idempotent.
+
+        Raises RegistryError, in a user's words where a registry has switched deleting off.
+        """
+        subject = self._subject_of(digest)
+        self._delete(Request("DELETE", self._manifest_url(str(digest))), str(digest))
+        if subject and self._api_referrers(subject, "") is None:
+            self._change_tag_index(subject, lambda entries: _without(entries, digest))
+
+    def delete_tag(self, tag: str) -> None:
+        """Delete a tag alone, where a registry can do that. Idempotent. Raises RegistryError."""
+        self._delete(Request("DELETE", self._manifest_url(tag)), tag)
+
+    def _subject_of(self, digest: Digest) -> Digest | None:
+        try:
+            _, manifest = self.fetch_manifest(str(digest))
+        except (NotFound, InvalidManifest):
+            return None
+        return manifest.subject.digest if manifest.subject else None
+
+    # The API
+
+    def _api_referrers(self, subject: Digest, artifact_type: str) -> list[Descriptor] | None:
+        """None when the registry has no such API."""
+        if self._has_referrers_api is False:
+            return None
+        url: str | None = wire.referrers_url(self._base(), self.path, subject, artifact_type)
+        found: dict[Digest, Descriptor] = {}
+        asked: set[str] = set()
+        while url is not None:
+            if url in asked or len(asked) >= _MAX_PAGES or len(found) > _MAX_LISTED:
+                raise RegistryError(f"list referrers of {subject} in {self.name}: the registry's pages never end")
+            asked.add(url)
+            page, url = self._referrers_page(url)
+            if page is None:
+                self._has_referrers_api = False
+                return None
+            found.update((entry.digest, entry) for entry in page.manifests)
+        self._has_referrers_api = True
+        return list(found.values())
+
+    def _referrers_page(self, url: str) -> tuple[Index | None, str | None]:
+        def get() -> tuple[Index | None, str | None]:
+            with self._send(Request("GET", url, {"Accept": media_types.OCI_INDEX})) as reply:
+                kind = (reply.headers.get("Content-Type") or "").partition(";")[0].strip()
+                if reply.status in {400, 404, 405, 501} or (reply.status == 200 and kind != media_types.OCI_INDEX):
+                    return None, None
+                if reply.status != 200:
+                    raise self._refusal(reply)
+                index = decode_manifest(reply.read(MAX_DOCUMENT_SIZE), kind)
+                assert isinstance(index, Index), "by its media type"
+                return index, wire.next_page(reply.url, reply.headers)
+
+        return self._repeat(get)
+
+    # The tag
+
+    def _tag_index(self, subject: Digest) -> tuple[Index | None, str]:
+        """What the subject's tag has, and its ETag; None where there is none."""
+        try:
+            _, found, headers = self._fetch_manifest(referrers_tag(subject))
+        except ReferenceNotFound:
+            return None, ""
+        if not isinstance(found, Index):
+            raise InvalidManifest("", f"tag {referrers_tag(subject)} of {self.name} is no index of referrers")
+        return found, headers.get("ETag") or ""
+
+    def _change_tag_index(self, subject: Digest, change: Callable[[Iterable[Descriptor]], list[Descriptor]]) -> None:
+        """Change the entries of a subject's tag, so that they stay changed.
+
+        Threads of this process take turns. Other clients are met by If-Match where the registry
+        heeds it; elsewhere the tag is read again, once everybody who read it before our write
+        has had the time to write, and changed again when it was overwritten.
+        """
+        with _lock_for(self.domain, self.path, subject):
+            for _ in range(_MAX_CHANGES):
+                started_s = time.monotonic()
+                index, etag = self._tag_index(subject)
+                before = list(index.manifests) if index else []
+                if (after := change(before)) == before:
+                    return
+                try:
+                    changed = Index.build(after, annotations=index.annotations if index else NO_ANNOTATIONS)
+                    self._store_manifest(referrers_tag(subject), changed, if_match=etag)
+                except RegistryError as error:
+                    if error.status != 412:
+                        raise
+                    continue
+                self.transport.sleep(min(2 * (time.monotonic() - started_s), _LONGEST_SETTLE_S))
+        raise RegistryError(
+            f"push to {self.name}: the list of referrers of {subject} is changed by others all the time",
+            temporary=True,
+        )
 
 
 def referrers_tag(subject: Digest) -> str:
-    """The tag under which referrers are listed: algorithm and hex, cut to what a tag may be."""
+    """The tag under which a registry without the API keeps a subject's referrers."""
     return f"{subject.algorithm[:32]}-{subject.encoded[:64]}"
 
 
-def record(repository: Repository, manifest: Manifest | Index) -> None:
-    """List a manifest with its subject, after a push to a registry that did not say it had done so.
-
-    Raises RegistryError when others keep overwriting the list.
-    """
-    if manifest.subject is None or _by_api(repository, manifest.subject.digest) is not None:
-        return
-    entry = listed_as(manifest)
-    with _LISTING:
-        for _ in range(_TRIES):
-            index = _tagged(repository, manifest.subject.digest)
-            entries = index.manifests if index else ()
-            if entry.digest in {other.digest for other in entries}:
-                return
-            annotations = index.annotations if index else {}
-            repository.put_manifest(
-                referrers_tag(manifest.subject.digest), Index.build([*entries, entry], annotations=annotations)
-            )
-    raise RegistryError(
-        f"push to {repository.name}: {entry.digest} is not in the list of referrers, which others change: try again",
-        temporary=True,
-    )
-
-
 def listed_as(manifest: Manifest | Index) -> Descriptor:
-    """How a manifest appears among referrers: its kind and its annotations with it."""
-    kind = manifest.artifact_type or (manifest.config.media_type if isinstance(manifest, Manifest) else "")
-    return replace(manifest.descriptor, artifact_type=kind, annotations=manifest.annotations)
+    """How a manifest stands in the list of its subject's referrers."""
+    kind = manifest.artifact_type
+    if not kind and isinstance(manifest, Manifest):
+        kind = manifest.config.media_type
+    found = manifest.descriptor
+    return Descriptor(found.media_type, found.digest, found.size, manifest.annotations, artifact_type=kind)
+
+
+def _without(entries: Iterable[Descriptor], digest: Digest) -> list[Descriptor]:
+    return [entry for entry in entries if entry.digest != digest]
+
+
+def _lock_for(domain: str, path: str, subject: Digest) -> threading.Lock:
+    with _locks_lock:
+        return _locks.setdefault((domain, path, subject), threading.Lock())

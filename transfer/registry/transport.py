@@ -11,23 +11,23 @@ that grows with the size of the body. ``abort`` wakes every thread that waits he
 from __future__ import annotations
 
 import http.client
-import io
-import ipaddress
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from image.errors import Cancelled, RegistryError
-from image.value import dataclass
-from transfer.registry.proxies import Proxy, proxy_for
+from transfer.registry.connection import BROKEN, Body, Connection, Timeouts
+from transfer.registry.limits import Gate, Limits
+from transfer.registry.proxies import proxy_for
 from transfer.registry.tls import tls_context
 from transfer.registry.wire import (
+    MAX_ERROR_SIZE,
     Headers,
     Origin,
     Request,
@@ -35,43 +35,20 @@ from transfer.registry.wire import (
     origin,
     redact,
     redirected,
-    request_target,
 )
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from _typeshed import ReadableBuffer, WriteableBuffer
+    from _typeshed import WriteableBuffer
 
-BLOCK_SIZE: Final = 1 << 20
+__all__ = ("Body", "Reply", "Timeouts", "Transport", "failure")
+
 _MAX_REDIRECTS: Final = 8
 _MAX_IDLE: Final = 8
 """Connections kept for a host."""
 _FRESH_S: Final = 2.0
 """A connection idle for longer may be closed by its peer just as a body that can't be repeated starts."""
-_BROKEN: Final = (OSError, http.client.HTTPException, EOFError)
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """In seconds. A body may take ``total_s`` plus one second for each ``slowest_rate`` bytes."""
-
-    connect_s: float = 20.0
-    idle_s: float = 60.0
-    total_s: float = 120.0
-    slowest_rate: int = 16 << 10
-
-    def limit_s(self, size: int | None) -> float:
-        """How long a request with a body of ``size`` bytes may take; None is a body of unknown size."""
-        return self.total_s + (size if size is not None else 1 << 34) / self.slowest_rate
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """An upload: its blocks, and its size in bytes where it is known (else sent chunked)."""
-
-    blocks: Iterable[ReadableBuffer]
-    size: int | None
 
 
 class Transport:
@@ -88,6 +65,7 @@ class Transport:
         certificates: tuple[Path, ...] = (),
         cert_dir: Path | None = None,
         timeouts: Timeouts = Timeouts(),
+        limits: Limits = Limits(),
         clock: Callable[[], float] = time.monotonic,
         peer: str = "registry",
     ) -> None:
@@ -95,12 +73,13 @@ class Transport:
         self.peer = peer
         self.timeouts = timeouts
         self.clock = clock
+        self._gate = Gate(limits, clock)
         self._environ = environ
         self._certificates = certificates
         self._cert_dir = cert_dir
         self._lock = threading.Lock()
-        self._idle: dict[Origin, list[_Connection]] = {}
-        self._busy: set[_Connection] = set()
+        self._idle: dict[Origin, list[Connection]] = {}
+        self._busy: set[Connection] = set()
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._aborted = threading.Event()
 
@@ -158,6 +137,12 @@ class Transport:
 
     def _exchange(self, request: Request, body: Body | None, limit_s: float, forbid_local: bool) -> Reply:
         where = origin(request.url)
+        if body is not None:
+            return self._attempt(where, request, body, limit_s, forbid_local)
+        with self._gate.turn(where, self.sleep):
+            return self._attempt(where, request, None, limit_s, forbid_local)
+
+    def _attempt(self, where: Origin, request: Request, body: Body | None, limit_s: float, forbid_local: bool) -> Reply:
         while True:
             connection = self._take(where, only_fresh=body is not None)
             reused = connection.used
@@ -166,7 +151,7 @@ class Transport:
                     raise Cancelled("the transfer was stopped")
                 connection.prepare(self.clock() + limit_s, forbid_local)
                 return Reply(self, connection, request, connection.perform(request, body))
-            except _BROKEN as error:
+            except BROKEN as error:
                 self._drop(connection)
                 if self._aborted.is_set():
                     raise Cancelled("the transfer was stopped") from error
@@ -177,7 +162,7 @@ class Transport:
                 self._drop(connection)
                 raise
 
-    def _take(self, where: Origin, *, only_fresh: bool) -> _Connection:
+    def _take(self, where: Origin, *, only_fresh: bool) -> Connection:
         with self._lock:
             pool = self._idle.get(where, [])
             while pool:
@@ -190,10 +175,10 @@ class Transport:
             self._busy.add(connection)
             return connection
 
-    def _new(self, where: Origin) -> _Connection:
+    def _new(self, where: Origin) -> Connection:
         proxy = proxy_for(where, self._environ)
         context = self._context(where.netloc) if where.scheme == "https" else None
-        return _Connection(where, proxy, context, self.timeouts, self.clock)
+        return Connection(where, proxy, context, self.timeouts, self.clock)
 
     def _context(self, host: str) -> ssl.SSLContext:
         if host not in self._contexts:
@@ -201,12 +186,12 @@ class Transport:
             self._contexts[host] = tls_context(where, verify=self.verify, must_exist=self._cert_dir is not None)
         return self._contexts[host]
 
-    def _drop(self, connection: _Connection) -> None:
+    def _drop(self, connection: Connection) -> None:
         with self._lock:
             self._busy.discard(connection)
         connection.close()
 
-    def _give_back(self, connection: _Connection) -> None:
+    def _give_back(self, connection: Connection) -> None:
         """Keep a connection whose reply was read to the end."""
         with self._lock:
             self._busy.discard(connection)
@@ -223,15 +208,16 @@ class Reply:
     """A status, headers and a body that is read into the caller's buffer. Close it."""
 
     def __init__(
-        self, transport: Transport, connection: _Connection, request: Request, response: http.client.HTTPResponse
+        self, transport: Transport, connection: Connection, request: Request, response: http.client.HTTPResponse
     ) -> None:
         self._transport = transport
-        self._connection: _Connection | None = connection
+        self._connection: Connection | None = connection
         self._response = response
         self._request = request
         self.status = response.status
         self.headers = Headers(tuple(response.getheaders()))
         self.peer = connection.peer
+        self._error: bytes | None = None
 
     @property
     def url(self) -> str:
@@ -246,7 +232,7 @@ class Reply:
         """The next bytes of the body; 0 at its end. Raises RegistryError (temporary) when it breaks."""
         try:
             return self._response.readinto(memoryview(buffer))
-        except _BROKEN as error:
+        except BROKEN as error:
             raise self._failure(error) from error
 
     def read(self, limit: int) -> bytes:
@@ -263,8 +249,17 @@ class Reply:
         """At most ``limit`` bytes of the body."""
         try:
             return self._response.read(limit)
-        except _BROKEN as error:
+        except BROKEN as error:
             raise self._failure(error) from error
+
+    def error_body(self) -> bytes:
+        """The start of an error's body, as much as is worth looking at. May be asked for twice."""
+        if self._error is None:
+            try:
+                self._error = self.read_some(MAX_ERROR_SIZE)
+            except RegistryError:
+                self._error = b""  # the status says enough
+        return self._error
 
     def _failure(self, error: BaseException) -> Exception:
         if self._transport._aborted.is_set():
@@ -294,160 +289,6 @@ class Reply:
 
 def _follows(request: Request, status: int) -> bool:
     return status in {307, 308} or (status in {301, 302, 303} and request.method in {"GET", "HEAD"})
-
-
-# Connections
-
-
-class _Connection(http.client.HTTPConnection):
-    """One TCP or TLS connection, direct or through a proxy, with a deadline on every read."""
-
-    def __init__(
-        self,
-        where: Origin,
-        proxy: Proxy | None,
-        context: ssl.SSLContext | None,
-        timeouts: Timeouts,
-        clock: Callable[[], float],
-    ) -> None:
-        to = proxy.origin if proxy else where
-        super().__init__(to.host, to.port, timeout=timeouts.connect_s, blocksize=BLOCK_SIZE)
-        self.where = where
-        self.used = False
-        self.idle_since = 0.0
-        self.peer: str | None = None
-        self._proxy = proxy
-        self._context = context
-        self._timeouts = timeouts
-        self._clock = clock
-        self._deadline = 0.0
-        self._forbid_local = False
-        if proxy and context:
-            self.set_tunnel(where.host, where.port, proxy.headers)
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def prepare(self, deadline: float, forbid_local: bool) -> None:
-        """Limits for the next exchange."""
-        self._deadline = deadline
-        self._forbid_local = forbid_local
-
-    def connect(self) -> None:
-        super().connect()
-        if self._context is not None:
-            self.sock = self._context.wrap_socket(self.sock, server_hostname=self.where.host)
-        self.peer = None if self._proxy else self.sock.getpeername()[0]
-
-    def perform(self, request: Request, body: Body | None) -> http.client.HTTPResponse:
-        """Send a request and read the head of its reply."""
-        if self.sock is None:
-            self.connect()
-        if self._forbid_local and self.peer is not None and _is_local(self.peer):
-            raise RegistryError(
-                f"{request.method} {redact(request.url)}: refused a redirect to this machine", url=redact(request.url)
-            )
-        self.sock.settimeout(self._timeouts.idle_s)
-        self._send_head(request, body)
-        try:
-            if body is not None:
-                self._send_body(body)
-        except (BrokenPipeError, ConnectionResetError):
-            # A registry that refuses an upload answers and closes: the answer says why.
-            with suppress(*_BROKEN):
-                return self.getresponse()
-            raise
-        return self.getresponse()
-
-    def _send_head(self, request: Request, body: Body | None) -> None:
-        target = request_target(request.url)
-        through = self._proxy if self._context is None else None
-        self.putrequest(
-            request.method, self.where.url + target if through else target, skip_host=True, skip_accept_encoding=True
-        )
-        headers = {"Host": self.where.netloc, "User-Agent": "tierce", **request.headers}
-        if through:
-            headers |= through.headers
-        if body is not None and body.size is None:
-            headers["Transfer-Encoding"] = "chunked"
-        elif body is not None or request.body or request.method in {"POST", "PUT", "PATCH"}:
-            headers["Content-Length"] = str(len(request.body) if body is None else body.size)
-        for name, value in headers.items():
-            self.putheader(name, value)
-        self.endheaders(request.body or None)
-
-    def _send_body(self, body: Body) -> None:
-        for block in body.blocks:
-            view = memoryview(block).cast("B")
-            if self._clock() > self._deadline:
-                raise TimeoutError("the upload took too long")
-            if not len(view):
-                continue
-            if body.size is None:
-                self.send(b"%x\r\n" % len(view))
-            self.send(view)
-            if body.size is None:
-                self.send(b"\r\n")
-        if body.size is None:
-            self.send(b"0\r\n\r\n")
-
-    def response_class(  # type: ignore[override]  # the base class calls it as a factory
-        self, sock: socket.socket, debuglevel: int = 0, method: str | None = None, url: str | None = None
-    ) -> http.client.HTTPResponse:
-        return http.client.HTTPResponse(_WithDeadline(sock, self), debuglevel, method, url)  # type: ignore[arg-type]
-
-    def time_left_s(self) -> float:
-        return self._deadline - self._clock()
-
-    def idle_limit_s(self) -> float:
-        return min(self._timeouts.idle_s, max(self.time_left_s(), 0.001))
-
-    def shut(self) -> None:
-        """Wake a thread that waits on this connection; it sees an end of the stream."""
-        sock = self.sock
-        if sock is not None:
-            with suppress(OSError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-
-class _WithDeadline:
-    """What HTTPResponse takes for a socket: reads of it know the connection's deadline."""
-
-    def __init__(self, sock: socket.socket, connection: _Connection) -> None:
-        self._sock = sock
-        self._connection = connection
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        raw = self._sock.makefile("rb", buffering=0)
-        return io.BufferedReader(_DeadlineReader(raw, self._sock, self._connection), 64 << 10)
-
-
-class _DeadlineReader(io.RawIOBase):
-    """Without the check before each read, one byte a minute would never run into the idle limit."""
-
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, connection: _Connection) -> None:
-        self._raw = raw
-        self._sock = sock
-        self._connection = connection
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int | None:
-        if self._connection.time_left_s() <= 0:
-            raise TimeoutError("the reply took too long")
-        self._sock.settimeout(self._connection.idle_limit_s())
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-def _is_local(peer: str) -> bool:
-    address = ipaddress.ip_address(peer.partition("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    return bool(mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified)
 
 
 # Failures

@@ -9,11 +9,9 @@ Spec: distribution-spec v1.1; RFC 9110 (challenges, ranges), RFC 8288 (Link).
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field, replace
-from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import quote, urlencode, urljoin, urlsplit, urlunsplit
 
@@ -28,7 +26,6 @@ MANIFEST_ACCEPT: Final = ", ".join(
 )
 MAX_ERROR_SIZE: Final = 64 << 10
 """Bytes of an error reply that are looked at."""
-MAX_RETRY_AFTER_S: Final = 120.0
 _SHOWN: Final = 300
 """Characters of a registry's own words that a message repeats."""
 
@@ -62,7 +59,11 @@ class Headers:
 
     def length(self) -> int | None:
         """Content-Length, when it is a number."""
-        value = (self.get("Content-Length") or "").strip()
+        return self.number("Content-Length")
+
+    def number(self, name: str) -> int | None:
+        """A field that is a whole number, when it is one."""
+        value = (self.get(name) or "").strip()
         return int(value) if value.isascii() and value.isdigit() and len(value) < 20 else None
 
 
@@ -182,8 +183,9 @@ def tags_url(base: str, repository: str, *, page: int = 1000) -> str:
     return f"{base}/v2/{repository}/tags/list?n={page}"
 
 
-def referrers_url(base: str, repository: str, subject: Digest) -> str:
-    return f"{base}/v2/{repository}/referrers/{subject}"
+def referrers_url(base: str, repository: str, subject: Digest, artifact_type: str = "") -> str:
+    query = f"?{urlencode({'artifactType': artifact_type})}" if artifact_type else ""
+    return f"{base}/v2/{repository}/referrers/{subject}{query}"
 
 
 CATALOG_SCOPE: Final = "registry:catalog:*"
@@ -199,7 +201,10 @@ def with_query(url: str, **more: str) -> str:
 
 
 def resolve_location(url: str, headers: Headers) -> str:
-    """The absolute form of ``Location``. Raises RegistryError when there is none to follow."""
+    """The absolute form of ``Location``, where one may go from ``url``.
+
+    Raises RegistryError when there is none to follow, or it leads where ``check_way`` refuses.
+    """
     location = headers.get("Location")
     if not location:
         raise RegistryError(f"{redact(url)}: the reply has no Location", url=redact(url))
@@ -208,26 +213,29 @@ def resolve_location(url: str, headers: Headers) -> str:
         origin(target)
     except (InvalidInput, ValueError) as error:
         raise RegistryError(f"{redact(url)}: the reply has an invalid Location", url=redact(url)) from error
+    check_way(url, target)
     return target
 
 
-def redirected(request: Request, headers: Headers) -> Request:
-    """The request to make instead, after a redirect.
+def check_way(url: str, target: str) -> None:
+    """Refuse https→http, and a way from a public host to this machine or its private networks.
 
-    Authorization goes to the same origin only. Refuses https→http, and a way from a public
-    host to this machine or its private networks (a registry must not aim us at them).
+    A registry must not aim us at them. Raises RegistryError.
+    """
+    old, new = origin(url), origin(target)
+    if old.scheme == "https" and new.scheme == "http":
+        raise RegistryError(f"{redact(url)}: refused a redirect from https to http", url=redact(target))
+    if is_private(new.host) and new.host != old.host and not is_private(old.host):
+        raise RegistryError(f"{redact(url)}: refused a redirect to the private address {new.host}", url=redact(target))
+
+
+def redirected(request: Request, headers: Headers) -> Request:
+    """The request to make instead, after a redirect. Authorization goes to the same origin only.
+
+    Raises RegistryError where ``check_way`` refuses.
     """
     target = resolve_location(request.url, headers)
     old, new = origin(request.url), origin(target)
-    if old.scheme == "https" and new.scheme == "http":
-        raise RegistryError(
-            f"{request.method} {redact(request.url)}: refused a redirect from https to http", url=redact(target)
-        )
-    if is_private(new.host) and new.host != old.host and not is_private(old.host):
-        raise RegistryError(
-            f"{request.method} {redact(request.url)}: refused a redirect to the private address {new.host}",
-            url=redact(target),
-        )
     kept = request.headers
     if old != new:
         kept = {name: value for name, value in kept.items() if name.lower() not in {"authorization", "cookie"}}
@@ -315,87 +323,23 @@ def _unquote(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text[1:-1]) if text.startswith('"') else text
 
 
-# Errors and warnings
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One error of a reply: a code of the distribution-spec, or "" for free text."""
-
-    code: str
-    message: str
-
-
-def problems(body: bytes) -> tuple[Problem, ...]:
-    """What an error body says, whatever its form: the spec's, ``{"message"}``, text or HTML."""
-    try:
-        document = json.loads(body[:MAX_ERROR_SIZE])
-    except (ValueError, RecursionError):
-        return _plain_problem(body)
-    if not isinstance(document, dict):
-        return ()
-    entries = document.get("errors")
-    if not isinstance(entries, list):
-        entries = [{"code": document.get("code"), "message": document.get("message") or document.get("details")}]
-    found = []
-    for entry in entries[:8]:
-        if isinstance(entry, dict):
-            code, message = entry.get("code"), entry.get("message")
-            found.append(
-                Problem(
-                    printable(code, 60) if isinstance(code, str) else "",
-                    printable(message) if isinstance(message, str) else "",
-                )
-            )
-    return tuple(problem for problem in found if problem.code or problem.message)
-
-
-def _plain_problem(body: bytes) -> tuple[Problem, ...]:
-    text = body[:MAX_ERROR_SIZE].decode("utf-8", "replace")
-    if "<html" in text[:1000].lower() or "<!doctype" in text[:1000].lower():
-        title = re.search(r"<title>([^<]{0,200})", text, re.IGNORECASE)
-        text = title[1] if title else ""
-    line = printable(text)
-    return (Problem("", line),) if line else ()
-
-
-def warnings(headers: Headers) -> list[str]:
-    """The texts of ``Warning: 299 - "..."`` fields, printable and without repeats."""
-    found = []
-    for value in headers.all("Warning"):
-        match = re.fullmatch(r'299 - "((?:[^"\\]|\\.)*)"', value.strip()[:4096])
-        if match:
-            found.append(printable(re.sub(r"\\(.)", r"\1", match[1])))
-    return list(dict.fromkeys(filter(None, found)))
-
-
-def pulls_left(headers: Headers) -> int | None:
-    """How many pulls remain, where a registry says so: ``ratelimit-remaining: 76;w=21600``."""
-    word = (headers.get("RateLimit-Remaining") or "").partition(";")[0].strip()
-    return int(word) if word.isdecimal() and len(word) < 10 else None
-
-
-def retry_after_s(headers: Headers, now_s: float) -> float | None:
-    """Seconds to wait by ``Retry-After``, a number or a date, between 0 and two minutes."""
-    value = (headers.get("Retry-After") or "").strip()[:100]
-    if not value:
-        return None
-    if re.fullmatch(r"-?\d{1,20}", value):
-        wait = float(value)
-    else:
-        try:
-            wait = parsedate_to_datetime(value).timestamp() - now_s
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return min(max(wait, 0.0), MAX_RETRY_AFTER_S)
-
-
 def temporary(status: int) -> bool:
     """Whether the same request may succeed later."""
     return status in {408, 429, 499, 500, 502, 503, 504, 522}
 
 
 # Scopes
+
+
+def covers(known: Iterable[str], wanted: Iterable[str]) -> bool:
+    """Whether a token for the scopes ``known`` was asked for all that ``wanted`` says."""
+    return _actions(wanted) <= _actions(known)
+
+
+def _actions(scopes: Iterable[str]) -> set[tuple[str, str]]:
+    """``repository:a:pull,push`` as one pair for each action."""
+    split = (scope.rpartition(":") for scope in scopes)
+    return {(resource, action) for resource, _, actions in split for action in actions.split(",")}
 
 
 def repository_scope(repository: str, actions: Iterable[str]) -> str:

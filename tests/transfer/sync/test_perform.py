@@ -281,4 +281,4 @@ def test_a_registry_that_does_not_delete_says_so(source: Emulator, run: Run) -> 
         report = run(rule(source, target), delete=True)
         assert "stray" in tags(target)
     (failed,) = (outcome for outcome in report.outcomes if outcome.status == "failed")
-    assert "does not delete manifests this way" in failed.why
+    assert "does not allow deleting" in failed.why

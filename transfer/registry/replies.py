@@ -1,0 +1,115 @@
+"""What a registry says beside what was asked: errors, warnings, waits, limits.
+
+All of it is hostile: every parser is bounded, returns None or a clamped value for
+nonsense, and text that will be shown loses its control characters and its secrets.
+
+Spec: distribution-spec v1.1, "Error Codes", "Warnings"; RFC 9110 (Retry-After).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from image.value import dataclass
+from transfer.registry.wire import MAX_ERROR_SIZE, Headers, printable
+
+MAX_RETRY_AFTER_S: Final = 120.0
+_QUOTED: Final = 1200
+"""Characters of a registry's own words in which secrets are looked for."""
+_SECRETS = re.compile(r"(?i)\b(bearer|basic)\s+[a-z0-9+/=._~-]{8,}|(https?://[^\s?\"'<>]+)\?[^\s\"'<>]*")
+
+
+def quoted(text: str) -> str:
+    """A registry's own words as a message may repeat them: printable, and without what looks like a secret."""
+    return printable(_SECRETS.sub(lambda match: f"{match[1]} ..." if match[1] else match[2], printable(text, _QUOTED)))
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One error of a reply: a code of the distribution-spec, or "" for free text."""
+
+    code: str
+    message: str
+
+
+def problems(body: bytes) -> tuple[Problem, ...]:
+    """What an error body says, whatever its form: the spec's, ``{"message"}``, text or HTML."""
+    try:
+        document = json.loads(body[:MAX_ERROR_SIZE])
+    except (ValueError, RecursionError):
+        return _plain_problem(body)
+    if not isinstance(document, dict):
+        return ()
+    entries = document.get("errors")
+    if not isinstance(entries, list):
+        entries = [{"code": document.get("code"), "message": document.get("message") or document.get("details")}]
+    found = []
+    for entry in entries[:8]:
+        if isinstance(entry, dict):
+            code, message = entry.get("code"), entry.get("message")
+            found.append(
+                Problem(
+                    printable(code, 60) if isinstance(code, str) else "",
+                    quoted(message) if isinstance(message, str) else "",
+                )
+            )
+    return tuple(problem for problem in found if problem.code or problem.message)
+
+
+def _plain_problem(body: bytes) -> tuple[Problem, ...]:
+    text = body[:MAX_ERROR_SIZE].decode("utf-8", "replace")
+    if "<html" in text[:1000].lower() or "<!doctype" in text[:1000].lower():
+        title = re.search(r"<title>([^<]{0,200})", text, re.IGNORECASE)
+        text = title[1] if title else ""
+    line = quoted(text)
+    return (Problem("", line),) if line else ()
+
+
+def warnings(headers: Headers) -> list[str]:
+    """The texts of ``Warning: 299 - "..."`` fields, printable and without repeats."""
+    found = []
+    for value in headers.all("Warning"):
+        match = re.fullmatch(r'299 - "((?:[^"\\]|\\.)*)"', value.strip()[:4096])
+        if match:
+            found.append(printable(re.sub(r"\\(.)", r"\1", match[1])))
+    return list(dict.fromkeys(filter(None, found)))
+
+
+def retry_after_s(headers: Headers, now_s: float) -> float | None:
+    """Seconds to wait by ``Retry-After``, a number or a date, between 0 and two minutes."""
+    value = (headers.get("Retry-After") or "").strip()[:100]
+    if not value:
+        return None
+    if re.fullmatch(r"-?\d{1,20}", value):
+        wait = float(value)
+    else:
+        try:
+            wait = parsedate_to_datetime(value).timestamp() - now_s
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return min(max(wait, 0.0), MAX_RETRY_AFTER_S)
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """``remaining`` of ``limit`` requests (usually pulls) in a window of ``window_s`` seconds."""
+
+    limit: int | None
+    remaining: int
+    window_s: int | None
+
+
+def rate_limit(headers: Headers) -> RateLimit | None:
+    """By ``RateLimit-Limit: 100;w=21600`` and ``RateLimit-Remaining``; None when there are none."""
+    limit, remaining = (_limited(headers.get(name) or "") for name in ("RateLimit-Limit", "RateLimit-Remaining"))
+    if remaining is None:
+        return None
+    return RateLimit(limit[0] if limit else None, remaining[0], remaining[1] or (limit[1] if limit else None))
+
+
+def _limited(value: str) -> tuple[int, int | None] | None:
+    match = re.fullmatch(r"(\d{1,12})\s*(?:;\s*w=(\d{1,9}))?", value.strip()[:64])
+    return (int(match[1]), int(match[2]) if match[2] else None) if match else None
