@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from benchmarks import builds, caches, machine, runs, transfers
+from benchmarks import builds, caches, machine, mirrors, runs, transfers
 from benchmarks.measure import Outcome, measure
 from benchmarks.peers import bench
 from benchmarks.report import table, write_json
@@ -30,6 +30,8 @@ BENCHMARKS = {
     "cache-import": caches.import_into_nothing,
     "push": transfers.push,
     "pull": transfers.pull,
+    "sync": mirrors.sync,
+    "sync-again": mirrors.sync_again,
 }
 
 
