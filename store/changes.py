@@ -17,8 +17,8 @@ from typing import Final, Literal
 
 from image.errors import StorageError
 from image.value import dataclass
-from store.diff import is_opaque
 from store.directories import OPEN_DIRECTORY, Descent, open_root
+from store.opaque import is_opaque
 
 ChangeKind = Literal["A", "C", "D"]
 _WHITEOUT: Final = os.makedev(0, 0)

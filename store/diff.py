@@ -22,6 +22,7 @@ from typing import Final
 from image.errors import InvalidInput, StorageError
 from image.value import dataclass
 from store.directories import OPEN_DIRECTORY, PATH_LIMIT, Descent, open_root
+from store.opaque import is_opaque
 from store.owners import (
     RECORDS,
     Record,
@@ -372,10 +373,3 @@ def _open_file(dir_fd: int, name: bytes) -> int:
         return os.open(name, _OPEN_FILE | os.O_NOATIME, dir_fd=dir_fd)
     except PermissionError:  # O_NOATIME is for the owner, or root over a mapped owner
         return os.open(name, _OPEN_FILE, dir_fd=dir_fd)
-
-
-def is_opaque(fd: int, listed: list[str]) -> bool:
-    """Whether an upper directory hides all that is below it; ``listed`` are its attributes."""
-    return any(
-        name in listed and os.getxattr(fd, name) == b"y" for name in ("trusted.overlay.opaque", "user.overlay.opaque")
-    )

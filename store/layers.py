@@ -32,6 +32,7 @@ from image.errors import KernelError, LayerNotFound
 from image.value import dataclass
 from store import kernel
 from store.content import storage_errors
+from store.form import Form
 from store.metadata import LayerRecord, Metadata
 from store.owners import copy_record, in_user_namespace, written_through
 
@@ -95,6 +96,7 @@ class LayerStore:
         self._trash = root / "trash"
         self._metadata = metadata
         self._trees: Trees | None = None
+        self.form = Form(root, lambda: not metadata.layers())
 
     @property
     def trees(self) -> Trees:
@@ -144,6 +146,7 @@ class LayerStore:
         The caller (a session) has leased ``directory``. Its root gets the mode and owner of
         the root of ``above``, as the upper side's root is what a container sees as ``/``.
         """
+        self.form.take()
         path = self.base / directory
         below = (self.base / above / "diff").stat() if above else None
         with storage_errors(f"make a layer directory in {self.base}"):
@@ -199,8 +202,10 @@ class LayerStore:
     ) -> OverlayMount:
         """How to mount layer directories (top first), writable into ``workspace`` or read-only without one.
 
-        ``volatile`` is dropped where the kernel (before 5.10) does not have it.
+        ``volatile`` is dropped where the kernel (before 5.10) does not have it. Raises StorageError for
+        layers of another form.
         """
+        self.form.require()
         lowers = tuple(self._short(directory) for directory in directories)
         if workspace is None:
             lowers = lowers or (_VIEW,)  # a mount of no layer needs a second empty directory

@@ -72,6 +72,11 @@ def _id_map(kind: str) -> list[list[str]]:
         return [_INITIAL]
 
 
+def id_ranges() -> list[tuple[int, int, int]]:
+    """``(inside, outside, size)`` of each range of user ids that is mapped, by number inside."""
+    return sorted((int(inside), int(outside), int(size)) for inside, outside, size in _id_map("uid"))
+
+
 @cache
 def records() -> bool:
     """Whether files may have records: in a user namespace, and without any right to other owners."""

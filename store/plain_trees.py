@@ -27,6 +27,7 @@ from store import recorded
 from store.content import storage_errors
 from store.inside import resolve
 from store.layers import LayerStore, OverlayMount, Workspace
+from store.opaque import is_opaque, mark_opaque
 from store.unpack import OVERLAY_XATTRS
 
 _CLOCK_TICK_S: Final = 0.01
@@ -171,6 +172,7 @@ class PlainTrees:
             best = max(below, key=lambda tree: len(tree.state), default=None)
             if best is not None:
                 self._free.remove(best)
+        self._layers.form.require()
         tree = best or _Tree(self._make_directory())
         with storage_errors("make a root filesystem of layers"):
             for directory in reversed(directories[: len(directories) - len(tree.state)]):
@@ -306,7 +308,7 @@ def harvest(root: Path, before: Snapshot, after: Snapshot, diff: Path) -> None:
         copying.parents(path)
         copying.entry(path)
         if path in found.replaced:
-            _set_opaque(f"{diff}/{path}")
+            mark_opaque(f"{diff}/{path}")
     for path in found.deleted:
         copying.parents(path)
         os.mknod(f"{diff}/{path}", stat.S_IFCHR, _WHITEOUT)
@@ -331,7 +333,7 @@ class _Copying:
                 target = f"{self._target}/{path}"
                 status = entry.stat(follow_symlinks=False)
                 if stat.S_ISDIR(status.st_mode):
-                    if _is_opaque(entry.path) or not _is_directory(target):
+                    if is_opaque(entry.path) or not _is_directory(target):
                         remove(target)
                         os.mkdir(target, 0o700)
                     self.merge(path + "/")
@@ -434,15 +436,3 @@ def _listed(path: str) -> list[str]:
     return [
         name for name in os.listxattr(path, follow_symlinks=False) if not os.fsencode(name).startswith(OVERLAY_XATTRS)
     ]
-
-
-def _is_opaque(path: str) -> bool:
-    names = os.listxattr(path, follow_symlinks=False)
-    return "trusted.overlay.opaque" in names or "user.overlay.opaque" in names
-
-
-def _set_opaque(path: str) -> None:
-    try:
-        os.setxattr(path, "trusted.overlay.opaque", b"y")
-    except PermissionError:
-        os.setxattr(path, "user.overlay.opaque", b"y")

@@ -16,9 +16,9 @@ from typing import Final
 
 from image.value import dataclass
 from store.content import storage_errors
+from store.opaque import is_opaque, mark_opaque
 from store.unpack import OVERLAY_XATTRS
 
-_OPAQUE: Final = "trusted.overlay.opaque"
 _WHITEOUT: Final = os.makedev(0, 0)
 
 
@@ -60,7 +60,7 @@ class _Merge:
                 if found.directories:
                     os.mkdir(made)
                     if found.hides and status is not None:
-                        os.setxattr(made, _OPAQUE, b"y")
+                        mark_opaque(made)
                     shows = status is not None and stat.S_ISDIR(status.st_mode) and not found.hides
                     pending.append((found.directories, here, made, shows))
                 elif found.file is not None:
@@ -88,7 +88,7 @@ def _names(sources: Sequence[str]) -> dict[str, _Name]:
                 found = names.setdefault(entry.name, _Name())
                 if entry.is_dir(follow_symlinks=False):
                     found.directories.append(entry.path)
-                    found.hides = _is_opaque(entry.path)
+                    found.hides = is_opaque(entry.path)
                 else:
                     found.hides = True
                     if not found.directories and not _is_whiteout(entry):
@@ -101,12 +101,6 @@ def _names(sources: Sequence[str]) -> dict[str, _Name]:
 def _is_whiteout(entry: os.DirEntry[str]) -> bool:
     status = entry.stat(follow_symlinks=False)
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == _WHITEOUT
-
-
-def _is_opaque(path: str) -> bool:
-    with suppress(OSError):
-        return os.getxattr(path, _OPAQUE) == b"y"
-    return False
 
 
 def _copy_attributes(source: str, target: str) -> None:

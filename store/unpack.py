@@ -27,7 +27,8 @@ from typing import Final, Literal, assert_never
 from image.errors import Conflict, InvalidArchive, StorageError
 from image.value import dataclass
 from store.directories import OPEN_DIRECTORY, PATH_LIMIT, Directories, Directory, remove_tree
-from store.owners import RECORDS, may_use_trusted, owners, records
+from store.opaque import mark_opaque
+from store.owners import RECORDS, owners, records
 from store.tar import Entry, Kind
 from store.tar_reader import Reader, shown
 
@@ -43,8 +44,6 @@ Whiteouts = Literal["overlay", "apply", "keep"]
 WHITEOUT_PREFIX: Final = b".wh."
 OPAQUE_MARKER: Final = b".wh..wh..opq"
 OVERLAY_XATTRS: Final = (b"trusted.overlay.", b"user.overlay.")
-OPAQUE_XATTR: Final = b"trusted.overlay.opaque"
-_USER_OPAQUE_XATTR: Final = b"user.overlay.opaque"
 
 _BOOKKEEPING_PREFIX: Final = b".wh..wh."  # of AUFS; docker skips it too
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -111,7 +110,6 @@ class _Unpacker:
         self._overlay = whiteouts == "overlay"
         self._owner = (os.geteuid(), os.getegid())
         self._owners = owners()
-        self._opaque = OPAQUE_XATTR if may_use_trusted() else _USER_OPAQUE_XATTR
         self._umask = _umask()
         self._chmod_bits = self._umask | 0o7000
         self._mtimes: dict[bytes, int] = {}
@@ -360,7 +358,7 @@ class _Unpacker:
 
     def _hide_all(self, directory: Directory) -> None:
         if self._written is None:
-            os.setxattr(directory.fd, self._opaque, b"y")
+            mark_opaque(directory.fd)
             return
         for name in os.listdir(directory.fd):
             self._remove_lower(directory, os.fsencode(name))
@@ -390,7 +388,7 @@ class _Unpacker:
         return self._overlay and stat.S_ISCHR(status.st_mode) and status.st_rdev == _WHITEOUT_DEVICE
 
     def _make_opaque(self, parent: Directory, name: bytes) -> None:
-        os.setxattr(b"/proc/self/fd/%d/%b" % (parent.fd, name), self._opaque, b"y", follow_symlinks=False)
+        mark_opaque(b"/proc/self/fd/%d/%b" % (parent.fd, name))
 
 
 def _may_be_refused(name: bytes) -> bool:

@@ -25,11 +25,11 @@ from store.content import storage_errors
 from store.inside import resolve
 from store.layers import Workspace
 from store.metadata import CacheRecord, LayerRecord
+from store.opaque import NAMES as OPAQUE
 from store.store import Session
 
 _OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _UNLINKABLE: Final = {errno.EMLINK, errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP}
-_OPAQUE: Final = ("trusted.overlay.opaque", "user.overlay.opaque")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def _copy_look(layer: int, target: int, path: str) -> None:
         os.fchown(made, status.st_uid, status.st_gid)
         os.fchmod(made, stat.S_IMODE(status.st_mode))
         for name in os.listxattr(source):
-            if name in _OPAQUE or not name.startswith(("trusted.overlay.", "user.overlay.", "security.selinux")):
+            if name in OPAQUE or not name.startswith(("trusted.overlay.", "user.overlay.", "security.selinux")):
                 os.setxattr(made, name, os.getxattr(source, name))
         os.utime(made, ns=(status.st_atime_ns, status.st_mtime_ns))
 

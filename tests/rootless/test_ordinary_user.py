@@ -241,6 +241,23 @@ def test_a_store_on_an_overlay_keeps_the_command_where_it_is(user: OrdinaryUser)
     )
 
 
+def test_layers_of_another_form_are_not_used(busybox_archive: Path, tmp_path: Path) -> None:
+    """What one made with an id mapped, the same user without a namespace and root would read differently."""
+    with ordinary_user(ranges=False) as other:
+        other("load", "--input", other.give(busybox_archive))
+        without = ("TIERCE_USER_NAMESPACE=no",)
+        refused = other.attempt("run", "--rm", "busybox", "true", environ=without)
+        assert refused.code == 125
+        assert f"were made by user {other.uid} with one id and would not be the same" in refused.stderr
+        assert "busybox" in other.attempt("images", environ=without).stdout
+        roots = Tierce(other.home / ".local/share/tierce", {"TIERCE_RUNTIME_DIR": str(tmp_path)})
+        assert "made by user" in roots.attempt("run", "--rm", "--network", "none", "busybox", "true").stderr
+        assert other("run", "--rm", "--network", "none", "busybox", "echo", "fine").stdout == "fine\n"
+        for words in (("system", "prune", "--all", "--force"), ("load", "-i", other.give(busybox_archive))):
+            assert other.attempt(*words, environ=without).code == 0
+        assert other.attempt("run", "--rm", "busybox", "echo", "new", environ=without).stdout == "new\n"
+
+
 def test_volumes_belong_to_the_user(user: OrdinaryUser) -> None:
     place = user.home / "shared"
     user("run", "--rm", "--network", "none", "-v", f"{place}:/v", "busybox", "touch", "/v/made")

@@ -166,3 +166,23 @@ def test_hard_links_stay_links(layers: Layers) -> None:
     workspace = layers.session.workspace(None)
     merge_layers([layers.diff(0), layers.diff(1)], None, workspace.diff)
     assert os.path.samefile(workspace.diff / "one", workspace.diff / "two")
+
+
+def test_either_mark_of_an_opaque_directory_counts(tmp_path: Path) -> None:
+    """That of root's overlay mounts, and that of a user's; the result has the one that is read here."""
+    for name, mark in (("trusted", "trusted.overlay.opaque"), ("user", "user.overlay.opaque")):
+        upper, lower, base, target = (tmp_path / name / part for part in ("upper", "lower", "base", "target"))
+        for directory in (upper, lower, base):
+            (directory / "d").mkdir(parents=True)
+        target.mkdir()
+        (upper / "d/new").touch()
+        (lower / "d/old").touch()
+        (base / "d/oldest").touch()
+        os.setxattr(upper / "d", mark, b"y")
+        fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            merge_layers([upper, lower], fd, target)
+        finally:
+            os.close(fd)
+        assert os.listdir(target / "d") == ["new"]
+        assert os.getxattr(target / "d", "trusted.overlay.opaque") == b"y"

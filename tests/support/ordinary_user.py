@@ -45,8 +45,10 @@ class OrdinaryUser:
         assert result.code == 0, str(result)
         return result
 
-    def attempt(self, *args: str | Path, timeout_s: float = 600) -> Result:
+    def attempt(self, *args: str | Path, timeout_s: float = 600, environ: tuple[str, ...] = ()) -> Result:
         argv = self.argv(*args)
+        at = argv.index(sys.executable)
+        argv[at:at] = environ
         done = subprocess.run(
             argv,
             check=False,
