@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -141,19 +140,19 @@ class MountPreparation:
 
     def _kept(self, operation: RunCommand, others: Sequence[Result]) -> Iterator[FailedMount]:
         for step_mount in operation.mounts:
+            source = None if step_mount.input is None else others[step_mount.input]
             match step_mount.mount:
                 case BindMount() as bind if bind.target in self._copied_to:
                     copy = self._copied_to[bind.target].relative_to(self._scratch.parent)
                     yield FailedMount(bind.target, copy=str(copy), read_only=bind.read_only)
                 case BindMount() as bind:
-                    source = others[step_mount.input or 0]
                     assert isinstance(source, Rootfs)
                     stack = source.stack.result()
                     chain = str(stack[-1].chain_id) if stack else ""
                     yield FailedMount(bind.target, source=bind.source, chain=chain, read_only=bind.read_only)
                 case CacheMount() as cache:
                     yield FailedMount(
-                        cache.target, id=cache.id, mode=cache.mode, uid=cache.uid, gid=cache.gid,
+                        cache.target, id=_cache_name(cache, source), mode=cache.mode, uid=cache.uid, gid=cache.gid,
                         read_only=cache.read_only,
                     )  # fmt: skip
                 case TmpfsMount() as tmpfs:
@@ -212,11 +211,7 @@ class MountPreparation:
             options += b",upperdir=" + os.fsencode(upper) + b",workdir=" + os.fsencode(work)
         os.chdir(overlay.base)
         kernel.mount(b"overlay", os.fsencode(point), b"overlay", 0, options)
-        fd = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            return point / Tree(fd).resolve(path)
-        finally:
-            os.close(fd)
+        return point / _resolved(point, path)
 
     def _cache(self, cache: CacheMount, source: Result | None) -> HostMount:
         def fill(path: Path) -> None:
@@ -233,11 +228,12 @@ class MountPreparation:
 
         path = self._stack.enter_context(
             self._sources.caches.acquire(
-                cache.id, _SHARINGS[cache.sharing], mode=cache.mode, uid=cache.uid, gid=cache.gid,
+                _cache_name(cache, source), _SHARINGS[cache.sharing], mode=cache.mode, uid=cache.uid, gid=cache.gid,
                 fill=fill, cancelled=self._cancelled,
             )
         )  # fmt: skip
-        return HostMount(path, cache.target, read_only=cache.read_only)
+        inside = path if source is not None else path / _resolved(path, cache.source)
+        return HostMount(inside, cache.target, read_only=cache.read_only)
 
     def _secret(self, secret: SecretMount, mounts: list[HostMount | MemoryMount], env: list[str]) -> None:
         give = self._sources.secrets.get(secret.id)
@@ -277,12 +273,32 @@ class MountPreparation:
             if ssh.required:
                 raise NotFound(f"ssh agent {ssh.id}: not found: give it with --ssh {ssh.id}")
             return
-        if not stat.S_ISSOCK(socket.stat().st_mode):
-            raise InvalidInput(f"ssh agent {ssh.id}: {socket} is not a socket: start ssh-agent and add the key there")
-        mounts.append(HostMount(socket, ssh.target, read_only=False))
+        from builder.steps.agents import forwarded  # few steps want one
+
+        place = self._directory()
+        self._stack.callback(place.rmdir)
+        own = self._stack.enter_context(forwarded(socket, ssh, place))
+        mounts.append(HostMount(own, ssh.target, read_only=False))
         names = {item.partition("=")[0] for item in (*operation.env, *env)}
         if "SSH_AUTH_SOCK" not in names:
             env.append(f"SSH_AUTH_SOCK={ssh.target}")
+
+
+def _cache_name(cache: CacheMount, source: Result | None) -> str:
+    """What tells caches apart, besides owner and mode: where the first content came from counts as well."""
+    if source is None:
+        return cache.id
+    key = source.key[:12] if isinstance(source, Rootfs) else source.key
+    return f"{cache.id} from {key} {cache.source}"
+
+
+def _resolved(directory: Path, path: str) -> str:
+    """``path`` inside a directory, links followed so that they stay inside it. Raises SourceNotFound."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return Tree(fd).resolve(path)
+    finally:
+        os.close(fd)
 
 
 def _copy_selection(tree: Tree, path: str, place: Path, stop: Stop) -> Path:

@@ -42,16 +42,16 @@ def built_by_buildah(podman: Podman, context: Path, saved: Path, *options: str) 
 @pytest.mark.parametrize("case", [case for case in CASES if case.judge == "docker"], ids=lambda case: case.name)
 def test_same_as_docker(case: Case, docker: Docker, tierce_with_busybox: Tierce, tmp_path: Path) -> None:
     context = write_context(tmp_path / "context", case.entries())
-    theirs = built_by_docker(docker, context, tmp_path / "theirs.tar", *case.options)
-    ours = built_by_tierce(tierce_with_busybox, context, tmp_path / "ours.tar", *case.options)
+    theirs = built_by_docker(docker, context, tmp_path / "theirs.tar", *case.flags(context))
+    ours = built_by_tierce(tierce_with_busybox, context, tmp_path / "ours.tar", *case.flags(context))
     assert differences(theirs, ours) == []
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.judge == "buildah"], ids=lambda case: case.name)
 def test_same_as_buildah(case: Case, podman_and_buildah: Podman, tierce_with_busybox: Tierce, tmp_path: Path) -> None:
     context = write_context(tmp_path / "context", case.entries())
-    theirs = built_by_buildah(podman_and_buildah, context, tmp_path / "theirs.tar", *case.options)
-    ours = built_by_tierce(tierce_with_busybox, context, tmp_path / "ours.tar", *case.options)
+    theirs = built_by_buildah(podman_and_buildah, context, tmp_path / "theirs.tar", *case.flags(context))
+    ours = built_by_tierce(tierce_with_busybox, context, tmp_path / "ours.tar", *case.flags(context))
     ours.config["config"].pop("ArgsEscaped", None)  # Buildah does not write it
     assert differences(theirs, ours) == []
 

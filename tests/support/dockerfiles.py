@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from tests.support.context import Directory, Entry, File, Symlink
@@ -12,7 +13,7 @@ from tests.support.context import Directory, Entry, File, Symlink
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One Dockerfile with the files it copies. ``options`` go to the build command as they are.
+    """One Dockerfile with the files it copies. ``options`` go to the build command, with CONTEXT replaced.
 
     The judge is docker, except where its BuildKit is known to be wrong in Debian's version
     of docker: a reason is beside the case.
@@ -23,6 +24,9 @@ class Case:
     context: Mapping[str, Entry] = field(default_factory=dict)
     options: tuple[str, ...] = ()
     judge: Literal["docker", "buildah"] = "docker"
+
+    def flags(self, context: Path) -> tuple[str, ...]:
+        return tuple(word.replace("CONTEXT", str(context)) for word in self.options)
 
     def entries(self) -> dict[str, Entry]:
         """The whole context, Dockerfile included."""
@@ -285,6 +289,54 @@ CASES = (
         EXPOSE $UNSET_PORT 9
         ONBUILD CMD ["later"]
         """,
+    ),
+    Case(
+        "working-directories",
+        """\
+        FROM busybox
+        RUN mkdir -m 700 /theirs && chown 33:8 /theirs && ln -s /theirs /link
+        WORKDIR /by/root
+        USER www-data:mail
+        WORKDIR /made/by/user
+        RUN pwd > /tmp/one
+        WORKDIR ../sibling
+        USER 1234
+        WORKDIR /number
+        WORKDIR /theirs
+        USER root
+        WORKDIR /link/below
+        WORKDIR ""
+        WORKDIR /a//b/./c/../d/
+        WORKDIR e
+        RUN pwd > /tmp/two
+        """,
+    ),
+    Case(
+        "mounts",
+        """\
+        FROM busybox AS base
+        RUN mkdir /d && echo 1 > /d/one && ln -s /d /to-d && ln -s /etc/hostname /out
+        FROM busybox
+        WORKDIR /w
+        RUN mkdir -p ctx in other /c /d /in /t /empty /run/secrets && touch /one here  # docker 20.10 leaves mount points
+        RUN --mount=target=ctx find ctx | sort > /list && ! touch ctx/new
+        RUN --mount=target=/c,source=app,rw touch /c/new && find /c | sort >> /list
+        RUN --mount=type=bind,from=base,source=/d,dst=in cat in/one >> /list
+        RUN --mount=type=bind,from=base,source=to-d,destination=/in cat /in/one >> /list
+        RUN --mount=from=base,source=/d/one,target=/one cat /one >> /list
+        RUN --mount=type=cache,target=/c,uid=33,gid=8,mode=0710 stat -c "%a %u %g" /c >> /list; touch /c/kept
+        RUN --mount=type=cache,target=/c,uid=33,gid=8,mode=0710 ls /c >> /list
+        RUN --mount=type=cache,target=/c ls /c >> /list
+        RUN --mount=type=cache,target=other,id=/c,uid=33,gid=8,mode=0710 ls other >> /list
+        RUN --mount=type=cache,target=/c,from=base,source=/d ls -R /c >> /list; touch /c/x
+        RUN --mount=type=cache,target=/empty,ro ! touch /empty/x && stat -c "%a %u %g" /empty >> /list
+        RUN --mount=type=tmpfs,target=/t touch /t/x && ls /t >> /list
+        RUN --mount=type=secret,id=absent ls /run/secrets 2>/dev/null | wc -l >> /list
+        RUN --mount=type=secret,id=token stat -c "%a %u %g" /run/secrets/token >> /list
+        RUN --mount=type=secret,id=token,target=here,mode=0440,uid=1,gid=2 stat -c "%a %u %g" here >> /list; cat here >> /list
+        """,
+        {**_TREE, "token": File("secret")},
+        ("--secret", "id=token,src=CONTEXT/token"),
     ),
     Case(
         "health-off",

@@ -30,9 +30,13 @@ def mounted_again(
     StorageError, KernelError.
     """
     copied = [mount for mount in failed.mounts if mount.copy]
-    others = [mount for mount in failed.mounts if not mount.copy]
-    inputs = [_rootfs(store, mount) for mount in others]
-    steps = tuple(StepMount(_as_written(mount), position) for position, mount in enumerate(others))
+    stages = [mount for mount in failed.mounts if mount.source]
+    others = [mount for mount in failed.mounts if not (mount.copy or mount.source)]
+    inputs = [_rootfs(store, mount) for mount in stages]
+    steps = (
+        *(StepMount(_as_written(mount), position) for position, mount in enumerate(stages)),
+        *(StepMount(_as_written(mount)) for mount in others),
+    )
     operation = RunCommand(failed.args, failed.env, failed.cwd, failed.user, mounts=steps)
     scratch = workspace.path / f"again-{secrets.token_hex(4)}"
     sources = MountSources(CacheMounts(store.root), {}, {})

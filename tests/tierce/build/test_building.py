@@ -164,7 +164,7 @@ def test_a_change_rebuilds_what_depends_on_it(
         (replace(OPTIONS, build_args={"HTTP_PROXY": "http://p"}), 0),
         (replace(OPTIONS, labels={"l": "1"}), 0),
         (replace(OPTIONS, no_cache=True), 2),
-        (replace(OPTIONS, network="host"), 2),
+        (replace(OPTIONS, network="host", allowed=frozenset({"network.host"})), 2),
     ],
     ids=["build arg", "proxy", "label", "no cache", "network"],
 )
@@ -411,9 +411,44 @@ def test_an_ssh_agent_is_a_socket_in_the_step(bench: Workbench, tmp_path: Path) 
     path = tmp_path / "agent"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
+        server.listen()
         bench.agents = {"default": path}
-        bench.build("FROM busybox\nRUN --mount=type=ssh test -S $SSH_AUTH_SOCK && echo $SSH_AUTH_SOCK")
-    assert bench.output() == "/run/buildkit/ssh_agent.0\n"
+        bench.build(
+            "FROM busybox\nRUN --mount=type=ssh test -S $SSH_AUTH_SOCK && echo $SSH_AUTH_SOCK\n"
+            "RUN --mount=type=ssh,target=/a,uid=7,gid=8,mode=0440 stat -c '%a:%u:%g %F' /a\n"
+            "ENV SSH_AUTH_SOCK=/mine\nRUN --mount=type=ssh echo $SSH_AUTH_SOCK; test -S /run/buildkit/ssh_agent.0"
+        )
+    assert bench.output() == "/run/buildkit/ssh_agent.0\n440:7:8 socket\n/mine\n"
+
+
+def test_an_agent_that_has_ended_is_one_line(bench: Workbench, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "agent"))
+    bench.agents = {"default": tmp_path / "agent"}
+    with pytest.raises(DockerfileError, match=r"ssh agent default: .*/agent: connection refused: start ssh-agent"):
+        bench.build("FROM busybox\nRUN --mount=type=ssh true")
+
+
+def test_a_cache_that_starts_from_files_is_another_cache(bench: Workbench) -> None:
+    """Told apart by what it started from; without a stage, ``source`` is a directory of the cache itself."""
+    base = "FROM busybox AS a\nRUN mkdir /d && echo {n} > /d/f && ln -s ../../../../d /up\nFROM busybox\n"
+    bench.build(
+        "FROM busybox\nRUN --mount=type=cache,target=/c mkdir /c/sub && touch /c/sub/plain && ln -s /etc /c/out"
+    )
+    mount = (
+        "RUN --mount=type=cache,target=/c,from=a,source={source} f=$(cat /c/f); echo $f >> /c/f; echo $f; ls /c; : {n}"
+    )
+    for number, source, expected in (
+        (1, "/d", "1 f"), (1, "/up", "1 f"), (2, "/d", "2 f"), (1, "/d", "1 1 f"),
+    ):  # fmt: skip
+        plan = replace(OPTIONS, no_cache_stages=frozenset({""}))
+        bench.build((base + mount).format(n=number, source=source), plan)
+        assert bench.output().split() == expected.split()
+    bench.build("FROM busybox\nRUN --mount=type=cache,target=/c,source=sub ls /c")
+    assert bench.output().split() == ["plain"]
+    for absent in ("nothing", "out"):
+        with pytest.raises(DockerfileError, match="not found"):
+            bench.build(f"FROM busybox\nRUN --mount=type=cache,target=/c,source={absent} ls {absent}")
 
 
 def test_the_hosts_certificates_are_trusted_and_leave_no_trace(bench: Workbench, tmp_path: Path) -> None:
@@ -435,12 +470,23 @@ def test_the_hosts_certificates_are_trusted_and_leave_no_trace(bench: Workbench,
         ("type=ssh,required", "ssh agent default: not found"),
         ("from=busybox,source=/absent,target=/x", "/absent"),
         ("target=/", "invalid mount target"),
+        ("type=secret,id=large", "secret large is larger than 512000 bytes"),
+        ("source=outside,target=/x", '"/(outside|secret)": not found'),
+        ("source=../../../etc/passwd,target=/x", '"/etc/passwd": not found'),
+        ("type=cache,source=hidden,from=files,target=/x", '"/hidden": not found'),
+        ("from=files,source=hidden,target=/x", '"/hidden": not found'),
+        ("from=files,source=absolute,target=/x", "not found"),
         ("type=cash,target=/x", "did you mean"),
     ],
 )
-def test_what_mounts_refuse(bench: Workbench, mount: str, problem: str) -> None:
+def test_what_mounts_refuse(bench: Workbench, tmp_path: Path, mount: str, problem: str) -> None:
+    (tmp_path / "secret").write_text("s")
+    (bench.context / "outside").symlink_to("../secret")
+    (bench.context / "absolute").symlink_to(tmp_path / "secret")
+    bench.write(hidden="h", **{".dockerignore": "hidden\n"})
+    bench.secrets = {"large": lambda: bytes(500 * 1024 + 1)}
     with pytest.raises(DockerfileError, match=problem):
-        bench.build(f"FROM busybox\nRUN --mount={mount} true")
+        bench.build(f"FROM scratch AS files\nCOPY . /\nFROM busybox\nRUN --mount={mount} true")
 
 
 COPY_TABLE = [
@@ -493,6 +539,37 @@ def test_what_copy_makes(bench: Workbench, lines: str, expected: dict[str, str] 
         assert list(listing) == ["b/", "b/a.tar.gz"]
     else:
         assert listing == expected
+
+
+def test_a_socket_becomes_an_empty_file(bench: Workbench) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(bench.context / "s"))
+        (bench.context / "s").chmod(0o640)
+        listing = bench.listing(bench.build("FROM scratch\nCOPY . /d\nCOPY s /other"))
+    assert listing == {"d/": "755 0:0", "d/s": "640 0:0 ", "other": "640 0:0 "}
+
+
+def test_a_wildcard_is_known_by_the_names_that_it_matches(bench: Workbench) -> None:
+    text = "FROM scratch\nCOPY *.txt /d/"
+    bench.write(**{"one.txt": "1", "other": "x"})
+    bench.build(text)
+    bench.write(other="y", new="z")
+    bench.build(text)
+    assert bench.names(StepDone) == []
+    (bench.context / "one.txt").rename(bench.context / "two.txt")
+    assert bench.listing(bench.build(text)) == {"d/": "755 0:0", "d/two.txt": "644 0:0 1"}
+    bench.write(**{"three.txt": "3"})
+    assert list(bench.listing(bench.build(text))) == ["d/", "d/three.txt", "d/two.txt"]
+
+
+def test_groups_of_a_user(bench: Workbench) -> None:
+    """A name has the groups that name it; with a group it has that one alone; a number has none."""
+    text = "FROM busybox\nRUN echo 'me:x:70:71::/:/bin/sh' >> /etc/passwd && echo 'more:x:72:me' >> /etc/group\n"
+    words = ["me", "me:73", "70", "74", "70:more", ":72"]
+    bench.build(text + "".join(f"USER {word}\nRUN echo {word} $(id -u) $(id -G)\n" for word in words))
+    assert bench.output().splitlines() == [
+        "me 70 71 72", "me:73 70 73", "70 70 71 72", "74 74 0", "70:more 70 72", ":72 0 72",
+    ]  # fmt: skip
 
 
 def test_copies_between_stages_keep_owners(bench: Workbench) -> None:
