@@ -261,6 +261,9 @@ class _Copy:
     def _place_with_parents(self, placing: Placing, source: Source) -> None:
         """Keep the path from the pivot on; parents look like the source's."""
         top = self._directory(self._operation.dest)
+        if not source.kept:  # the pivot is at the end
+            placing.contents(source.path, top, self._excludes)
+            return
         names = source.kept.split("/")
         prefix = source.path[: len(source.path) - len(source.kept)].rstrip("/")
         for depth in range(1, len(names)):

@@ -15,8 +15,8 @@ _MAX_ID: Final = 2**32 - 2
 
 
 def user_owner(root: int, user: str) -> Owner:
-    """Who owns what USER makes: the user and its primary (or the given) group. "" is root."""
-    return _owner(root, user, group_follows_uid=False) if user else Owner()
+    """Who owns the directory that WORKDIR makes for USER: the same as for ``--chown``. "" is root."""
+    return chown_owner(root, user) if user else Owner()
 
 
 def chown_owner(root: int, text: str) -> Owner:
@@ -24,14 +24,10 @@ def chown_owner(root: int, text: str) -> Owner:
 
     Raises InvalidInput for a name that the root filesystem does not have.
     """
-    return _owner(root, text, group_follows_uid=True)
-
-
-def _owner(root: int, text: str, *, group_follows_uid: bool) -> Owner:
     user, colon, group = text.partition(":")
     uid, gid = _user(root, user) if user else (0, 0)
     if gid is None:
-        gid = uid if group_follows_uid else _primary_group(root, uid)
+        gid = uid
     if colon and group:
         gid = _group(root, group)
     return Owner(uid, gid)
@@ -45,13 +41,6 @@ def _user(root: int, user: str) -> tuple[int, int | None]:
         if fields[0] == user:
             return _number(fields[2]), _number(fields[3])
     raise InvalidInput(f"unable to find user {user}: no matching entries in passwd file")
-
-
-def _primary_group(root: int, uid: int) -> int:
-    for fields in _records(root, "/etc/passwd", 4):
-        if fields[2] == str(uid):
-            return _number(fields[3])
-    return 0
 
 
 def _group(root: int, group: str) -> int:

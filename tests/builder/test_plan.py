@@ -109,6 +109,7 @@ def test_a_platform_of_a_stage() -> None:
         ("FROM base\nRUN --mount=type=cache,target=/ x", 2, "invalid mount target"),
         ('FROM base\nENV A="${B:?say B}"', 2, "say B"),
         ("FROM --platform=a/b/c/d base", 1, "invalid platform"),
+        ("FROM base\nRUN --device=vendor.com/class=name x", 2, "RUN --device is not supported"),
     ],
 )
 def test_what_is_wrong_is_shown_at_its_line(text: str, line: int, problem: str) -> None:
@@ -147,6 +148,13 @@ def test_the_picture_is_whole_by_itself() -> None:
     assert len({x for x, _ in boxes}) == 3, "a column for each distance from the sources"
     titles = [title.text for title in root.iter("{http://www.w3.org/2000/svg}title")]
     assert "[a 2/2] RUN echo '<&>'" in titles
+
+
+def test_a_platform_of_a_stage_that_starts_from_another_means_nothing() -> None:
+    graph = graph_of("FROM base AS a\nFROM --platform=linux/arm64 a\nRUN x")
+    [source] = steps(graph, FromImage)
+    assert isinstance(source.operation, FromImage)
+    assert source.operation.image.config.platform == HERE
 
 
 def test_a_base_of_another_platform_is_noticed() -> None:

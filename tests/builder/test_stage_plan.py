@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from builder.graph import CopyFiles, MakeDirectory, RunCommand
 from image.config import DEFAULT_PATH, Healthcheck
+from image.platform import Platform
 from tests.support.plans import (
+    OPTIONS,
     created_by,
     graph_of,
     noticed,
@@ -48,6 +52,27 @@ from tests.support.plans import (
 )  # fmt: skip
 def test_scopes_of_arg_and_env(text: str, build_args: dict[str, str], expected: str | None) -> None:
     assert run_env(graph_of(text, with_args(**build_args))).get("X") == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BUILDPLATFORM", "linux/amd64"), ("BUILDOS", "linux"), ("BUILDOSVERSION", ""), ("BUILDARCH", "amd64"),
+        ("BUILDVARIANT", ""), ("TARGETPLATFORM", "linux/arm/v7"), ("TARGETOS", "linux"), ("TARGETOSVERSION", ""),
+        ("TARGETARCH", "arm"), ("TARGETVARIANT", "v7"), ("TARGETSTAGE", "default"),
+    ],
+)  # fmt: skip
+def test_every_predefined_argument(name: str, value: str) -> None:
+    """In a FROM without being declared, in a stage once it is; the command line overrides it."""
+    options = replace(OPTIONS, platform=Platform("linux", "arm", "v7"))
+    in_from, in_stage = f"FROM ba${{{name}:+re}}\nRUN a", f"FROM bare\nARG {name}\nRUN a"
+    assert run_env(graph_of(in_stage, options))[name] == value
+    assert name not in run_env(graph_of("FROM bare\nRUN a", options))
+    if value:
+        graph_of(in_from, options)
+    overridden = replace(options, build_args={name: "mine"})
+    assert run_env(graph_of(in_stage, overridden))[name] == "mine"
+    graph_of(in_from, overridden)
 
 
 def test_an_overridden_arg_stays_out_of_the_configuration() -> None:

@@ -39,6 +39,9 @@ TREE: dict[str, Entry] = {
     "d/dir-link": Symlink("sub"),
     "to-d": Symlink("d"),
     "text.tar.gz": File("no archive\n"),
+    "swap/as-dir/n/f": File("in a directory\n"),
+    "swap/as-file/n": File("a file\n"),
+    "swap/as-link/n": Symlink("/real"),
 }
 
 
@@ -77,6 +80,13 @@ SAME = [
     "ADD f /new", "ADD d /new", "ADD text.tar.gz /new/", "ADD text.tar.gz /new", "ADD plain.tar /new", "ADD plain.tar /new/",
     "ADD a.tar.gz /ex/d/", "ADD a.tar.bz2 /a/b/", "ADD a.tar.xz /link/", "ADD a.tar.gz /link", "ADD a.tar.gz f /ex/d/",
     "ADD --chown=1:2 f /ex/", "COPY a.tar.gz /ex/",
+    "COPY f /dangling", "COPY f /dangling/", "COPY f /dangling/x", "COPY d /dangling", "ADD a.tar.gz /dangling/", "ADD f /dangling/a/b/",
+    "COPY swap/as-file /x/\nCOPY swap/as-link /x/",
+    "COPY swap/as-link /x/\nCOPY swap/as-file /x/", "COPY swap/as-link /x/\nCOPY swap/as-link /x/", "COPY f /x/\u00e9\nCOPY d /x/\u00e9s/",
+    "COPY swap/as-link /x/\nCOPY f /x/n/", "COPY swap/as-dir /x/\nCOPY swap/as-dir/n/ /x/n",
+    "COPY f d/* /mixed/", "COPY d/one d/sub /mixed/", "COPY . .", "WORKDIR /link\nCOPY f .", "WORKDIR /link/below\nCOPY d .",
+    "ADD a.tar.gz plain.tar /x/", "ADD [\"a.tar.gz\", \"/x y/\"]", "ADD d/../a.tar.gz /x", "ADD text.tar.gz f /ex/", "ADD *.tar /ex/",
+    "COPY --from=base /ex/ /link/", "COPY --from=base /real/../ex/one /x", "COPY --from=busybox /etc/passwd /x/",
     "ADD a.tar.gz /x/\nADD a.tar.gz /x/", "COPY --from=base /ex /copy", "COPY --from=base /link /copy", "COPY --from=base ex/one /copy",
     "COPY --from=base /e* /copy/", "COPY --from=base --chown=5 /ex /copy", "COPY --from=0 /to-file /copy/",
 ]  # fmt: skip
@@ -84,6 +94,7 @@ SAME = [
 REFUSED = [
     "COPY absent /x", "COPY f absent /x/", "COPY d /file", "COPY f /file/", "COPY f /file/x", "COPY d/one /ex\nCOPY d /ex/one",
     "COPY --from=base /absent /x", "COPY --from=absent.invalid/x /f /", "COPY f",
+    "COPY swap/as-file /x/\nCOPY swap/as-dir /x/", "COPY swap/as-dir /x/\nCOPY swap/as-file /x/", "COPY f* absent* f.absent /x/", "COPY --from=base /ex/absent /x",
     "ADD absent.tar /x", "COPY --bogus f /x", "COPY --from=1 /f /",
 ]  # fmt: skip
 

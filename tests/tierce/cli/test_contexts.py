@@ -287,6 +287,42 @@ def test_a_dockerfile_that_is_no_file(builder: Builder, make: Callable[[Path], N
     assert "is not a regular file" in builder.refused("-f", "Dockerfile", ".")
 
 
+@pytest.mark.parametrize("name", ["Dockerfile", "Containerfile", "dockerfile", "other/file"])
+def test_where_the_dockerfile_is_looked_for(builder: Builder, name: str) -> None:
+    """It and the ignore file may be ignored, and still count; a link to it may lead anywhere."""
+    text = "FROM scratch\nCOPY . /\n"
+    (builder.work / ".dockerignore").write_text("out\nhidden\n.*\n*ockerfile\nContainerfile\nother\n")
+    (builder.work / "hidden").write_text("")
+    (builder.work / "shown").write_text("1")
+    (builder.work / "other").mkdir()
+    (builder.work.parent / "elsewhere").write_text(text)
+    (builder.work / name).symlink_to(builder.work.parent / "elsewhere")
+    words = ("-f", name) if "/" in name else ()
+    assert builder.files(*words, ".") == {"shown": "1"}
+
+
+@pytest.mark.parametrize("kind", ["one line", "many lines", "zeros"])
+def test_a_huge_dockerfile_is_refused_unread(builder: Builder, kind: str) -> None:
+    with (builder.work / "Dockerfile").open("wb") as file:
+        if kind != "zeros":
+            file.write((b"FROM scratch\n" if kind == "many lines" else b"FROM ") * (1 << 20))
+        file.truncate(1 << 30)
+    for words in (["."], ["-f", "-", "."]):
+        with (builder.work / "Dockerfile").open("rb") as stdin:
+            argv = builder.tierce.argv("build", "-q", *words)
+            process = subprocess.Popen(
+                argv, stdin=stdin, stderr=subprocess.PIPE, cwd=builder.work, env=builder.tierce.env()
+            )
+            with process:
+                assert process.stderr is not None
+                error = process.stderr.read()
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 1
+        assert b"is larger than 10485760 bytes" in error
+        assert usage.ru_maxrss < 150 << 10
+
+
 def test_a_bomb_fills_no_memory_and_leaves_the_disk_as_it_was(builder: Builder, tmp_path: Path) -> None:
     """Eight gigabytes of zeros in a few megabytes, and a store with room for little of it."""
     small = tmp_path / "small"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import os
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from tests.tierce.build.sources.conftest import Bench
+from store.layers import mounted
+from store.store import Store
+from tests.support.process import command
+from tests.tierce.build.sources.conftest import Bench, archive
 
 pytestmark = pytest.mark.root
 
@@ -71,6 +76,72 @@ def test_links_of_a_stage_lead_nowhere_else(bench: Bench, tmp_path: Path) -> Non
         assert "not found" in str(
             bench.refused(f"FROM scratch AS a\nCOPY links /\nFROM scratch\nCOPY --from=a /{name} /x")
         )
+
+
+def test_an_archive_keeps_its_modes_and_files(bench: Bench) -> None:
+    """--chown is for what comes out of it, --chmod and --exclude are not; the directory above gets the mode."""
+    (bench.context / "a.tgz").write_bytes(archive({"f": "x", "g": "y"}))
+    line = "ADD --chown=1:2 --chmod=0711 --exclude=f a.tgz /d/"
+    assert bench.listing(bench.build(f"FROM scratch\n{line}")) == {
+        "d/": "711 1:2", "d/f": "640 1:2 x", "d/g": "640 1:2 y",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "COPY d /",
+        "FROM0COPY d /\nFROM scratch\nCOPY --from=0 / /",
+        "ADD d.tar /",
+        "COPY --link d /",
+        "COPY --parents ./d/./ /",
+    ],
+)
+def test_what_else_a_file_has_is_kept(bench: Bench, lines: str) -> None:
+    """Several names, extended attributes, setuid: from the context, a stage, an archive."""
+    bench.write(d__one="1")
+    one = bench.context / "d" / "one"
+    os.link(one, one.with_name("two"))
+    os.setxattr(one, "user.note", b"kept")
+    one.chmod(0o6755)
+    with tarfile.open(bench.context / "d.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for name in ("one", "two"):
+            entry = tar.gettarinfo(bench.context / "d" / name, name)
+            entry.pax_headers = {"SCHILY.xattr.user.note": "kept"}
+            entry.uid = entry.gid = 0
+            with one.open("rb") as content:
+                tar.addfile(entry, content)
+    built = bench.build("FROM scratch\n" + lines.removeprefix("FROM0"))
+    with Store.open(bench.root) as store:
+        chain = store.facts(built.manifest).layers[-1].chain_id
+        with mounted(store.layers.overlay(store.layers.directories_of(chain))) as fd:
+            found = os.stat("one", dir_fd=fd)
+            assert found.st_mode == 0o106755
+            assert (found.st_nlink, os.stat("two", dir_fd=fd).st_ino) == (2, found.st_ino)
+            assert os.getxattr(f"/proc/self/fd/{fd}/one", "user.note") == b"kept"
+
+
+@pytest.mark.parametrize("name", ["../../../../tmp/escaped-9a", "/../escaped-9a", "l/../../escaped-9a"])
+def test_an_archive_that_reaches_outside_is_refused(bench: Bench, name: str) -> None:
+    (bench.context / "a.tgz").write_bytes(archive({"f": "x", name: "bad"}))
+    assert "escaped-9a" in str(bench.refused("FROM scratch\nADD a.tgz /d/"))
+    assert not Path("/tmp/escaped-9a").exists()
+
+
+def test_an_archive_that_is_a_bomb_leaves_the_disk_as_it_was(bench: Bench, tmp_path: Path) -> None:
+    """Four gigabytes in a few megabytes, and a store with room for little of it."""
+    entry = tarfile.TarInfo("big")
+    entry.size = 4 << 30
+    (bench.context / "bomb.tgz").write_bytes(gzip.compress(entry.tobuf()) + gzip.compress(bytes(1 << 24), 9) * 256)
+    small = tmp_path / "small"
+    small.mkdir()
+    command(["mount", "-t", "tmpfs", "-o", "size=16m", "none", small])
+    try:
+        bench.root = small / "root"
+        assert "no space left on device" in str(bench.refused("FROM scratch\nADD bomb.tgz /"))
+        assert bench.listing(bench.build("FROM scratch\nCOPY <<A /\n1\nA")) == {"A": "644 0:0 1\n"}
+    finally:
+        command(["umount", small])
 
 
 @pytest.mark.parametrize("flag", ["", "--link"])
