@@ -151,7 +151,9 @@ COMMANDS: Final = LazyGroup(
         "Commands": {
             **{name: entry for name, entry in _CONTAINER.items() if name != "exec"},
             "completion": Entry("tierce.cli.completion", "completion", "Print the set-up of a shell's completion"),
+            "catalog": Entry("tierce.cli.delete", "catalog", "List the repositories of a registry"),
             "copy": Entry("tierce.cli.copy", "copy", "Copy an image from anywhere to anywhere"),
+            "delete": Entry("tierce.cli.delete", "delete", "Delete an image from a registry"),
             "digest": Entry("tierce.cli.repositories", "digest", "Print the digest of an image in a registry"),
             "history": _IMAGE["history"],
             "import": _IMAGE["import"],

@@ -335,6 +335,6 @@ def test_completion_knows_commands_and_images(stock: Stock, tierce: Tierce) -> N
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
         return [line.partition(",")[2] for line in done.stdout.splitlines()]
 
-    assert complete("tierce", "sy") == ["system"]
+    assert complete("tierce", "sys") == ["system"]
     assert complete("tierce", "rmi", "hel") == ["hello:latest", "help:me"]
     assert "--digests" in complete("tierce", "images", "--d")

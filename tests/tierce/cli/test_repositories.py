@@ -130,3 +130,43 @@ class TestTags:
             tierce("tag", "--creds=alice:secret", f"{name}:1", "2")
             summary = json.loads(tierce("inspect", "--creds=alice:secret", f"{name}:2").stdout)
             assert sorted(summary["RepoTags"]) == ["1", "2"]
+
+
+class TestDelete:
+    @pytest.fixture
+    def name(self, stock: Stock, tierce: Tierce, place: Registry, tmp_path: Path) -> str:
+        """An image under one tag of a repository, and another under two."""
+        stock.add("alone", content="alone")
+        stock.add("shared", content="shared")
+        name = f"docker://{place.name(f'delete/{tmp_path.name.lower()}')}"
+        tierce("copy", "-q", "alone", f"{name}:alone")
+        tierce("copy", "-q", "--additional-tag", "second", "shared", f"{name}:first")
+        return name
+
+    def tags(self, tierce: Tierce, name: str) -> set[str]:
+        return set(tierce("list-tags", "-q", name).stdout.split())
+
+    def test_of_one_tag_does_not_ask(self, tierce: Tierce, name: str) -> None:
+        digest = tierce("digest", f"{name}:alone").stdout.strip()
+        done = tierce("delete", f"{name}:alone")
+        assert done.stdout == f"Deleted: {name.removeprefix('docker://')}@{digest}\n"
+        assert self.tags(tierce, name) == {"first", "second"}
+        assert "not found in registry" in tierce.attempt("delete", f"{name}:alone").stderr
+
+    @pytest.mark.parametrize(
+        ("answer", "left"),
+        [("n\n", {"alone", "first", "second"}), ("", {"alone", "first", "second"}), ("y\n", {"alone"})],
+    )
+    def test_other_tags_are_named_first(self, tierce: Tierce, name: str, answer: str, left: set[str]) -> None:
+        done = tierce.attempt("delete", f"{name}:first", stdin=answer)
+        assert "first is also tagged second: these tags will be gone too" in done.stdout
+        assert (done.code == 0) == (left == {"alone"})
+        assert self.tags(tierce, name) == left
+
+    def test_force_does_not_ask(self, tierce: Tierce, name: str) -> None:
+        assert "WARNING" not in tierce("delete", "-y", f"{name}:second").stdout
+        assert self.tags(tierce, name) == {"alone"}
+
+    def test_catalog(self, tierce: Tierce, place: Registry, name: str) -> None:
+        repository = name.removeprefix(f"docker://{place.host}/")
+        assert repository in tierce("catalog", place.host).stdout.splitlines()
