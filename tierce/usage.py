@@ -10,6 +10,8 @@ from collections.abc import Iterable
 
 from image.errors import TierceError
 from image.value import dataclass
+from runner.containers.records import Record as Container
+from store.disk_usage import content_size
 from store.metadata import CacheRecord, ImageRecord
 from store.store import Store
 
@@ -89,3 +91,14 @@ def _cache_parts(store: Store, cache: Iterable[CacheRecord]) -> set[str]:
         if record.chain_id is not None:
             parts |= {f"layer:{layer.chain_id}" for layer in store.metadata.layer_stack(record.chain_id)}
     return parts
+
+
+def container_size(store: Store, record: Container) -> int:
+    """Bytes of content of the files that a container has added and changed, outside volumes."""
+    return content_size(store.layers.base / record.made.directory / "diff")
+
+
+def layers_size(store: Store, directories: Iterable[str]) -> int:
+    """Bytes of unpacked layers."""
+    sizes = {layer.directory: layer.size for layer in store.metadata.layers()}
+    return sum(sizes.get(directory, 0) for directory in directories)

@@ -109,7 +109,7 @@ class Control:
             )
         from runner.containers.freezer import freeze
 
-        freeze(record.state.pid, record.id)
+        freeze(record.state.pid, record.id, self.groups(record))
         self._say(record, "paused")
 
     def unpause(self, record: Record) -> None:
@@ -120,6 +120,13 @@ class Control:
 
         thaw(record.id)
         self._say(record, "running")
+
+    def groups(self, record: Record) -> tuple[str, ...]:
+        """The control groups that it has now."""
+        from runner.containers.members import groups_of
+        from runner.runtime.privileges import probe
+
+        return groups_of(probe().cgroups, record.id, record.made.options.cgroups_path(record.id))
 
     def _say(self, record: Record, status: str) -> None:
         try:

@@ -9,21 +9,23 @@ Spec: kernel ``cgroup-v1/freezer-subsystem``, ``cgroup-v2`` "cgroup.freeze".
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from image.errors import NotPermitted
+from runner.containers.members import members
 from runner.runtime import cgroup, freezer
 from runner.runtime.privileges import probe
 
 
-def freeze(pid: int, container_id: str) -> None:
-    """``pid`` is the container's first process. Returns once nothing of it runs. Raises NotPermitted."""
+def freeze(pid: int, container_id: str, groups: Iterable[str]) -> None:
+    """``pid`` is the container's first process, ``groups`` are what it is in. Returns once nothing of it runs. Raises NotPermitted."""
     found = probe().cgroups
     group = _group(container_id)
     try:
         group.mkdir(parents=True, exist_ok=True)
-        for process in processes(pid) if "freezer" in found.v1 else ():
+        for process in members(pid, groups) if "freezer" in found.v1 else ():
             with suppress(ProcessLookupError):
                 (group / "cgroup.procs").write_text(str(process))
     except OSError as error:
@@ -42,15 +44,3 @@ def _group(container_id: str) -> Path:
     if not mount:
         raise NotPermitted("cannot pause a container: there is no freezer control group here")
     return Path(mount) / cgroup.PARENT / container_id
-
-
-def processes(pid: int) -> list[int]:
-    """All processes of the pid namespace of ``pid``, by their numbers here. Raises FileNotFoundError."""
-    namespace = os.stat(f"/proc/{pid}/ns/pid").st_ino
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with suppress(OSError):
-                if os.stat(f"/proc/{name}/ns/pid").st_ino == namespace:
-                    found.append(int(name))
-    return found

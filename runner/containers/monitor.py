@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
-from image.errors import TierceError
+from image.errors import ContainerNotFound, TierceError
 from runner.containers import policy as policies
 from runner.containers import wire
 from runner.containers.begin import begin
@@ -29,7 +29,7 @@ from runner.containers.log import LogWriter
 from runner.containers.probe import HealthProbe
 from runner.containers.records import Record, Records, State
 from runner.containers.start import CLI_FAILED, exit_status
-from runner.runtime import cgroup, user_namespace
+from runner.runtime import user_namespace
 from runner.runtime.privileges import probe
 from store.store import Store
 
@@ -104,14 +104,21 @@ class Monitor:
                 return
             if time.monotonic() - began_s >= _STEADY_S:
                 delay_s = _FIRST_DELAY_S
+            self._look_again()
             if self._stopped or not policies.wants_restart(self._record.made.policy.restart, code, restarts):
                 return
             self._record = self._records.set(self._record, replace(self._record.state, status="restarting"))
             if not self._wait_for_restart(delay_s):
                 self._record = self._records.set(self._record, replace(self._record.state, status="exited"))
                 return
+            self._look_again()
             delay_s = min(2 * delay_s, _LAST_DELAY_S)
             restarts += 1
+
+    def _look_again(self) -> None:
+        """It may have been renamed meanwhile, or have other limits and another policy."""
+        with suppress(ContainerNotFound):
+            self._record = replace(self._records.unsettled(self._record.id), state=self._record.state)
 
     def _live(self, restarts: int) -> int | None:
         """One life of the container: its exit code, or None when it could not be started."""
@@ -135,7 +142,6 @@ class Monitor:
             asking = held.enter_context(HealthProbe(health, self._records, self._record)) if health else None
             self._serve(asking)
             code, oom = begun.container.wait(), begun.container.oom_killed
-            cgroup.leftovers(self._privileges.cgroups, self._record.id).remove()  # a pause has made the freezer's
             self._container, self._listener = None, None
         self._ended(code, oom)
         return code

@@ -44,6 +44,7 @@ class RunOptions:
     group_add: tuple[str, ...] = ()
     interactive: bool = False
     tty: bool = False
+    init: bool = False
     network: NetworkOptions = NetworkOptions()  # a frozen value
     publish: tuple[str, ...] = ()
     publish_all: bool = False
@@ -67,6 +68,10 @@ class RunOptions:
         taken = {(port.container_port, port.protocol) for port in given}
         wanted = sorted((port.protocol, port.container_port) for port in exposed)
         return (*given, *(Port(number, protocol=kind) for kind, number in wanted if (number, kind) not in taken))
+
+    def cgroups_path(self, container_id: str) -> str:
+        """Where ``--cgroup-parent`` wants the control groups, relative to each hierarchy; empty for the usual place."""
+        return f"{self.cgroup_parent}/{container_id}" if self.cgroup_parent else ""
 
 
 def _nothing_joined() -> dict[Shared, int]:
@@ -128,7 +133,7 @@ def container_spec(options: RunOptions, config: ContainerConfig, surroundings: S
                 protections, privileged=asked.privileged, capabilities=granted, machine=surroundings.machine
             ),
             devices=(*spec.devices, *(device for device, _ in surroundings.devices)),
-            cgroups_path=f"{options.cgroup_parent}/{surroundings.container_id}" if options.cgroup_parent else "",
+            cgroups_path=options.cgroups_path(surroundings.container_id),
         ),
         options,
         surroundings,
@@ -159,6 +164,7 @@ def _process(
         rlimits=last_of_each(options.limits.ulimits),
         no_new_privileges=protections.no_new_privileges,
         oom_score_adj=options.limits.oom_score_adj,
+        init=options.init,
     )
 
 

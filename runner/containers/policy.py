@@ -60,7 +60,6 @@ class Policy:
     stop_timeout_s: int | None = None
     health: HealthFlags = HealthFlags()
     remove: bool = False
-    init: bool = False
 
 
 def parse_restart(text: str) -> tuple[str, int]:

@@ -88,6 +88,11 @@ class Record:
     made: Made
     state: State
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """The image's, and the container's own, which win."""
+        return {**self.made.config.labels, **self.made.policy.labels}
+
 
 class Records:
     """All containers of a store."""
@@ -151,6 +156,11 @@ class Records:
         """Durable when this returns, as far as a killed process goes."""
         self.rows.set_state(record.id, _text(state))
         return replace(record, state=state)
+
+    def remake(self, record: Record, made: Made) -> Record:
+        """It was created otherwise, as far as its next start goes."""
+        self.rows.set_document(record.id, encode(made))
+        return replace(record, made=made)
 
     def _settled(self, row: ContainerRow) -> Record:
         """As it is, now that somebody looks. Raises ContainerNotFound for one that goes with its killed monitor."""

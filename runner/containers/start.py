@@ -15,10 +15,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from image.errors import CommandNotStarted, ContainerNotStarted, TierceError
+from runner.containers.members import groups_of
 from runner.containers.sweep import remember_cgroups, sweep
 from runner.network.modes import Connection, Networking, NetworkMode, connect
 from runner.network.ports import Port
 from runner.runtime import state
+from runner.runtime.cgroup import ControlGroups
 from runner.runtime.launch import Running, Stdio, launch
 from runner.runtime.operations import Operation
 from runner.runtime.privileges import Privileges
@@ -40,8 +42,11 @@ def exit_status(error: TierceError) -> int:
 class Container:
     """A running container and all that it holds. Use it as a context manager."""
 
-    def __init__(self, running: Running, connection: Connection, held: ExitStack) -> None:
+    def __init__(
+        self, running: Running, connection: Connection, held: ExitStack, groups: Callable[[], ControlGroups]
+    ) -> None:
         self._running = running
+        self._groups = groups
         self._held = held
         self.pid = running.pid
         self.console = running.console
@@ -69,7 +74,7 @@ class Container:
     @property
     def oom_killed(self) -> bool:
         """Whether the kernel has killed one of its processes for want of memory; asked before ``close``."""
-        return self._running.oom_killed
+        return self._running.oom_killed or self._groups().oom_killed()
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """A signal for its pid 1; KILL ends every process of the container. Safe from any thread."""
@@ -106,10 +111,15 @@ def start(
     """
     privileges.require()
     sweep(root, privileges.cgroups)
+
+    def groups() -> ControlGroups:
+        return ControlGroups(groups_of(privileges.cgroups, container_id, spec.cgroups_path))
+
     with ExitStack() as held:
         lease = state.acquire(root, container_id)
         held.callback(lease.release)
         remember_cgroups(lease.directory, spec.cgroups_path)
+        held.callback(lambda: groups().remove())
         connection = held.enter_context(
             connect(network, root=root, lease=lease, hostname=spec.hostname, ports=ports, extra_hosts=extra_hosts)
         )
@@ -124,7 +134,7 @@ def start(
                 trace=trace,
             )
         )
-        return Container(running, connection, held.pop_all())
+        return Container(running, connection, held.pop_all(), groups)
 
 
 def _on_network(spec: Spec, connection: Connection) -> Spec:

@@ -14,7 +14,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 
 from image.errors import InvalidInput, NotPermitted
@@ -64,13 +64,13 @@ class ControlGroups:
         while the interpreter starts. In groups that count or limit, the watcher has no business.
         """
         for path in self._device_paths:
-            _write(f"{path}/cgroup.procs", str(pid))
+            write(f"{path}/cgroup.procs", str(pid))
 
     def attach(self, pid: int) -> None:
         """Move the container's process into every other group. Raises NotPermitted."""
         for path in self.paths:
             if path not in self._device_paths:
-                _write(f"{path}/cgroup.procs", str(pid))
+                write(f"{path}/cgroup.procs", str(pid))
 
     @property
     def _device_paths(self) -> tuple[str, ...]:
@@ -207,9 +207,9 @@ def create(
                 if mount is None:
                     raise NotPermitted(f"no cgroup controller {setting.controller}")
                 if group not in made:
-                    _make(str(mount), own, setting.controller)
+                    make(str(mount), own, setting.controller)
                     made.append(group)
-                _write(f"{group}/{setting.file}", setting.value)
+                write(f"{group}/{setting.file}", setting.value)
             except NotPermitted as error:
                 if setting.asked:
                     raise NotPermitted(f"cannot set {setting.file} to {setting.value}: {error}") from error
@@ -222,33 +222,6 @@ def create(
         ControlGroups(tuple(made)).remove()
         raise
     return ControlGroups(tuple(made), tuple(warnings), f"{cgroups.v1['devices']}/{own}" if _alone(cgroups) else "")
-
-
-def change(cgroups: Cgroups, groups: Sequence[str], resources: Resources) -> None:
-    """Other limits for a container that runs. Raises NotPermitted or InvalidInput at the first that cannot be."""
-    wanted = sorted(settings(resources, cgroups), key=lambda setting: "memsw" in setting.file)
-    if _raises_memory(cgroups, groups, wanted):
-        wanted.reverse()  # v1 refuses a memory limit above that of memory and swap together
-    for setting in wanted:
-        mount = cgroups.v1.get(setting.controller) if setting.controller else cgroups.v2
-        group = next((path for path in groups if mount and path.startswith(f"{mount}/")), None)
-        if group is None:
-            raise NotPermitted(f"cannot set {setting.file}: the container has no group of {setting.controller or 'v2'}")
-        try:
-            _write(f"{group}/{setting.file}", setting.value)
-        except NotPermitted as error:
-            if setting.asked:
-                raise NotPermitted(f"cannot set {setting.file} to {setting.value}: {error}") from error
-
-
-def _raises_memory(cgroups: Cgroups, groups: Sequence[str], wanted: Sequence[Setting]) -> bool:
-    group = next((path for path in groups if path.startswith(f"{cgroups.v1.get('memory')}/")), "")
-    value = next((setting.value for setting in wanted if setting.file == "memory.limit_in_bytes"), "")
-    try:
-        with open(f"{group}/memory.limit_in_bytes") as file:
-            return bool(value) and (int(value) < 0 or int(value) > int(file.read()))
-    except OSError:
-        return False
 
 
 def place(container_id: str, path: str = "") -> str:
@@ -266,7 +239,7 @@ def _make_others(cgroups: Cgroups, place: str, made: list[str]) -> None:
         group = f"{mount}/{place}"
         if mount and group not in made:
             with suppress(NotPermitted):
-                _make(mount, place, controller)
+                make(mount, place, controller)
                 made.append(group)
 
 
@@ -276,7 +249,7 @@ def _filter_devices(mount: str, place: str, rules: tuple[DeviceRule, ...], made:
     """
     from runner.runtime.device_filter import compile_device_filter
 
-    _make(mount, place, "")
+    make(mount, place, "")
     made.append(f"{mount}/{place}")
     try:
         fd = os.open(f"{mount}/{place}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -288,8 +261,11 @@ def _filter_devices(mount: str, place: str, rules: tuple[DeviceRule, ...], made:
         raise NotPermitted(f"cannot limit the container's devices by {mount}/{place}: {error}") from error
 
 
-def _make(mount: str, place: str, controller: str) -> None:
-    """The group and those above it; tried again when another container removes the parent meanwhile."""
+def make(mount: str, place: str, controller: str) -> None:
+    """The group and those above it; tried again when another container removes the parent meanwhile.
+
+    Raises NotPermitted.
+    """
     group = f"{mount}/{place}"
     for attempt in (1, 2, 3):
         try:
@@ -314,7 +290,7 @@ def _inherit_cpuset(mount: str, place: str) -> None:
         for file in ("cpuset.cpus", "cpuset.mems"):
             with open(f"{group}/{file}") as own, open(f"{above}/{file}") as parent:
                 if not own.read().strip():
-                    _write(f"{group}/{file}", parent.read().strip())
+                    write(f"{group}/{file}", parent.read().strip())
         above = group
 
 
@@ -326,11 +302,12 @@ def _enable_controllers(mount: str, place: str) -> None:
             wanted = [word for word in file.read().split() if word in ("memory", "pids", "cpu", "cpuset", "io")]
         for word in wanted:
             with suppress(NotPermitted):
-                _write(f"{above}/cgroup.subtree_control", f"+{word}")
+                write(f"{above}/cgroup.subtree_control", f"+{word}")
         above = f"{above}/{name}"
 
 
-def _write(path: str, value: str) -> None:
+def write(path: str, value: str) -> None:
+    """One value into a file of a group. Raises NotPermitted."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:

@@ -23,6 +23,7 @@ import marshal
 import posix
 import sys
 
+from runner.runtime.child_init import stay_as_init
 from runner.runtime.child_process import (
     await_hooks,
     await_parent,
@@ -269,6 +270,6 @@ OPERATIONS: dict[str, Callable[..., None]] = {
         check_program, move_root, become_root, set_personality, set_scheduler, set_io_priority, offset_clocks, make_id_map,
         map_ids, copy_up, finish_copy_up,
         configure_network, set_rlimit, set_oom_score, use_user, find_user, start_session, no_new_privileges,
-        hand_over_listener, load_seccomp, drop_privileges, enter_directory, execute,
+        hand_over_listener, load_seccomp, drop_privileges, enter_directory, stay_as_init, execute,
     )
 }  # fmt: skip

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 from image.errors import ContainerNotFound
@@ -102,7 +103,7 @@ def plan_entry(
     yield operations.join_keyring(f"_ses.{container_id}")
     if process.terminal:
         yield operations.make_console(*(process.console_size or (0, 0)), mount=False)
-    yield from process_steps(process, seccomp, privileges, make_directory=False)
+    yield from process_steps(replace(process, init=False), seccomp, privileges, make_directory=False)
 
 
 def _pid_of(pidfd: int) -> int:

@@ -358,5 +358,9 @@ def move_root() -> Operation:
     return _operation("move_root", "changing the root", "mount --move . / && chroot .")
 
 
+def stay_as_init(*, terminal: bool) -> Operation:
+    return _operation("stay_as_init", "starting an init", "fork, and wait for signals and children", int(terminal))
+
+
 def execute(args: tuple[str, ...], env: tuple[str, ...]) -> Operation:
     return _operation("execute", "exec", "exec " + " ".join(args), args, env)

@@ -70,6 +70,8 @@ def process_steps(
     if before_exec:
         yield operations.check_program(process.args[0], process.env)
         yield from before_exec
+    if process.init:
+        yield operations.stay_as_init(terminal=process.terminal)
     yield operations.execute(process.args, process.env)
 
 

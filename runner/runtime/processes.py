@@ -1,10 +1,12 @@
-"""The processes of a container, by its control groups."""
+"""The processes of a container, by its control groups, and what the ps program says of them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
+
+from image.errors import InvalidInput, TierceError
 
 
 def pids(groups: Sequence[str]) -> tuple[int, ...]:
@@ -27,3 +29,28 @@ def signal_all(groups: Sequence[str], number: int) -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
         told |= new
+
+
+def listed(pids: Collection[int], arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The header that ``ps`` with these arguments prints, and its lines for ``pids``.
+
+    Raises InvalidInput for wrong arguments, and for those that show no PID; TierceError without ps.
+    """
+    import subprocess
+
+    command = ["ps", *(arguments or ("-ef",))]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
+    except OSError as error:
+        raise TierceError(f"cannot run ps: {(error.strerror or '').lower()} (is procps installed?)") from error
+    if done.returncode:
+        said = done.stderr.strip().partition("\n")[0]
+        raise InvalidInput(f"{' '.join(command)}: {said or 'it failed'}")
+    header, *lines = done.stdout.splitlines()
+    if "PID" not in header.split():
+        raise InvalidInput("cannot find the column PID in what ps prints")
+    column = header.split().index("PID")
+    wanted = set(map(str, pids))
+    return header, [line for line in lines if line.split()[column] in wanted]

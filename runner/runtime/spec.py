@@ -87,7 +87,10 @@ class IoPriority:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """The program and what it may do. ``console_size`` is rows, columns."""
+    """The program and what it may do. ``console_size`` is rows, columns.
+
+    With ``init``, which is ours and not in config.json, pid 1 is a small init and the program its child.
+    """
 
     args: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
@@ -101,6 +104,7 @@ class Process:
     oom_score_adj: int | None = None
     scheduler: Scheduler | None = None
     io_priority: IoPriority | None = None
+    init: bool = False
 
 
 @dataclass(frozen=True, slots=True)

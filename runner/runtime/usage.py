@@ -25,9 +25,48 @@ def usage(groups: Sequence[str]) -> dict[str, Any]:
             "raw": memory,
         },
         "pids": {"current": _one(groups, "pids.current"), "limit": _one(groups, "pids.max")},
-        "blkio": {},
+        "blkio": _blkio(groups),
         "hugetlb": {},
     }
+
+
+def block_io(groups: Sequence[str]) -> tuple[int, int] | None:
+    """Bytes read from and written to all disks; None without a group that counts them."""
+    entries = _io_entries(groups)
+    if entries is None:
+        return None
+    read, written = (sum(value for _, _, op, value in entries if op == wanted) for wanted in ("Read", "Write"))
+    return read, written
+
+
+def _blkio(groups: Sequence[str]) -> dict[str, Any]:
+    keys = ("major", "minor", "op", "value")
+    return {"ioServiceBytesRecursive": [dict(zip(keys, entry, strict=True)) for entry in _io_entries(groups) or ()]}
+
+
+def _io_entries(groups: Sequence[str]) -> list[tuple[int, int, str, int]] | None:
+    """Major, minor, what was done and bytes."""
+    for name in ("blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_service_bytes"):
+        path = _find(groups, name)
+        if path:
+            words = (line.split() for line in _text(path).splitlines())
+            return [(*_device(word[0]), word[1], int(word[2])) for word in words if len(word) == 3]
+    path = _find(groups, "io.stat")
+    if not path:
+        return None
+    found = []
+    for line in _text(path).splitlines():
+        device, *pairs = line.split()
+        counts = dict(pair.partition("=")[::2] for pair in pairs)
+        found += [
+            (*_device(device), op, int(counts.get(key, 0))) for op, key in (("Read", "rbytes"), ("Write", "wbytes"))
+        ]
+    return found
+
+
+def _device(text: str) -> tuple[int, int]:
+    major, _, minor = text.partition(":")
+    return int(major), int(minor)
 
 
 def oom_kills(groups: Sequence[str]) -> int:

@@ -1,45 +1,22 @@
-"""The life of containers: ``ps``, ``start``, ``stop``, ``kill``, ``restart``, ``wait``, ``rm``, ``rename``, ``pause``, ``prune``."""
+"""The life of containers: ``start``, ``stop``, ``kill``, ``restart``, ``wait``, ``rm``, ``rename``, ``pause``, ``prune``."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
 
 import click
 
 from image.errors import Cancelled, Conflict, InvalidInput, NotFound, TierceError
 from runner.containers import policy as policies
 from runner.containers.control import Control
-from runner.containers.records import Record, Records, read_health
+from runner.containers.records import Record, Records
 from runner.runtime.state import runtime_directory, stale
-from tierce.cli.command import Settings, command, confirm, format_option
-from tierce.cli.filters import filter_option, has_labels, parse_filters, passes_labels
-from tierce.cli.tables import render
-from tierce.cli.units import human_duration, parse_until
-
-HEADERS: Final = {
-    "ID": "CONTAINER ID", "Image": "IMAGE", "Command": "COMMAND", "CreatedAt": "CREATED AT", "RunningFor": "CREATED",
-    "Status": "STATUS", "State": "STATE", "Ports": "PORTS", "Names": "NAMES", "Labels": "LABELS", "Networks": "NETWORKS",
-    "Mounts": "MOUNTS", "LocalVolumes": "LOCAL VOLUMES", "Size": "SIZE",
-}  # fmt: skip
-_COLUMNS: Final = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
-_FILTERS: Final = (
-    "ancestor",
-    "before",
-    "exited",
-    "health",
-    "id",
-    "label",
-    "name",
-    "network",
-    "since",
-    "status",
-    "volume",
-)
-_COMMAND_WIDTH: Final = 20
+from tierce.cli.command import Settings, command, confirm
+from tierce.cli.filters import filter_option, parse_filters, passes_labels
+from tierce.cli.units import parse_until
 
 
 @contextmanager
@@ -116,143 +93,6 @@ def follow(
     return code
 
 
-# --- ps -------------------------------------------------------------------------------------
-
-
-@command(
-    "ps",
-    short_help="List containers",
-    examples="""
-tierce ps
-tierce ps -a --filter status=exited
-tierce ps -q --filter label=app=web
-tierce ps --format '{{.Names}}: {{.Status}}'
-""",
-)
-@click.option("-a", "--all", "everything", is_flag=True, help="Those that do not run too")
-@click.option("-q", "--quiet", is_flag=True, help="Only ids")
-@click.option("--no-trunc", is_flag=True, help="Whole ids and commands")
-@click.option("-n", "--last", type=int, default=-1, metavar="N", help="The last N that were created")
-@click.option("-l", "--latest", is_flag=True, help="The last that was created")
-@filter_option(", ".join(_FILTERS), "-f")
-@format_option
-@click.pass_obj
-def ps(
-    settings: Settings, everything: bool, quiet: bool, no_trunc: bool, last: int, latest: bool, filters: Sequence[str],
-    form: str,
-) -> None:  # fmt: skip
-    """List containers, newest first."""
-    wanted = parse_filters(filters, _FILTERS)
-    count = 1 if latest else last
-    with containers(settings) as over:
-        records = select(over.records, wanted)
-        if not (everything or count >= 0 or "status" in wanted or "exited" in wanted):
-            records = [record for record in records if record.state.is_running or record.state.status == "restarting"]
-        records = records[:count] if count >= 0 else records
-        rows = [_row(over.records, record, settings.clock(), whole=no_trunc) for record in records]
-    if quiet and not form:
-        click.echo("".join(f"{row['ID']}\n" for row in rows), nl=False)
-        return
-    click.echo(render(rows, HEADERS, _COLUMNS, form), nl=False)
-
-
-def select(records: Records, filters: Mapping[str, Sequence[str]]) -> list[Record]:
-    """The containers that pass every filter. Raises InvalidInput, ContainerNotFound."""
-    found = records.all()
-    for key, values in filters.items():
-        found = [record for record in found if _passes(records, record, key, values)]
-    return found
-
-
-def _passes(records: Records, record: Record, key: str, values: Sequence[str]) -> bool:
-    made, state = record.made, record.state
-    match key:
-        case "status":
-            return state.status in values
-        case "name":
-            return any(value.removeprefix("/") in record.name for value in values)
-        case "id" | "exited":
-            ended = [str(state.code)] if state.status == "exited" else []
-            return any(record.id.startswith(value) for value in values) if key == "id" else ended[:1] == [*values][-1:]
-        case "ancestor":
-            from image.reference import Reference
-
-            own = Reference.parse(made.image_name).with_default_tag() if made.image_name else None
-            return any(
-                record.image.removeprefix("sha256:").startswith(value.removeprefix("sha256:"))
-                or str(own) == str(Reference.parse(value).with_default_tag())
-                for value in values
-            )
-        case "label":
-            return has_labels(_labels(record), values)
-        case "volume":
-            return any(value in (mount.source, mount.target) for mount in made.options.mounts for value in values)
-        case "network":
-            return any(value in (made.options.network.networks or ("bridge",)) for value in values)
-        case "health":
-            return str((read_health(records.directory(record.id)) or {}).get("Status", "none")) in values
-        case _:
-            older = [record.created_s < records.get(value).created_s for value in values]
-            return all(older) if key == "before" else not any(older) and record.id not in map(_id_of(records), values)
-
-
-def _id_of(records: Records) -> Callable[[str], str]:
-    return lambda word: records.get(word).id
-
-
-def _row(records: Records, record: Record, now_s: float, *, whole: bool) -> dict[str, str]:
-    from runner.containers.options import command as command_of
-
-    try:
-        words = " ".join(command_of(record.made.options, record.made.config))
-    except InvalidInput:
-        words = ""
-    shown = words if whole or len(words) <= _COMMAND_WIDTH else words[: _COMMAND_WIDTH - 1] + "\u2026"
-    mounts = [mount.source or mount.target for mount in record.made.options.mounts]
-    labels = _labels(record)
-    return {
-        "ID": record.id if whole else record.id[:12],
-        "Image": record.made.image_name,
-        "Command": f'"{shown}"',
-        "CreatedAt": _local_time(record.created_s),
-        "RunningFor": human_duration(now_s - record.created_s) + " ago",
-        "Status": describe_status(records, record, now_s),
-        "State": record.state.status,
-        "Ports": ", ".join(record.state.ports),
-        "Names": record.name,
-        "Labels": ",".join(f"{key}={value}" for key, value in labels.items()),
-        "Networks": ",".join(record.made.options.network.networks or ("bridge",)),
-        "Mounts": ",".join(mounts),
-        "LocalVolumes": str(sum(mount.kind == "volume" for mount in record.made.options.mounts)),
-        "Size": "0B",
-    }
-
-
-def _local_time(moment_s: float) -> str:
-    from datetime import UTC, datetime
-
-    from tierce.cli.units import go_time
-
-    return go_time(datetime.fromtimestamp(moment_s, UTC))
-
-
-def describe_status(records: Records, record: Record, now_s: float) -> str:
-    """``Up 2 minutes (healthy)``, ``Exited (0) 3 seconds ago``: docker's words."""
-    state = record.state
-    match state.status:
-        case "running" | "paused":
-            health = read_health(records.directory(record.id)) or {}
-            words = {"starting": " (health: starting)", "healthy": " (healthy)", "unhealthy": " (unhealthy)"}
-            more = " (Paused)" if state.status == "paused" else words.get(str(health.get("Status", "")), "")
-            return f"Up {human_duration(now_s - state.started_s)}{more}"
-        case "restarting":
-            return f"Restarting ({state.code}) {human_duration(now_s - state.finished_s)} ago"
-        case "exited":
-            return f"Exited ({state.code}) {human_duration(now_s - state.finished_s)} ago"
-        case _:
-            return state.status.capitalize()
-
-
 # --- the verbs ------------------------------------------------------------------------------
 
 
@@ -291,11 +131,6 @@ def start(
 
         each(words, act)
     raise click.exceptions.Exit(code)
-
-
-def _labels(record: Record) -> dict[str, str]:
-    """The image's, and the container's own, which win."""
-    return {**record.made.config.labels, **record.made.policy.labels}
 
 
 def _on_each(settings: Settings, words: Sequence[str], act: Callable[[Control, Record], object]) -> None:
@@ -463,7 +298,7 @@ def prune(settings: Settings, force: bool, filters: Sequence[str]) -> None:
     gone, freed = [], 0
     with containers(settings) as over:
         for record in over.records.all():
-            if record.state.status not in ("created", "exited") or not passes_labels(_labels(record), wanted):
+            if record.state.status not in ("created", "exited") or not passes_labels(record.labels, wanted):
                 continue
             if limit is None or record.created_s < limit:
                 freed += content_size(over.records.store.layers.base / record.made.directory / "diff")

@@ -100,11 +100,14 @@ _CONTAINER: Final = {
     "restart": Entry("tierce.cli.containers", "restart", "Restart one or more containers"),
     "rm": Entry("tierce.cli.containers", "rm", "Remove one or more containers"),
     "start": Entry("tierce.cli.containers", "start", "Start one or more stopped containers"),
+    "stats": Entry("tierce.cli.container_use", "stats", "Show what containers use, again and again"),
     "stop": Entry("tierce.cli.containers", "stop", "Stop one or more running containers"),
+    "top": Entry("tierce.cli.container_use", "top", "List the processes of a container"),
     "unpause": Entry("tierce.cli.containers", "unpause", "Thaw paused containers"),
+    "update": Entry("tierce.cli.container_use", "update", "Change the limits and the restart policy of containers"),
     "wait": Entry("tierce.cli.containers", "wait", "Wait until containers stop, then print their exit codes"),
 }
-_PS: Final = Entry("tierce.cli.containers", "ps", "List containers")
+_PS: Final = Entry("tierce.cli.ps", "ps", "List containers")
 
 COMMANDS: Final = LazyGroup(
     "tierce",

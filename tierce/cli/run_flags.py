@@ -36,6 +36,7 @@ _PROCESS: Final = (
     click.option("--group-add", multiple=True, metavar="GROUP", help="One more group"),
     click.option("-i", "--interactive", is_flag=True, help="Pass standard input on"),
     click.option("-t", "--tty", is_flag=True, help="Give it a terminal"),
+    click.option("--init", is_flag=True, help="Run an init as pid 1, which reaps processes and passes signals on"),
     click.option("--entrypoint", metavar="PROGRAM", help="Run this instead of the image's entrypoint"),
     *NETWORK,
     click.option("-h", "--hostname", default="", metavar="NAME", help="Host name"),
@@ -83,13 +84,10 @@ _SECURITY: Final = (
         help="How it is kept apart: the strongest that works; strict refuses what is weaker than namespaces",
     ),
 )  # fmt: skip
-_LIMITS: Final = (
+_CHANGEABLE: Final = (
     click.option("-m", "--memory", metavar="BYTES", help="Limit of memory, such as 512m"),
     click.option("--memory-swap", metavar="BYTES", help="Limit of memory and swap together; -1 for none"),
     click.option("--memory-reservation", metavar="BYTES", help="Memory to fall back to when it is scarce"),
-    click.option("--memory-swappiness", type=int, metavar="0-100", help="How readily it is swapped out"),
-    click.option("--oom-kill-disable", is_flag=True, help="Do not kill it for want of memory"),
-    click.option("--oom-score-adj", type=int, metavar="N", help="How likely it is killed for want of memory"),
     click.option("--cpus", type=float, metavar="N", help="Limit of processors, such as 1.5"),
     click.option("-c", "--cpu-shares", type=int, metavar="N", help="Weight among the containers  [1024]"),
     click.option("--cpu-period", type=int, metavar="US", help="Period of the quota, in microseconds"),
@@ -97,8 +95,15 @@ _LIMITS: Final = (
     click.option("--cpuset-cpus", default="", metavar="LIST", help="Processors to run on, such as 0-1"),
     click.option("--cpuset-mems", default="", metavar="LIST", help="Memory nodes to use"),
     click.option("--pids-limit", type=int, metavar="N", help="Limit of processes; -1 for none"),
-    click.option("--ulimit", "ulimits", multiple=True, metavar="TYPE=SOFT[:HARD]", help="A resource limit"),
     click.option("--blkio-weight", type=int, metavar="10-1000", help="Weight of its input and output"),
+)
+"""Limits that ``update`` changes too."""
+_LIMITS: Final = (
+    *_CHANGEABLE,
+    click.option("--memory-swappiness", type=int, metavar="0-100", help="How readily it is swapped out"),
+    click.option("--oom-kill-disable", is_flag=True, help="Do not kill it for want of memory"),
+    click.option("--oom-score-adj", type=int, metavar="N", help="How likely it is killed for want of memory"),
+    click.option("--ulimit", "ulimits", multiple=True, metavar="TYPE=SOFT[:HARD]", help="A resource limit"),
     *(
         click.option(
             f"--device-{kind.replace('_', '-')}",
@@ -155,6 +160,13 @@ def container_flags(command: _F) -> _F:
     return command
 
 
+def limit_flags(command: _F) -> _F:
+    """Those that ``update`` has too."""
+    for option in reversed(_CHANGEABLE):
+        command = option(command)
+    return command
+
+
 def read_options(words: Sequence[str], flags: Mapping[str, Any], *, cwd: str | None = None) -> RunOptions:
     """What the container is to be. ``flags`` are those of ``container_flags``. Raises InvalidInput."""
     from runner.containers.devices import parse_device
@@ -174,6 +186,7 @@ def read_options(words: Sequence[str], flags: Mapping[str, Any], *, cwd: str | N
         group_add=tuple(flags["group_add"]),
         interactive=flags["interactive"],
         tty=flags["tty"],
+        init=flags["init"],
         network=read_network(flags),
         publish=tuple(flags["publish"]),
         publish_all=flags["publish_all"],
@@ -259,16 +272,29 @@ def _read_security(flags: Mapping[str, Any]) -> Security:
 
 
 def read_limits(flags: Mapping[str, Any]) -> Limits:
-    """The limits alone, which ``update`` changes too. Raises InvalidInput."""
-    from runner.containers.limits import Limits, parse_ulimit
+    """All limits. Raises InvalidInput."""
+    from dataclasses import replace
+
+    from runner.containers.limits import parse_ulimit
+
+    return replace(
+        read_changeable(flags),
+        memory_swappiness=flags["memory_swappiness"],
+        oom_kill_disable=flags["oom_kill_disable"],
+        oom_score_adj=flags["oom_score_adj"],
+        throttles=tuple(_throttle(kind, text) for kind in _THROTTLES for text in flags[kind]),
+        ulimits=tuple(parse_ulimit(text) for text in flags["ulimits"]),
+    )
+
+
+def read_changeable(flags: Mapping[str, Any]) -> Limits:
+    """Those of ``limit_flags``. Raises InvalidInput."""
+    from runner.containers.limits import Limits
 
     return Limits(
         memory=_size(flags["memory"]),
         memory_swap=-1 if flags["memory_swap"] == "-1" else _size(flags["memory_swap"]),
         memory_reservation=_size(flags["memory_reservation"]),
-        memory_swappiness=flags["memory_swappiness"],
-        oom_kill_disable=flags["oom_kill_disable"],
-        oom_score_adj=flags["oom_score_adj"],
         cpus=flags["cpus"],
         cpu_shares=flags["cpu_shares"],
         cpu_period_us=flags["cpu_period"],
@@ -277,8 +303,6 @@ def read_limits(flags: Mapping[str, Any]) -> Limits:
         cpuset_mems=flags["cpuset_mems"],
         pids_limit=flags["pids_limit"],
         blkio_weight=flags["blkio_weight"],
-        throttles=tuple(_throttle(kind, text) for kind in _THROTTLES for text in flags[kind]),
-        ulimits=tuple(parse_ulimit(text) for text in flags["ulimits"]),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Final
 from image.errors import InvalidInput
 
 _DECIMAL: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+_BINARY: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgtp]?)(?:i?b)?", re.IGNORECASE)
 _SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -21,6 +22,15 @@ def human_size(size: float) -> str:
         value /= 1000
         unit += 1
     return f"{value:.3g}{_DECIMAL[unit]}"
+
+
+def binary_size(size: float) -> str:
+    """Bytes in powers of 1024 with four digits: ``7.812MiB``, as docker shows memory."""
+    value, unit = float(size), 0
+    while value >= 1024 and unit < len(_BINARY) - 1:
+        value /= 1024
+        unit += 1
+    return f"{value:.4g}{_BINARY[unit]}"
 
 
 def human_duration(seconds: float) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
 
-from image.errors import InvalidInput, TierceError
+from image.errors import InvalidInput
 from runner.runtime import processes
 from runner.runtime.call import Call, say
 
@@ -18,17 +17,6 @@ def run(call: Call) -> int:
         return 0
     if form != "table":
         raise InvalidInput(f"--format {form!r} is not table or json")
-    command = ["ps", *(call.arguments.operands[1:] or ("-ef",))]
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise TierceError(f"cannot run ps: {error.strerror} (is procps installed?)") from error
-    if done.returncode:
-        raise InvalidInput(f"{' '.join(command)}: {done.stderr.strip()}")
-    header, *lines = done.stdout.splitlines()
-    if "PID" not in header.split():
-        raise InvalidInput("cannot find the column PID in what ps prints")
-    column = header.split().index("PID")
-    kept = (line for line in lines if line.split()[column] in map(str, pids))
-    say(1, "".join(f"{line}\n" for line in (header, *kept)))
+    header, lines = processes.listed(pids, call.arguments.operands[1:])
+    say(1, "".join(f"{line}\n" for line in (header, *lines)))
     return 0

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from image.errors import Conflict, InvalidInput
-from runner.runtime import cgroup
 from runner.runtime.arguments import Options
 from runner.runtime.bundle import read_file
 from runner.runtime.call import Call
+from runner.runtime.cgroup_change import change
 from runner.runtime.config_json import decode_resources
 from runner.runtime.privileges import probe
 from runner.runtime.spec import Resources
@@ -26,7 +26,7 @@ def run(call: Call) -> int:
     found = call.container()
     if found.status == "stopped":
         raise Conflict(f"cannot update container {found.id}: it is stopped")
-    cgroup.change(probe().cgroups, found.groups, wanted_resources(call.options))
+    change(probe().cgroups, found.groups, wanted_resources(call.options))
     return 0
 
 
