@@ -63,6 +63,8 @@ class Follower:
         self._typed = b""
         self._frames = wire.Frames()
         self._code: int | None = None
+        self._early: list[tuple[bytes, bytes]] = []
+        """What came with the news of the start: shown once the terminal is ready for what the user answers."""
         self.warnings: list[str] = []
 
     def wait_for_start(self) -> None:
@@ -78,8 +80,7 @@ class Follower:
                     raise ContainerNotStarted(str(problem), int(code))
                 if kind == wire.STARTED:
                     self.warnings = [str(line) for line in json.loads(body)]
-                    for later in frames[at + 1 :]:
-                        self._take(*later)
+                    self._early = frames[at + 1 :]
                     return
 
     def run(self, *, proxy: bool, started: Callable[[], None] = lambda: None) -> int | None:
@@ -92,6 +93,8 @@ class Follower:
             if self._tty:
                 self._use_terminal(window, held)
             started()
+            for frame in self._early:
+                self._take(*frame)
             while self._code is None:
                 poller = select.poll()
                 poller.register(self._connection, select.POLLIN)

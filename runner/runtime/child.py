@@ -23,7 +23,6 @@ import marshal
 import posix
 import sys
 
-from runner.runtime.child_init import stay_as_init
 from runner.runtime.child_process import (
     await_hooks,
     await_parent,
@@ -155,7 +154,10 @@ def _watch(orders: list[Any], extra: int) -> None:
 
     A detached process that has started is left to whoever adopts orphans here.
     """
-    here = [name for name, _, _ in orders].index(b"clone")
+    names = [name for name, _, _ in orders]
+    if b"stay_as_init" in names:
+        import runner.runtime.child_init  # noqa: F401  # later its file can't be reached
+    here = names.index(b"clone")
     read, write = posix.pipe2(posix.O_CLOEXEC)
     flags, detached = orders[here][2]
     sandbox = Sandbox(write, extra, detached)
@@ -257,6 +259,13 @@ def _failure(stage: str, operation: str, error: OSError) -> tuple[str, str, str,
     path = error.filename
     text = path.decode("utf-8", "replace") if isinstance(path, bytes) else "" if path is None else str(path)
     return "kernel", stage, getattr(error, "syscall", operation), error.errno or 0, text
+
+
+def stay_as_init(sandbox: Sandbox, terminal: int) -> None:
+    """See ``child_init``, which is loaded for those who ask for it alone."""
+    from runner.runtime.child_init import stay_as_init as stay
+
+    stay(sandbox, terminal)
 
 
 OPERATIONS: dict[str, Callable[..., None]] = {
