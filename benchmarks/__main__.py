@@ -30,6 +30,8 @@ BENCHMARKS = {
     "cache-import": caches.import_into_nothing,
     "push": transfers.push,
     "pull": transfers.pull,
+    "copy": transfers.copy,
+    "copy-again": transfers.copy_again,
     "sync": mirrors.sync,
     "sync-again": mirrors.sync_again,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 from benchmarks.measure import Benchmark, Contender
-from benchmarks.peers import Bench, installed_tierce
+from benchmarks.peers import Bench, FreshRegistry, installed_tierce
 from fixtures import debian
 from tests.support.dockerd import Docker
 from tests.support.podman import Podman
@@ -88,6 +88,44 @@ def push(bench: Bench) -> Benchmark:
         tuple(found),
         "tierce keeps layers compressed since it got them; the others compress when they push",
     )
+
+
+def copy(bench: Bench) -> Benchmark:
+    """From one registry to another that has nothing."""
+    return _copies(bench, "copy", empty=True)
+
+
+def copy_again(bench: Bench) -> Benchmark:
+    """The same when it is there already."""
+    return _copies(bench, "copy-again", empty=False)
+
+
+def _copies(bench: Bench, name: str, *, empty: bool) -> Benchmark:
+    """Registry to registry; nothing is known of the target from a copy before, when it is empty."""
+    if bench.registry is None or bench.skopeo is None or shutil.which("mmdebstrap") is None:
+        return _impossible(name)
+    source = bench.registry.reset().name("bench/debian:1")
+    _upload(bench, source)
+    target = FreshRegistry(bench.scratch / "registry-target")
+    bench.at_end(target.close)
+
+    def place(tool: str) -> str:
+        return f"docker://{target.running.name(f'bench/{tool}:1')}"
+
+    def tierce() -> None:
+        bench.tierce("copy", "--quiet", f"docker://{source}", place("tierce"))
+
+    def skopeo() -> None:
+        insecure = ("--src-tls-verify=false", "--dest-tls-verify=false")
+        command(["skopeo", "copy", "--quiet", *insecure, f"docker://{source}", place("skopeo")])
+
+    if empty:
+        found = (Contender("tierce", tierce, target.reset), Contender("skopeo", skopeo, target.reset))
+    else:
+        target.reset()
+        found = (Contender("tierce", tierce), Contender("skopeo", skopeo))
+    what = "that has nothing" if empty else "that has it"
+    return Benchmark(name, f"copy {IMAGE} from a registry to another {what}, on loopback", found)
 
 
 def _forget_debian(tool: Docker | Podman) -> None:
