@@ -23,6 +23,16 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenAuth:
+    """A token server that the registry sends its users to, and the certificate whose tokens it believes."""
+
+    realm: str
+    service: str
+    issuer: str
+    certificate: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Registry:
     """A running registry. ``host`` is ``127.0.0.1:port``, ready to stand before an image's name."""
 
@@ -30,6 +40,7 @@ class Registry:
     directory: Path
     login: Login | None = None
     certificate: Path | None = None
+    tokens: TokenAuth | None = None
 
     @property
     def url(self) -> str:
@@ -41,7 +52,9 @@ class Registry:
 
 
 @contextmanager
-def registry(directory: Path, *, login: Login | None = None, tls: bool = False) -> Iterator[Registry]:
+def registry(
+    directory: Path, *, login: Login | None = None, tls: bool = False, tokens: TokenAuth | None = None
+) -> Iterator[Registry]:
     """A registry that keeps its blobs in ``directory`` and stops at the end of the block.
 
     ``tls`` gives it a self-signed certificate for 127.0.0.1 and localhost. Skips the test
@@ -51,7 +64,7 @@ def registry(directory: Path, *, login: Login | None = None, tls: bool = False) 
     directory.mkdir(parents=True, exist_ok=True)
     port = free_port()
     certificate = _make_certificate(directory) if tls else None
-    running = Registry(f"127.0.0.1:{port}", directory, login, certificate)
+    running = Registry(f"127.0.0.1:{port}", directory, login, certificate, tokens)
     settings = directory / "config.yml"
     settings.write_text(json.dumps(_settings(running)))  # JSON is YAML
     with daemon([program, "serve", settings], log=directory / "log", ready=lambda: _answers(running)):
@@ -73,6 +86,13 @@ def _settings(running: Registry) -> dict[str, object]:
         settings["auth"] = {
             "htpasswd": {"realm": "tierce tests", "path": str(_make_htpasswd(directory, running.login))}
         }
+    if running.tokens:
+        settings["auth"] = {
+            "token": {
+                "realm": running.tokens.realm, "service": running.tokens.service, "issuer": running.tokens.issuer,
+                "rootcertbundle": str(running.tokens.certificate),
+            }
+        }  # fmt: skip
     return settings
 
 

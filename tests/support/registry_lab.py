@@ -79,7 +79,7 @@ class Lab:
 
     def registries(self, *running: Emulator, credential: Credential = ANONYMOUS) -> Registries:
         """As a command has them. All but one of ``running`` are reached by their loopback names."""
-        options = RegistryOptions(credential=credential, certificates=(self.certificates,))
+        options = RegistryOptions(credential=credential, certificates=(self.certificates,), retry=QUICK)
         nowhere = Credentials(CredentialFiles((), Path("/nonexistent/config.json")), {})
         made = Registries(running[0].environ, nowhere, options)
         self._stack.callback(made.close)

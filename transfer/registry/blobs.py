@@ -28,36 +28,36 @@ class Blobs(Session):
     """Reading and deleting."""
 
     def has_blob(self, digest: Digest) -> bool:
-        """Whether the repository has a blob; False also where the registry does not say it."""
-        request = Request("HEAD", wire.blob_url(self._base(), self.path, digest))
-
-        def head() -> bool:
-            with self._send(request) as reply:
-                if reply.status == 404 or (reply.status == 401 and not self.profile.heads_blobs):
+        def ask() -> bool:
+            with self._send(self._question(digest)) as reply:
+                if reply.status == 404:
                     return False
-                if reply.status == 200:
+                if reply.status in {200, 206}:
                     return True
                 raise self._refusal(reply, str(digest))
 
-        return self._repeat(head)
+        return self._repeat(ask)
 
     def check_blob(self, blob: Descriptor) -> None:
         """Raises BlobNotFound, or SizeMismatch where the registry tells another size."""
-        request = Request("HEAD", wire.blob_url(self._base(), self.path, blob.digest))
 
-        def head() -> int | None:
-            with self._send(request) as reply:
+        def ask() -> int | None:
+            with self._send(self._question(blob.digest)) as reply:
                 if reply.status == 404:
                     raise BlobNotFound(f"blob {blob.digest} not found in {self.name}")
-                if reply.status == 401 and not self.profile.heads_blobs:
-                    return None
-                if reply.status != 200:
+                if reply.status not in {200, 206}:
                     raise self._refusal(reply, str(blob.digest))
-                return reply.headers.length()
+                part = wire.content_range(reply.headers)
+                return part.total if part else reply.headers.length()
 
-        size = self._repeat(head)
+        size = self._repeat(ask)
         if size is not None and size != blob.size:
             raise SizeMismatch(blob.size, size, what=f"blob {blob.digest} in {self.name}")
+
+    def _question(self, digest: Digest) -> Request:
+        """Asks whether a blob is there; by its first byte where HEAD is not answered."""
+        url = wire.blob_url(self._base(), self.path, digest)
+        return Request("HEAD", url) if self.profile.heads_blobs else Request("GET", url, {"Range": "bytes=0-0"})
 
     @contextmanager
     def open_blob(self, blob: Descriptor) -> Iterator[Iterator[memoryview]]:

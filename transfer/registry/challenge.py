@@ -223,7 +223,9 @@ class Authorizer:
         return _Token(value, self._clock() + max(life_s, _SHORTEST_LIFE_S))
 
     def _refused(self, reply: Reply) -> RegistryError:
-        if reply.status in {400, 401, 403} and self.credential != ANONYMOUS:
+        # A refresh token that is unknown is a bad request (RFC 6749); a password never is.
+        unknown = {400, 401, 403} if self._identity_token else {401, 403}
+        if reply.status in unknown and self.credential != ANONYMOUS:
             return self.wrong_password(reply)
         return unexpected(reply, f"log in to registry {self.domain}", self._clock())
 

@@ -97,7 +97,11 @@ class Session:
             with reply:
                 raise self._expired(reply)
         self._authorizer.learn(offered)
-        again = self._authorized(request, _with_asked(wanted, offered))
+        try:
+            again = self._authorized(request, _with_asked(wanted, offered))
+        except BaseException:
+            reply.close()
+            raise
         if again == authorized and again.headers == authorized.headers:
             return reply
         reply.close()
@@ -145,7 +149,7 @@ class Session:
         advice = self.profile.explain(verb, error.status, error.codes, error.words)
         if advice is not None:
             return self._advised(error, verb, advice.text.format(domain=self.domain, path=self.path))
-        if reply.status == 401 and "DENIED" not in error.codes and self._authorizer.credential.username:
+        if self._is_unknown_user(reply, error):
             return self._authorizer.wrong_password(reply)
         if reply.status in {401, 403}:
             return self._denied(error, verb)
@@ -153,6 +157,12 @@ class Session:
         if reply.status == 404 and reads and verb != "list repositories of":
             return self._not_found(name, error)
         return error
+
+    def _is_unknown_user(self, reply: Reply, error: RegistryError) -> bool:
+        """A token server has taken the password of who comes with a token: then it is the permission that lacks."""
+        by_token = any(challenge.scheme == "bearer" for challenge in wire.challenges(reply.headers))
+        known = by_token or "DENIED" in error.codes or not self._authorizer.credential.username
+        return reply.status == 401 and not known
 
     def _place(self, verb: Verb) -> str:
         return self.domain if verb == "list repositories of" else self.name

@@ -167,9 +167,8 @@ class Uploads(Blobs):
 
     def _arrived(self, digest: Digest) -> bool:
         """Whether a blob is there although nobody said so: its last reply was lost."""
-        request = Request("HEAD", wire.blob_url(self._base(), self.path, digest))
-        with suppress(RegistryError), self._send(request) as reply:
-            return reply.status == 200
+        with suppress(RegistryError), self._send(self._question(digest)) as reply:
+            return reply.status in {200, 206}
         return False
 
     # Chunks
