@@ -1,8 +1,8 @@
 """Who the user is at each registry: docker's and podman's files, and credential helpers.
 
 A look-up goes through the files in order; the first that knows the registry decides.
-Within a file: ``credHelpers``, then ``auths`` (repository, namespace, host), then
-``credsStore``. Secrets are never printed, and never leave this module but as a
+Within a file: ``credHelpers``, then ``credsStore``, then ``auths`` (repository, namespace,
+host). Secrets are never printed, and never leave this module but as a
 ``Credential``.
 
 Spec: docker ``config.json`` and credential helper protocol; containers-auth.json(5).
@@ -25,14 +25,11 @@ from typing import Any, Final
 from image.errors import InvalidInput, StorageError
 from image.reference import DEFAULT_DOMAIN
 from image.value import dataclass
+from transfer.credential_helpers import CredentialHelpers
 from transfer.registries_conf.values import AUTH_FILES
 from transfer.registry.credential import Credential
 
 _HUB_KEY: Final = "https://index.docker.io/v1/"
-_HELPER_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+\Z")
-_HELPER_TIMEOUT_S: Final = 60.0
-_MAX_HELPER_REPLY: Final = 1 << 20
-_ABSENT: Final = "credentials not found in native keychain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +40,9 @@ class CredentialFiles:
     write: Path
 
 
-def credential_files(environ: Mapping[str, str], authfile: str | None = None) -> CredentialFiles:
+def credential_files(
+    environ: Mapping[str, str], authfile: str | None = None, run: str = "/run/containers"
+) -> CredentialFiles:
     """The files that docker and podman users have, by the environment.
 
     ``authfile`` (``--authfile``) or REGISTRY_AUTH_FILE stands alone; DOCKER_CONFIG, where
@@ -57,6 +56,8 @@ def credential_files(environ: Mapping[str, str], authfile: str | None = None) ->
     runtime = environ.get("XDG_RUNTIME_DIR")
     config = environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
     podman = [Path(place, "containers", "auth.json") for place in (runtime, config) if place]
+    if not runtime and os.access(own := f"{run}/{os.getuid()}/auth.json", os.R_OK):
+        podman.insert(0, Path(own))  # where podman writes outside of a login session
     if environ.get("DOCKER_CONFIG"):
         return CredentialFiles((docker, *podman), docker)
     return CredentialFiles((*podman, docker), docker)
@@ -74,6 +75,7 @@ class Credentials:
         self._files = files
         self._environ = environ
         self._helpers = helpers
+        self._programs = CredentialHelpers(environ)
 
     def find(self, domain: str, path: str = "") -> Credential | None:
         """The credential for a repository of a registry; None when no file knows one.
@@ -97,95 +99,69 @@ class Credentials:
                 return found
         return None
 
-    def _from_store(self, helper: str, domain: str) -> Credential | None:
-        """What a helper knows that keeps passwords of all registries."""
-        for key in _host_keys(domain):
-            if found := self._from_helper(helper, key):
-                return found
-        return None
-
     def _look_up(self, document: dict[str, Any], domain: str, path: str) -> Credential | None:
         helpers = _mapping(document, "credHelpers")
         for key in _host_keys(domain):
-            if isinstance(helper := helpers.get(key), str):
-                return self._from_helper(helper, key)
-        auths = _mapping(document, "auths")
-        found = _from_auths(auths, domain, path)
-        if found:
-            return found
-        store = document.get("credsStore")
-        return self._from_store(store, domain) if isinstance(store, str) and store else None
+            if isinstance(helper := helpers.get(key), str) and helper:
+                return self._programs.get(helper, key)
+        store = _store_of(document, domain)
+        return (self._from_store(store, domain) if store else None) or _from_auths(
+            _mapping(document, "auths"), domain, path
+        )
 
-    def _from_helper(self, helper: str, server: str) -> Credential | None:
-        reply = self._run_helper(helper, "get", server.encode())
-        if reply is None:
-            return None
-        try:
-            document = json.loads(reply)
-            username, secret = document["Username"], document["Secret"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InvalidInput(f"credential helper {helper}: its reply for {server} is not understood") from error
-        if username == "<token>":
-            return Credential(identity_token=str(secret))
-        return Credential(str(username), str(secret))
-
-    def _run_helper(self, helper: str, action: str, data: bytes) -> bytes | None:
-        """What ``docker-credential-<helper>`` prints; None when it has no such credential."""
-        if not _HELPER_NAME.match(helper):
-            raise InvalidInput(f"credential helper {helper[:60]!r}: not a valid name")
-        import subprocess
-
-        program = f"docker-credential-{helper}"
-        try:
-            done = subprocess.run(
-                [program, action], input=data, capture_output=True, env=dict(self._environ),
-                timeout=_HELPER_TIMEOUT_S, check=False,
-            )  # fmt: skip
-        except FileNotFoundError:
-            raise InvalidInput(f"run credential helper {program}: not installed") from None
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise InvalidInput(f"run credential helper {program}: {type(error).__name__}") from error
-        if done.returncode == 0 and len(done.stdout) <= _MAX_HELPER_REPLY:
-            return done.stdout
-        if _ABSENT in done.stdout.decode("utf-8", "replace"):
-            return None
-        # Its output may hold the secret, so the message has the exit code alone.
-        raise InvalidInput(f"credential helper {program} {action}: failed with exit code {done.returncode}")
+    def _from_store(self, helper: str, domain: str) -> Credential | None:
+        """What a helper knows that keeps passwords of all registries."""
+        for key in _helper_keys(domain):
+            if found := self._programs.get(helper, key):
+                return found
+        return None
 
     # Login and logout
 
     def login(self, domain: str, credential: Credential) -> str:
         """Store a credential; says where. Other entries and unknown keys stay as they are."""
         key = _storage_key(domain)
-        with _locked(self._files.write):
-            document = _read(self._files.write)
-            helper = _mapping(document, "credHelpers").get(key) or document.get("credsStore")
+        if self._helpers and self._helpers[0] != AUTH_FILES:
+            self._programs.store(self._helpers[0], key, credential)
+            return f"credential helper {self._helpers[0]}"
+        file = self._login_file(domain)
+        with _locked(file):
+            document = _read(file)
+            helper = _mapping(document, "credHelpers").get(key) or _store_of(document, domain)
+            auths = _mapping(document, "auths")
             if isinstance(helper, str) and helper:
-                self._store_with(helper, key, credential)
-                document.setdefault("auths", {})[key] = {}
-                _write(self._files.write, document)
-                return f"credential helper {helper}"
-            entry: dict[str, str] = {}
-            if credential.username:
-                entry["auth"] = base64.b64encode(f"{credential.username}:{credential.password}".encode()).decode()
-            if credential.identity_token:
-                entry["identitytoken"] = credential.identity_token
-            document["auths"] = {**_mapping(document, "auths"), key: entry}
-            _write(self._files.write, document)
-        return str(self._files.write)
+                self._programs.store(helper, key, credential)
+                document["auths"] = {**auths, key: {}}
+            else:
+                document["auths"] = {**auths, key: _encode_entry(credential)}
+            _write(file, document)
+        return f"credential helper {helper}" if helper else str(file)
 
-    def _store_with(self, helper: str, key: str, credential: Credential) -> None:
-        request = {
-            "ServerURL": key,
-            "Username": credential.username if not credential.identity_token else "<token>",
-            "Secret": credential.identity_token or credential.password,
-        }
-        self._run_helper(helper, "store", json.dumps(request).encode())
+    def _login_file(self, domain: str) -> Path:
+        """Where ``login`` stores: in a file that has an older password and would be read first."""
+        for file in self._files.read:
+            if file == self._files.write:
+                break
+            if _keys_of(_mapping(_read(file), "auths"), domain):
+                return file
+        return self._files.write
 
     def logout(self, domain: str) -> bool:
-        """Forget a registry in every file that we read; False when none knew it."""
+        """Forget a registry in every file that we read, and in helpers; False when none knew it."""
         known = [self._forget(file, domain) for file in self._files.read]
+        known += [self._erase(helper, (_storage_key(domain),)) for helper in self._helpers if helper != AUTH_FILES]
         return any(known)
+
+    def logout_everywhere(self) -> int:
+        """Forget all registries and repositories that the files name; how many these were."""
+        named = {_normalized(key) for file in self._files.read for key in _named(_read(file))}
+        for domain in {key.partition("/")[0] for key in named}:
+            self.logout(domain)
+        for file in self._files.read:
+            if _mapping(_read(file), "auths"):
+                with _locked(file):
+                    _write(file, {**_read(file), "auths": {}})
+        return len(named)
 
     def _forget(self, file: Path, domain: str) -> bool:
         if not file.exists():
@@ -193,16 +169,17 @@ class Credentials:
         with _locked(file):
             document = _read(file)
             auths, helpers = _mapping(document, "auths"), _mapping(document, "credHelpers")
-            keys = [key for key in auths if _normalized(key) in {_normalized(k) for k in _host_keys(domain)}]
-            helper = next((helpers[k] for k in _host_keys(domain) if k in helpers), document.get("credsStore"))
-            erased: list[str] = []
-            if isinstance(helper, str) and helper:
-                asked = keys or [_storage_key(domain)]
-                erased = [key for key in asked if self._run_helper(helper, "erase", key.encode()) is not None]
+            keys = _keys_of(auths, domain)
+            helper = next((helpers[k] for k in _host_keys(domain) if k in helpers), _store_of(document, domain))
+            erased = isinstance(helper, str) and self._erase(helper, keys or (_storage_key(domain),))
             if keys:
                 document["auths"] = {key: value for key, value in auths.items() if key not in keys}
                 _write(file, document)
-        return bool(keys or erased)
+        return bool(keys) or erased
+
+    def _erase(self, helper: str, keys: Sequence[str]) -> bool:
+        erased = [self._programs.erase(helper, key) for key in keys] if helper else []
+        return any(erased)
 
 
 # Keys
@@ -213,6 +190,29 @@ def _host_keys(domain: str) -> tuple[str, ...]:
     if domain == DEFAULT_DOMAIN:
         return (_HUB_KEY, "index.docker.io", "docker.io", "registry-1.docker.io")
     return (domain, f"https://{domain}", f"https://{domain}/v1/", f"https://{domain}/v2/", f"http://{domain}")
+
+
+def _helper_keys(domain: str) -> tuple[str, ...]:
+    """How docker and podman name a registry to a helper: each question is a process."""
+    return (_HUB_KEY, "docker.io") if domain == DEFAULT_DOMAIN else (domain, f"https://{domain}")
+
+
+def _keys_of(auths: Mapping[str, Any], domain: str) -> list[str]:
+    """The keys of a file that mean the host as a whole."""
+    return [key for key in auths if _normalized(key) == domain]
+
+
+def _named(document: Mapping[str, Any]) -> list[str]:
+    """All registries and repositories that a file has passwords for, or knows a helper for."""
+    return [*_mapping(document, "auths"), *_mapping(document, "credHelpers")]
+
+
+def _store_of(document: Mapping[str, Any], domain: str) -> str:
+    """The helper for all registries; "" when there is none. An empty ``credHelpers`` entry means the file itself."""
+    if any(key in _mapping(document, "credHelpers") for key in _host_keys(domain)):
+        return ""
+    store = document.get("credsStore")
+    return store if isinstance(store, str) else ""
 
 
 def _storage_key(domain: str) -> str:
@@ -237,6 +237,15 @@ def _from_auths(auths: Mapping[str, Any], domain: str, path: str) -> Credential 
     return None
 
 
+def _encode_entry(credential: Credential) -> dict[str, str]:
+    entry: dict[str, str] = {}
+    if credential.username:
+        entry["auth"] = base64.b64encode(f"{credential.username}:{credential.password}".encode()).decode()
+    if credential.identity_token:
+        entry["identitytoken"] = credential.identity_token
+    return entry
+
+
 def _decode_entry(entry: Mapping[str, Any]) -> Credential | None:
     def text(key: str) -> str:
         value = entry.get(key)
@@ -245,7 +254,9 @@ def _decode_entry(entry: Mapping[str, Any]) -> Credential | None:
     username, password = text("username"), text("password")
     if auth := text("auth"):
         try:
-            username, _, password = base64.b64decode(auth, validate=True).decode().rstrip("\0").partition(":")
+            username, _, password = (
+                base64.b64decode("".join(auth.split()), validate=True).decode().rstrip("\0").partition(":")
+            )
         except (binascii.Error, UnicodeDecodeError) as error:
             raise InvalidInput("read credentials: an auth entry is not base64 of user:password") from error
     found = Credential(username, password, text("identitytoken"), text("registrytoken"))

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from image.errors import InvalidInput
+from transfer.credential_helpers import CredentialHelpers
 from transfer.credentials import CredentialFiles, Credentials, credential_files
+from transfer.registries_conf.values import AUTH_FILES
 from transfer.registry.challenge import Credential
 from transfer.registry.wire import is_loopback
 
@@ -155,6 +157,65 @@ class TestHelpers:
         assert store.logout("r.example")
         assert (tmp_path / "stored.erased").read_text() == "r.example"
 
+    def test_what_the_store_does_not_know_the_file_may(self, tmp_path: Path, helper_environ: dict[str, str]) -> None:
+        document = {
+            "credsStore": "test",
+            "auths": {"r.example": {"auth": encoded("file", "x")}, "q.example/team": {"auth": encoded("team", "x")}},
+        }
+        found = credentials(config(tmp_path / "c", document), environ=helper_environ)
+        assert found.find("r.example") == Credential("helped", "s3cret")
+        assert found.find("q.example", "team/app") == Credential("team", "x")
+
+    def test_an_empty_helper_means_the_file(self, tmp_path: Path, helper_environ: dict[str, str]) -> None:
+        document = {
+            "credsStore": "test", "credHelpers": {"r.example": ""}, "auths": {"r.example": {"auth": encoded("file", "x")}},
+        }  # fmt: skip
+        file = config(tmp_path / "c", document)
+        assert credentials(file, environ=helper_environ).find("r.example") == Credential("file", "x")
+
+    def test_a_reply_is_kept(self, helper_environ: dict[str, str], tmp_path: Path) -> None:
+        log = tmp_path / "log"
+        program = tmp_path / "bin" / "docker-credential-counting"
+        program.write_text(
+            f'#!/bin/sh\necho "$1" >> {log}\n[ $1 != get ] || echo \'{{"Username":"u","Secret":"s"}}\'\n'
+        )
+        program.chmod(0o755)
+        now = [0.0]
+        helpers = CredentialHelpers(helper_environ, clock=lambda: now[0])
+        for _ in range(3):
+            assert helpers.get("counting", "r.example") == Credential("u", "s")
+        assert log.read_text().split() == ["get"]
+        helpers.store("counting", "r.example", Credential("v", "t"))
+        helpers.get("counting", "r.example")
+        now[0] = 301.0
+        helpers.get("counting", "r.example")
+        assert log.read_text().split() == ["get", "store", "get", "get"]
+
+    def test_a_helper_that_hangs_is_killed(self, helper_environ: dict[str, str], tmp_path: Path) -> None:
+        program = tmp_path / "bin" / "docker-credential-hanging"
+        program.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 1000\n")
+        program.chmod(0o755)
+        with pytest.raises(InvalidInput, match="docker-credential-hanging get: no answer in 1 s"):
+            CredentialHelpers(helper_environ, timeout_s=1).get("hanging", "r.example")
+        if (tmp_path / "pid").exists():  # a busy machine may not have started it in time
+            assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
+
+    def test_helpers_of_registries_conf(self, tmp_path: Path, helper_environ: dict[str, str]) -> None:
+        file = config(
+            tmp_path / "c", {"auths": {h: {"auth": encoded("file", "x")} for h in ("r.example", "f.example")}}
+        )
+        files = CredentialFiles((file,), file)
+        helped = Credentials(files, helper_environ, ("test", AUTH_FILES))
+        assert helped.find("r.example") == Credential("helped", "s3cret")
+        assert helped.find("f.example") == Credential("file", "x")
+        filed = Credentials(files, helper_environ, (AUTH_FILES, "test"))
+        assert filed.find("r.example") == Credential("file", "x")
+        assert filed.find("token.example") == Credential(identity_token="identity")
+        before = file.read_text()
+        assert helped.login("r.example", Credential("bob", "hunter2")) == "credential helper test"
+        assert json.loads((tmp_path / "stored").read_text())["Secret"] == "hunter2"
+        assert file.read_text() == before
+
 
 class TestLogin:
     def test_round_trip_keeps_what_is_not_ours(self, tmp_path: Path) -> None:
@@ -172,6 +233,26 @@ class TestLogin:
         file = tmp_path / "new" / "config.json"
         credentials(file).login("docker.io", Credential("bob", "x"))
         assert list(json.loads(file.read_text())["auths"]) == ["https://index.docker.io/v1/"]
+
+    def test_a_file_that_is_read_first_gets_the_new_password(self, tmp_path: Path) -> None:
+        first = config(tmp_path / "auth.json", {"auths": {"r.example": {"auth": encoded("old", "x")}}})
+        last = config(tmp_path / "config.json", {})
+        store = Credentials(CredentialFiles((first, last), last), {})
+        assert store.login("r.example", Credential("new", "y")) == str(first)
+        assert store.login("s.example", Credential("new", "y")) == str(last)
+        assert store.find("r.example") == Credential("new", "y")
+
+    def test_logout_everywhere(self, tmp_path: Path, helper_environ: dict[str, str]) -> None:
+        first = config(tmp_path / "1", {"auths": {"r.example/team": {"auth": encoded("a", "x")}}, "psFormat": "x"})
+        second = config(
+            tmp_path / "2", {"credsStore": "test", "auths": {"q.example": {}, "https://index.docker.io/v1/": {}}}
+        )
+        store = credentials(first, second, environ=helper_environ)
+        assert store.logout_everywhere() == 3
+        assert json.loads(first.read_text()) == {"auths": {}, "psFormat": "x"}
+        assert json.loads(second.read_text()) == {"credsStore": "test", "auths": {}}
+        assert (tmp_path / "stored.erased").exists()
+        assert store.logout_everywhere() == 0
 
     def test_file_is_private_and_replaced_whole(self, tmp_path: Path) -> None:
         file = config(tmp_path / "config.json", {})
@@ -218,10 +299,19 @@ class TestLogin:
     ],
 )  # fmt: skip
 def test_places(environ: dict[str, str], read: list[str], write: str) -> None:
-    files = credential_files({"HOME": "/h", **environ})
+    files = credential_files({"HOME": "/h", **environ}, run="/nowhere")
     assert ([str(path) for path in files.read], str(files.write)) == (read, write)
 
 
 @pytest.mark.parametrize(("host", "expected"), [("localhost", True), ("127.0.0.9", True), ("::1", True), ("0.0.0.0", True), ("127.0.0.1.example", False), ("example", False)])  # fmt: skip
 def test_loopback(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+def test_podman_s_place_without_a_session(tmp_path: Path) -> None:
+    own = tmp_path / str(os.getuid()) / "auth.json"
+    own.parent.mkdir()
+    own.write_text("{}")
+    assert credential_files({"HOME": "/h"}, run=str(tmp_path)).read[0] == own
+    with_session = credential_files({"HOME": "/h", "XDG_RUNTIME_DIR": "/x"}, run=str(tmp_path))
+    assert own not in with_session.read

@@ -125,6 +125,28 @@ class TestSkopeo:
         assert digest == str(images[1].manifest.digest)
 
 
+def test_logins_are_read_by_both(locked_registry: Registry, store: Store, tmp_path: Path) -> None:
+    """skopeo and podman log in where we find it, and the other way round."""
+    add_to_store(store, IMAGE, "app:1")
+    image = locked_registry.name("logins:1")
+    with anonymous_registries(
+        RegistryOptions(insecure=True, credential=Credential(BOB.username, BOB.password))
+    ) as opened:
+        push("app:1", Reference.parse(image), store, opened, OPTIONS)
+    host, theirs, ours = locked_registry.host, tmp_path / "theirs.json", tmp_path / "ours.json"
+    for program in (need("skopeo"), need("podman")):
+        command([
+            program, "login", "--tls-verify=false", "--authfile", theirs, "-u", BOB.username, "--password-stdin", host,
+        ], stdin=BOB.password)  # fmt: skip
+        assert Credentials(CredentialFiles((theirs,), theirs), {}).find(host) == Credential(BOB.username, BOB.password)
+        theirs.unlink()
+        Credentials(CredentialFiles((ours,), ours), {}).login(host, Credential(BOB.username, BOB.password))
+        assert command([program, "login", "--get-login", "--authfile", ours, host]).strip() == BOB.username
+        skopeo("inspect", "--raw", "--tls-verify=false", "--authfile", ours, f"docker://{image}")
+        command([program, "logout", "--authfile", ours, host])
+        assert Credentials(CredentialFiles((ours,), ours), {}).find(host) is None
+
+
 class TestDockerRegistry:
     def test_round_trip(self, open_registry: Registry, store: Store, registries: Registries, tmp_path: Path) -> None:
         add_to_store(store, IMAGE, "app:1")

@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from image.errors import InvalidInput
+from image.errors import InvalidInput, NotFound
 from tierce.cli.command import Settings, command
 from tierce.cli.terminal import is_terminal
 
@@ -27,6 +27,7 @@ pass show registry | tierce login -u alice --password-stdin registry.example.com
 @click.option("-u", "--username", help="Name of the user")
 @click.option("-p", "--password", help="Password or token; others may see it in the list of processes")
 @click.option("--password-stdin", is_flag=True, help="Read the password or token from standard input")
+@click.option("--get-login", is_flag=True, help="Print the user that is logged in, and do nothing else")
 @click.option("--authfile", metavar="FILE", help="Where to keep it  [docker's config.json]")
 @click.option(
     "--cert-dir",
@@ -38,7 +39,7 @@ pass show registry | tierce login -u alice --password-stdin registry.example.com
 @click.pass_obj
 def login(
     settings: Settings, server: str, username: str | None, password: str | None, password_stdin: bool,
-    authfile: str | None, tls_verify: bool, cert_dir: Path | None,
+    get_login: bool, authfile: str | None, tls_verify: bool, cert_dir: Path | None,
 ) -> None:  # fmt: skip
     """Check a password with a registry and keep it for later pulls and pushes.
 
@@ -49,6 +50,12 @@ def login(
     from transfer.registry.credential import Credential
 
     domain = registry_domain(server)
+    if get_login:
+        found = user_credentials(settings.environ, authfile).find(domain)
+        if found is None:
+            raise NotFound(f"not logged in to {domain}")
+        click.echo(found.username or "<token>")
+        return
     username, password = _ask(username, password, from_stdin=password_stdin)
     credential = Credential(username, password)
     with open_registries(settings, tls_verify=tls_verify, authfile=authfile, cert_dir=cert_dir) as registries:
@@ -71,7 +78,9 @@ def _ask(username: str | None, password: str | None, *, from_stdin: bool) -> tup
             raise click.UsageError("--password and --password-stdin are mutually exclusive")
         if not username:
             raise click.UsageError("must provide --username with --password-stdin")
-        return username, sys.stdin.readline().rstrip("\r\n")
+        if not (password := sys.stdin.readline().rstrip("\r\n")):
+            raise InvalidInput("login: the password on standard input is empty")
+        return username, password
     if (username is None or password is None) and not is_terminal(sys.stdin):
         raise InvalidInput(
             "cannot perform an interactive login from a non-terminal: use --username and --password-stdin"
@@ -89,15 +98,24 @@ def _ask(username: str | None, password: str | None, *, from_stdin: bool) -> tup
     short_help="Forget the password for a registry",
     examples="""
 tierce logout registry.example.com
+tierce logout --all
 """,
 )
-@click.argument("server", required=False, default=_HUB, metavar="[SERVER]")
+@click.argument("server", required=False, metavar="[SERVER]")
+@click.option("-a", "--all", "everything", is_flag=True, help="Forget the passwords for all registries")
 @click.option("--authfile", metavar="FILE", help="Where it is kept  [docker's config.json]")
 @click.pass_obj
-def logout(settings: Settings, server: str, authfile: str | None) -> None:
+def logout(settings: Settings, server: str | None, everything: bool, authfile: str | None) -> None:
     """Forget the password for a registry. SERVER is Docker Hub when it is left out."""
     from tierce.registries import user_credentials
 
-    domain = registry_domain(server)
-    known = user_credentials(settings.environ, authfile).logout(domain)
+    credentials = user_credentials(settings.environ, authfile)
+    if everything:
+        if server is not None:
+            raise click.UsageError("--all takes no SERVER")
+        count = credentials.logout_everywhere()
+        click.echo(f"Removed login credentials for {count} {'registry' if count == 1 else 'registries'}")
+        return
+    domain = registry_domain(server or _HUB)
+    known = credentials.logout(domain)
     click.echo(f"Removing login credentials for {domain}" if known else f"Not logged in to {domain}")

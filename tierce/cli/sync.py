@@ -193,7 +193,7 @@ def _ends(
     def open_for(side: str, host: str) -> Registries:
         access = configuration.access.get(host)
         chosen = reach[side] if access is None else reach[side].overridden(access, own=configuration.own_credentials)
-        return stack.enter_context(chosen.registries(settings, retry))
+        return stack.enter_context(chosen.registries(settings, retry, destination=side == "target"))
 
     def registries(side: str, host: str) -> Registries:
         with lock:

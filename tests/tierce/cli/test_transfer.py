@@ -117,6 +117,18 @@ def test_login_refused(argv: tuple[str, ...], error: str, tierce: Tierce) -> Non
     assert error in done.stderr
 
 
+def test_get_login_and_logout_everywhere(tierce: Tierce, locked: Registry) -> None:
+    nobody = tierce.attempt("login", "--get-login", locked.host)
+    assert (nobody.code, nobody.stderr) == (1, f"tierce: not logged in to {locked.host}\n")
+    tierce("login", "-u", "alice", "--password-stdin", locked.host, stdin="secret\n")
+    assert tierce("login", "--get-login", locked.host).stdout == "alice\n"
+    authfile = Path(tierce.env()["DOCKER_CONFIG"], "config.json")
+    assert tierce("logout", "--all", "--authfile", authfile).stdout == "Removed login credentials for 1 registry\n"
+    assert tierce.attempt("login", "--get-login", locked.host).code == 1
+    empty = tierce.attempt("login", "-u", "alice", "--password-stdin", locked.host, stdin="\n")
+    assert empty.stderr == "tierce: login: the password on standard input is empty\n"
+
+
 def test_copy_anywhere_and_back(stock: Stock, tierce: Tierce, open_place: Registry, tmp_path: Path) -> None:
     target = stock.add("app")
     places = [
