@@ -41,7 +41,7 @@ def first_answer(places: Sequence[_P], ask: Callable[[_P], _T], shown: Callable[
 
 
 class PullPlaces:
-    """The places that have an image by the configuration: its mirrors, the registry itself last.
+    """The places that have an image by the configuration: its mirrors, the registry itself last (unless blocked).
 
     Each is opened, and its password looked for, when its turn comes.
     """

@@ -93,7 +93,7 @@ class Registries:
 
         It is in the registry itself, no mirror. Raises PolicyRejected when the name is blocked.
         """
-        place = self.conf.push_place(reference) if push else self.conf.pull_places(reference)[-1]
+        place = self.conf.push_place(reference) if push else self.conf.own_place(reference)
         return self._open(place, reference.domain, ("pull", "push") if push else ("pull",))
 
     def pull_places(self, reference: Reference) -> PullPlaces:

@@ -16,7 +16,8 @@ from typing import cast
 
 import pytest
 
-from image.errors import RegistryError
+from image.digest import Digest
+from image.errors import PolicyRejected, RegistryError
 from image.reference import Reference
 from store.images import ImageFacts
 from store.store import Store
@@ -32,9 +33,13 @@ from transfer.credentials import CredentialFiles, Credentials
 from transfer.pull import pull
 from transfer.push import push
 from transfer.registries import Registries, RegistryOptions
+from transfer.registries_conf.files import ConfFiles
+from transfer.registries_conf.files import load as load_conf
 from transfer.registry.challenge import Credential
+from transfer.registry.retry import Retry
 from transfer.transports.address import Places, open_sink, open_source
 from transfer.transports.local import StoreSink
+from transfer.transports.registry import RegistrySource
 
 pytestmark = pytest.mark.peer
 
@@ -123,6 +128,43 @@ class TestSkopeo:
         assert run(f"oci:{tmp_path}/theirs:1", f"docker://{name}:2") == str(index.digest)
         digest = run(f"docker://{name}:2", "store:arm:1", replace(OPTIONS, platform=ARM64))
         assert digest == str(images[1].manifest.digest)
+
+
+@pytest.mark.parametrize(
+    ("rule", "name"),
+    [
+        pytest.param('prefix = "r.invalid/team"\nlocation = "r.invalid/other"', "r.invalid/team/app:1", id="prefix"),
+        pytest.param('prefix = "*.invalid"', "deep.r.invalid/app:1", id="wildcard"),
+        pytest.param('prefix = "docker.io/library"\nlocation = "r.invalid"', "docker.io/library/app:1", id="hub"),
+        pytest.param('location = "r.invalid"\nmirror-by-digest-only = true', f"r.invalid/app@{IMAGE.manifest.digest}", id="digest-only"),
+        pytest.param('location = "r.invalid"\nmirror-by-digest-only = true', "r.invalid/app:1", id="no-mirror-by-tag"),
+        pytest.param('location = "r.invalid"\nblocked = true', "r.invalid/app:1", id="blocked-with-a-mirror"),
+        pytest.param('location = "r.invalid"\nblocked = true\nmirror-by-digest-only = true', "r.invalid/app:1", id="blocked"),
+    ],
+)  # fmt: skip
+def test_skopeo_reads_a_registries_conf_as_we_do(
+    open_registry: Registry, store: Store, tmp_path: Path, rule: str, name: str
+) -> None:
+    """Both find the image at the mirror, or neither does."""
+    add_to_store(store, IMAGE, "app:1")
+    # No name of ".invalid" leads anywhere, so whatever answers is the mirror.
+    text = f'[[registry]]\n{rule}\n[[registry.mirror]]\nlocation = "{open_registry.name("mirror")}"\ninsecure = true\n'
+    (tmp_path / "r.conf").write_text(text)
+    with anonymous_registries() as plain:
+        for path in ("mirror/app:1", "mirror/r.invalid/app:1", "mirror/team/app:1"):
+            push("app:1", Reference.parse(open_registry.name(path)), store, plain, OPTIONS)
+    theirs = subprocess.run(
+        [need("skopeo"), "--registries-conf", tmp_path / "r.conf", "inspect", "--raw", f"docker://{name}"],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    conf = load_conf(ConfFiles(tmp_path / "r.conf"))
+    with anonymous_registries(RegistryOptions(conf=conf, retry=Retry(attempts=1))) as ours:
+        try:
+            found = RegistrySource(Reference.parse(name), ours).root().digest
+        except (PolicyRejected, RegistryError):
+            assert theirs.returncode != 0
+        else:
+            assert (theirs.returncode, Digest.of(theirs.stdout)) == (0, found)
 
 
 def test_logins_are_read_by_both(locked_registry: Registry, store: Store, tmp_path: Path) -> None:

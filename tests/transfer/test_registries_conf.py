@@ -113,6 +113,15 @@ class TestPlaces:
         with pytest.raises(PolicyRejected, match=r"^push "):
             blocking.push_place(reference)
 
+    def test_a_blocked_registry_leaves_its_mirrors(self) -> None:
+        blocking = conf(MIRRORED.replace("[[registry.mirror]]", "blocked = true\n[[registry.mirror]]", 1) + (
+            '[[registry]]\nlocation = "mirror-0.example"\nblocked = true\n'
+        ))  # fmt: skip
+        reference = Reference.parse("example.com/foo/app:1")
+        assert [str(place.reference) for place in blocking.pull_places(reference)] == ["mirror-1.example:5000/app:1"]
+        with pytest.raises(PolicyRejected, match=r"example.com/foo is blocked by"):
+            blocking.own_place(reference)
+
     def test_a_push_goes_where_the_name_says(self) -> None:
         place = conf(MIRRORED).push_place(Reference.parse("example.com/foo/app:1"))
         assert str(place.reference) == "example.com/foo/app:1"

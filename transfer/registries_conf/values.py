@@ -78,21 +78,31 @@ class RegistriesConf:
         return found if found is not None and found.matched(name) else None
 
     def pull_places(self, reference: Reference) -> tuple[Place, ...]:
-        """Where to ask for an image, in this order: its mirrors, then the registry itself.
+        """Where to ask for an image, in this order: its mirrors, then the registry itself unless that is blocked.
 
-        Raises PolicyRejected when the name is blocked, InvalidReference when a location
-        makes no valid name of it.
+        Raises PolicyRejected when no place is left, InvalidReference when a location makes no
+        valid name of it.
         """
-        rule = self._open_rule(reference, "pull")
+        rule = self.rule(str(reference))
         if rule is None:
             return (Place(reference),)
-        places = [Place(_moved(reference, rule, m.location), m.insecure) for m in _mirrors_for(rule, reference)]
-        return (*places, Place(_moved(reference, rule, rule.location), rule.insecure))
+        mirrors = [Place(_moved(reference, rule, m.location), m.insecure) for m in _mirrors_for(rule, reference)]
+        allowed = tuple(place for place in mirrors if not self._is_blocked(place.reference))
+        return allowed if rule.blocked and allowed else (*allowed, self.own_place(reference))
+
+    def own_place(self, reference: Reference) -> Place:
+        """Where the registry itself is read, no mirror. Raises as ``pull_places``."""
+        rule = self._open_rule(reference, "pull")
+        return Place(reference) if rule is None else Place(_moved(reference, rule, rule.location), rule.insecure)
 
     def push_place(self, reference: Reference) -> Place:
         """Where an image goes: always where its name says. Raises PolicyRejected when that is blocked."""
         rule = self._open_rule(reference, "push")
         return Place(reference, rule is not None and rule.insecure)
+
+    def _is_blocked(self, reference: Reference) -> bool:
+        rule = self.rule(str(reference))
+        return rule is not None and rule.blocked
 
     def without_redirection(self) -> RegistriesConf:
         """The same with every name where it says: for reading again what was pushed there."""
