@@ -250,8 +250,11 @@ class VerifyingReader(io.RawIOBase):
 
 
 def replace_file(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write a whole file so that readers see the old bytes or the new, also after a crash."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write a whole file so that readers see the old bytes or the new, also after a crash.
+
+    Of several writers at once, threads or processes, the last one's bytes stay.
+    """
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
     with storage_errors(f"write {path}"):
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
         try:

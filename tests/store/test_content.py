@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,4 +126,15 @@ def test_replace_file_keeps_the_old_bytes_when_it_fails(tmp_path: Path) -> None:
         replace_file(tmp_path / "absent" / "file", b"new")
     replace_file(path, b"new")
     assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_threads_may_replace_the_same_file_at_once(tmp_path: Path) -> None:
+    def write(number: int) -> None:
+        for _ in range(20):
+            replace_file(tmp_path / "file", bytes([number]) * 10)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    assert len(set((tmp_path / "file").read_bytes())) == 1
     assert os.listdir(tmp_path) == ["file"]
