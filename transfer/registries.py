@@ -22,6 +22,7 @@ from transfer.registry.client import Repository
 from transfer.registry.retry import Retry
 from transfer.registry.tls import certificate_directories
 from transfer.registry.transport import Timeouts, Transport
+from transfer.upload_journal import UploadJournal
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -48,6 +49,8 @@ class RegistryOptions:
     create_repository: bool = False
     """Whether a push makes a missing repository, where the registry does not by itself (ECR)."""
     timeouts: Timeouts = field(default_factory=Timeouts)
+    uploads: Path | None = None
+    """Where uploads are noted, so that another process may go on with them."""
 
 
 class Registries:
@@ -87,6 +90,11 @@ class Registries:
     @property
     def conf(self) -> RegistriesConf:
         return self._options.conf
+
+    @property
+    def journal(self) -> UploadJournal | None:
+        """Notes about uploads, where there is a place for them."""
+        return UploadJournal(self._options.uploads) if self._options.uploads else None
 
     def repository(self, reference: Reference, *, push: bool = False) -> Repository:
         """The repository of a reference, opened for pulling or for pushing too, for one transfer.

@@ -63,8 +63,9 @@ def open_registries(
     if creds:
         credential = parse_login(creds)
     options = RegistryOptions(
-        not tls_verify, credential, cert_dir=cert_dir, retry=retry, create_repository=create_repository
-    )
+        not tls_verify, credential, cert_dir=cert_dir, retry=retry, create_repository=create_repository,
+        uploads=settings.root / "uploads",
+    )  # fmt: skip
     with user_registries(settings.environ, options, authfile, destination=destination) as registries:
         yield registries
 

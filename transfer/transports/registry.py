@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from image.descriptor import Descriptor
 from image.digest import DiffID, Digest
+from image.errors import RegistryError
 from image.manifest import Index, Manifest
 from image.reference import Reference
 from transfer.ports import Adopted, Block, Blocks
@@ -19,6 +20,12 @@ from transfer.registry.client import Repository, Upload
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from transfer.upload_journal import Note
+
+
+RESUMABLE_FROM = 128 << 20
+"""Bytes of a blob from which on its upload is remembered: chunks cost a round trip each."""
 
 
 class RegistrySource:
@@ -115,6 +122,7 @@ class RegistrySink:
         self._tags = tuple(tags)
         self._held: set[Digest] = set()
         self._repository = registries.repository(reference, push=True)
+        self._journal = registries.journal
         self._lock = threading.Lock()
         self._uploads: dict[Digest, Upload] = {}
 
@@ -147,7 +155,52 @@ class RegistrySink:
     def put_blob(self, blob: Descriptor, blocks: Blocks) -> None:
         with self._lock:
             upload = self._uploads.pop(blob.digest, None)
-        self._repository.upload(blob, blocks, upload or self._open())
+        if self._journal is None or blob.size < RESUMABLE_FROM:
+            self._repository.upload(blob, blocks, upload or self._open())
+            return
+        with self._journal.note(self._repository.name, blob.digest) as note:
+            if note is None:
+                self._repository.upload(blob, blocks, upload or self._open())
+            else:
+                self._put_resumably(blob, blocks, upload, note)
+
+    def _put_resumably(self, blob: Descriptor, blocks: Blocks, opened: Upload | None, note: Note) -> None:
+        """In chunks, from where an earlier process stopped, if the registry still knows that upload.
+
+        What fails for a while, or is interrupted, stays noted. An upload that the registry does
+        not let go on is forgotten, and the blob may be sent from its start by the next try.
+        """
+        earlier = self._find(note.read(), blob.size)
+        if earlier and opened:
+            self._repository.cancel_upload(opened)
+        upload = earlier or opened or self._open()
+        note.keep(upload)
+        try:
+            rest = _after(blocks, upload.offset)
+            self._repository.upload_chunks(rest, upload, lambda: blob.digest, keep=note.keep)
+        except RegistryError as error:
+            if error.temporary:
+                raise
+            note.forget()
+            self._repository.cancel_upload(upload)
+            if earlier is None:
+                raise
+            raise RegistryError(
+                f"{error} (an upload of before can't go on)", status=error.status, temporary=True
+            ) from error
+        note.forget()
+
+    def _find(self, upload: Upload | None, size: int) -> Upload | None:
+        """An upload of before as it stands now; None when there is none, or the registry is done with it."""
+        if upload is None:
+            return None
+        try:
+            found = self._repository.find_upload(upload)
+        except RegistryError as error:
+            if error.temporary:
+                raise
+            return None
+        return found if found is not None and found.offset <= size else None
 
     def put_new_blob(self, media_type: str, blocks: Blocks) -> Descriptor:
         hasher = Digest.of(b"").hasher()
@@ -218,3 +271,13 @@ class RegistrySink:
         for upload in self._uploads.values():
             self._repository.cancel_upload(upload)
         self._uploads.clear()
+
+
+def _after(blocks: Blocks, offset: int) -> Iterator[Block]:
+    """The blocks without their first ``offset`` bytes, which are read and hashed all the same."""
+    for block in blocks:
+        if offset >= len(block):
+            offset -= len(block)
+        else:
+            yield memoryview(block)[offset:]
+            offset = 0
