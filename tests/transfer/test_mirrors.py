@@ -13,7 +13,6 @@ from image.errors import Cancelled, PolicyRejected, ReferenceNotFound, RegistryE
 from image.reference import Reference
 from store.store import Store
 from tests.support.fake_registry import FakeRegistry, answer, fake_registry, refuse
-from tests.support.process import free_port
 from tests.support.tiny_image import TinyImage, tiny_image
 from tests.support.transfers import OPTIONS
 from transfer.credentials import CredentialFiles, Credentials
@@ -56,7 +55,7 @@ class TestFailover:
     ) -> None:
         fill(mirror, "for/app")
         name = Reference.parse(f"{fake.host}/app:1")
-        with opened(conf(fake, f"127.0.0.1:{free_port()}", f"{mirror.host}/for")) as registries:
+        with opened(conf(fake, "127.0.0.1:1", f"{mirror.host}/for")) as registries:
             pulled = pull(name, store, registries, OPTIONS, unpack=False)
         assert pulled.target.digest == IMAGE.manifest.digest
         record = store.metadata.name(str(name))

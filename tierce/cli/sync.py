@@ -12,7 +12,7 @@ import click
 
 from tierce.cli.command import Settings, command
 from tierce.cli.registry_flags import Side, retry_options, retry_policy, side_options
-from tierce.cli.transfer import PLATFORM
+from tierce.cli.transfer import PLATFORM, create_repository_option
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -62,6 +62,7 @@ tierce sync --src docker --dest dir --scoped registry.example.com/busybox /media
 @click.option("-q", "--quiet", is_flag=True, help="Only failures, and the report")
 @click.option("--authfile", metavar="FILE", help="Credentials instead of docker's and podman's files")
 @click.option("--preserve-digests", is_flag=True, help="Accepted: digests stay, but for a choice of platforms")
+@create_repository_option
 @retry_options
 @side_options("dest", "targets")
 @side_options("src", "sources")
@@ -87,6 +88,7 @@ def sync(
     preserve_digests: bool,  # noqa: ARG001  # skopeo's; it is always so
     retry_times: int | None,
     retry_delay: str | None,
+    create_repository: bool,
     **sides: Any,
 ) -> None:
     """Copy what differs. A tag that has not changed costs one HEAD on each side.
@@ -111,7 +113,7 @@ def sync(
     reach = {"source": Side.take("src", sides, authfile), "target": Side.take("dest", sides, authfile)}
     with ExitStack() as stack:
         retry = retry_policy(retry_times, retry_delay)
-        ends = _ends(settings, stack, configuration, reach, retry, here)
+        ends = _ends(settings, stack, configuration, reach, retry, here, create_repository=create_repository)
         view = _View(options, report, quiet=quiet)
         if word == "server":
             _serve(settings, ends, configuration.rules, options, view)
@@ -179,7 +181,7 @@ def _name_backup(pair: Pair) -> str:
 
 def _ends(
     settings: Settings, stack: ExitStack, configuration: Configuration, reach: Mapping[str, Side], retry: Retry,
-    here: Platform,
+    here: Platform, *, create_repository: bool,
 ) -> Ends:  # fmt: skip
     """Connections to each host as the file says, or else as the flags for its side do."""
     from functools import cache
@@ -193,7 +195,9 @@ def _ends(
     def open_for(side: str, host: str) -> Registries:
         access = configuration.access.get(host)
         chosen = reach[side] if access is None else reach[side].overridden(access, own=configuration.own_credentials)
-        return stack.enter_context(chosen.registries(settings, retry, destination=side == "target"))
+        return stack.enter_context(
+            chosen.registries(settings, retry, destination=side == "target", create_repository=create_repository)
+        )
 
     def registries(side: str, host: str) -> Registries:
         with lock:

@@ -184,6 +184,12 @@ def test_run_pulls_what_is_not_there(tierce_with_busybox: Tierce, open_place: Re
     assert other("run", "--rm", "--network", "none", name, "echo", "ok").stderr == ""
     always = other("run", "-q", "--rm", "--pull=always", "--network", "none", name, "echo", "ok")
     assert (always.stdout, always.stderr) == ("ok\n", "")
+    (tmp_path / "r.conf").write_text(f'[aliases]\n"box" = "{open_place.name("run/busybox")}"\n')
+    aliased = ("--registries-conf", tmp_path / "r.conf", "run", "--rm", "--network", "none", "box", "echo", "ok")
+    assert (other(*aliased).stdout, other(*aliased).stderr) == ("ok\n", ""), "the store has it by its full name"
+    third = Tierce(tmp_path / "third")
+    assert third(*aliased).stderr.startswith("Unable to find image 'box:latest' locally\n")
+    assert third(*aliased).stderr == ""
 
 
 def test_a_pull_in_a_terminal_draws_and_leaves_lines(

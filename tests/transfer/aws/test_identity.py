@@ -10,7 +10,6 @@ import pytest
 
 from image.errors import InvalidInput, RegistryError
 from tests.support.fake_registry import FakeRegistry, answer
-from tests.support.process import free_port
 from tests.transfer.aws.conftest import Moto
 from transfer.aws.identity import Identity, find_keys
 from transfer.registry.transport import Transport
@@ -175,8 +174,8 @@ class TestRoles:
 
     def test_no_instance(self, environ: dict[str, str], transport: Transport) -> None:
         del environ["AWS_EC2_METADATA_DISABLED"]
-        nobody = f"http://127.0.0.1:{free_port()}"
-        assert find_keys({**environ, "AWS_EC2_METADATA_SERVICE_ENDPOINT": nobody}, transport) is None
+        nobody = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1"}
+        assert find_keys({**environ, **nobody}, transport) is None
 
     def test_keys_are_asked_for_again_before_they_end(
         self, environ: dict[str, str], transport: Transport, aws: FakeRegistry
