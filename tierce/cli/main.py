@@ -56,6 +56,15 @@ _MANIFEST: Final = {
         ("rm", "Remove manifest lists"),
     )
 }
+_ARTIFACT: Final = {
+    name: Entry("tierce.cli.artifact", name, summary)
+    for name, summary in (
+        ("push", "Push files to a registry"),
+        ("pull", "Download the files of an artifact"),
+        ("attach", "Push files as something that is about an image"),
+        ("discover", "Show what refers to an image"),
+    )
+}
 _SYSTEM: Final = {
     "df": Entry("tierce.cli.system", "df", "Show how much space images and caches take"),
     "prune": Entry("tierce.cli.prune", "system_prune", "Remove what is not needed"),
@@ -124,6 +133,9 @@ COMMANDS: Final = LazyGroup(
             "version": Entry("tierce.cli.system", "version", "Show the version"),
         },
         "Management commands": {
+            "artifact": LazyGroup(
+                "artifact", sections={"Commands": _ARTIFACT}, short_help="Manage files in registries that are no images"
+            ),
             "builder": LazyGroup("builder", sections={"Commands": _BUILDER}, short_help="Manage the build cache"),
             "container": LazyGroup(
                 "container",
