@@ -19,6 +19,7 @@ from transfer.mirrors import PullPlaces
 from transfer.registries_conf.values import Place, RegistriesConf
 from transfer.registry.challenge import ANONYMOUS, Authorizer, Credential
 from transfer.registry.client import Repository
+from transfer.registry.limits import Limits
 from transfer.registry.retry import Retry
 from transfer.registry.tls import certificate_directories
 from transfer.registry.transport import Timeouts, Transport
@@ -51,6 +52,8 @@ class RegistryOptions:
     timeouts: Timeouts = field(default_factory=Timeouts)
     uploads: Path | None = None
     """Where uploads are noted, so that another process may go on with them."""
+    limits: Limits = field(default_factory=Limits)
+    """How many requests a host gets at once, and how many a second."""
 
 
 class Registries:
@@ -85,6 +88,7 @@ class Registries:
             certificates=self._options.certificates or certificate_directories(self._environ),
             cert_dir=self._options.cert_dir,
             timeouts=self._options.timeouts,
+            limits=self._options.limits,
         )
 
     @property

@@ -170,12 +170,45 @@ def test_redacted(url: str, expected: str) -> None:
     assert wire.redact(url) == expected
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        pytest.param({"RateLimit_Limit": "100;w=21600", "ratelimit_remaining": "76;w=21600"}, (100, 76, 21_600), id="docker-hub"),
+        pytest.param({"RateLimit_Remaining": "0"}, (None, 0, None), id="remaining-alone"),
+        pytest.param({"RateLimit_Limit": "100;w=60", "RateLimit_Remaining": "7"}, (100, 7, 60), id="one-window"),
+        pytest.param({"RateLimit_Limit": "100;w=60"}, None, id="limit-alone"),
+        pytest.param({"RateLimit_Remaining": "-1"}, None, id="negative"),
+        pytest.param({"RateLimit_Remaining": "9" * 40}, None, id="huge"),
+        pytest.param({"RateLimit_Remaining": "many;w=x"}, None, id="nonsense"),
+    ],
+)  # fmt: skip
+def test_rate_limits(fields: dict[str, str], expected: tuple[int | None, int, int | None] | None) -> None:
+    found = replies.rate_limit(headers(**fields))
+    assert (None if found is None else (found.limit, found.remaining, found.window_s)) == expected
+
+
+@pytest.mark.parametrize(
+    ("known", "wanted", "does"),
+    [
+        pytest.param(["repository:a:pull,push"], ["repository:a:pull"], True, id="push-serves-pull"),
+        pytest.param(["repository:a:pull"], ["repository:a:pull,push"], False, id="pull-serves-no-push"),
+        pytest.param(["repository:a:pull", "repository:b:pull"], ["repository:b:pull"], True, id="mount-serves-each"),
+        pytest.param(["repository:a:pull"], ["repository:b:pull"], False, id="another-repository"),
+        pytest.param(["repository:host:5000/a:pull"], ["repository:host:5000/a:pull"], True, id="colons"),
+        pytest.param([], [], True, id="nothing-for-nothing"),
+    ],
+)
+def test_token_that_serves_for_less(known: list[str], wanted: list[str], does: bool) -> None:
+    assert wire.covers(known, wanted) is does
+
+
 @given(st.text(max_size=300))
 def test_no_header_value_crashes_the_parsers(value: str) -> None:
-    everything = Headers(tuple((name, value) for name in ("WWW-Authenticate", "Link", "Location", "Retry-After", "Warning", "Content-Range")))  # fmt: skip
+    everything = Headers(tuple((name, value) for name in ("WWW-Authenticate", "Link", "Location", "Retry-After", "Warning", "Content-Range", "RateLimit-Limit", "RateLimit-Remaining")))  # fmt: skip
     wire.challenges(everything)
     replies.retry_after_s(everything, NOW_S)
     wire.content_range(everything)
+    replies.rate_limit(everything)
     assert all(text.isprintable() for text in replies.warnings(everything))
     with suppress(TierceError):
         wire.next_page("https://r/x", everything)

@@ -30,9 +30,8 @@ _MAX_CHANGES: Final = 20
 """Tries to change a tag's index before giving up."""
 _LONGEST_SETTLE_S: Final = 1.0
 
-_locks_lock = threading.Lock()
-_locks: dict[tuple[str, str, Digest], threading.Lock] = {}
-"""One for each subject that this process pushes a referrer of."""
+_LOCKS: Final = tuple(threading.Lock() for _ in range(64))
+"""Threads that push referrers of one subject share one of these."""
 
 
 class Referrers(Manifests):
@@ -183,5 +182,4 @@ def _without(entries: Iterable[Descriptor], digest: Digest) -> list[Descriptor]:
 
 
 def _lock_for(domain: str, path: str, subject: Digest) -> threading.Lock:
-    with _locks_lock:
-        return _locks.setdefault((domain, path, subject), threading.Lock())
+    return _LOCKS[hash((domain, path, subject)) % len(_LOCKS)]

@@ -224,7 +224,8 @@ def check_way(url: str, target: str) -> None:
     """
     old, new = origin(url), origin(target)
     if old.scheme == "https" and new.scheme == "http":
-        raise RegistryError(f"{redact(url)}: refused a redirect from https to http", url=redact(target))
+        advice = ": the proxy before it must tell it of https (X-Forwarded-Proto)" if old.host == new.host else ""
+        raise RegistryError(f"{redact(url)}: refused a redirect from https to http{advice}", url=redact(target))
     if is_private(new.host) and new.host != old.host and not is_private(old.host):
         raise RegistryError(f"{redact(url)}: refused a redirect to the private address {new.host}", url=redact(target))
 
