@@ -166,6 +166,7 @@ COMMANDS: Final = LazyGroup(
         "Commands": {
             **{name: entry for name, entry in _CONTAINER.items() if name != "exec"},
             "completion": Entry("tierce.cli.completion", "completion", "Print the set-up of a shell's completion"),
+            "append": Entry("tierce.cli.mutate", "append", "Add layers to an image"),
             "catalog": Entry("tierce.cli.delete", "catalog", "List the repositories of a registry"),
             "copy": Entry("tierce.cli.copy", "copy", "Copy an image from anywhere to anywhere"),
             "delete": Entry("tierce.cli.delete", "delete", "Delete an image from a registry"),
@@ -176,7 +177,9 @@ COMMANDS: Final = LazyGroup(
             "inspect": _IMAGE["inspect"],
             "list-tags": Entry("tierce.cli.repositories", "list_tags", "List the tags of a repository"),
             "load": _IMAGE["load"],
+            "mutate": Entry("tierce.cli.mutate", "mutate", "Change what an image says of itself"),
             "pin": Entry("tierce.cli.pin", "pin", "Write digests to the image names of Dockerfiles"),
+            "rebase": Entry("tierce.cli.mutate", "rebase", "Put an image on another base"),
             "rmi": _IMAGE["rm"],
             "save": _IMAGE["save"],
             "sync": Entry("tierce.cli.sync", "sync", "Keep repositories equal to others"),
