@@ -6,7 +6,6 @@ Spec: dockerfile.md 1.5, rows "ADD URL", "ADD git" and "--checksum".
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from builder.dockerfile.instructions import Add, Copy
 from builder.dockerfile.remotes import GitSource, UrlSource, checked_commit, parse_remote, shown
@@ -14,7 +13,7 @@ from builder.graph import FromGit, FromUrl, Step
 from image.digest import Digest
 from image.errors import DockerfileError, InvalidDigest, InvalidInput
 from image.span import Span
-from image.value import dataclass
+from image.value import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,6 @@ images do not travel: whoever builds on them has them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
 from typing import Any, Final
 
 from builder.results import Stack
@@ -31,7 +30,7 @@ from image.descriptor import Descriptor
 from image.digest import ChainID, DiffID, chain_ids
 from image.document import Node, decode, encode
 from image.errors import InvalidConfig, InvalidDigest
-from image.value import dataclass
+from image.value import dataclass, field
 from store.metadata import CacheRecord
 
 CACHE_CONFIG: Final = "application/vnd.tierce.cache.config.v1+json"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import replace
 from typing import Final
 
 from builder.cache_key import stacked_key
@@ -17,6 +16,7 @@ from builder.ports import RemoteCache
 from builder.results import BuiltLayer, Rootfs, known
 from image.digest import ChainID
 from image.errors import BlobNotFound
+from image.value import replace
 from store.metadata import CacheRecord, ImageLayer
 from store.store import Session
 

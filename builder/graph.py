@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import field
 from typing import Literal
 
 from builder.dockerfile.instructions import InlineFile, Script
@@ -21,7 +20,7 @@ from image.digest import Digest
 from image.platform import Platform
 from image.reference import Reference
 from image.span import Span
-from image.value import dataclass
+from image.value import dataclass, field
 
 Network = Literal["default", "none", "host"]
 Security = Literal["sandbox", "insecure"]

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Final, Literal, assert_never
 
 from builder.output_form import Annotation, AnnotationPlace, ImageForm
 from image.errors import InvalidInput
 from image.media_types import Compression
 from image.platform import Platform
-from image.value import dataclass
+from image.value import dataclass, replace
 
 _COMPRESSIONS: Final[Mapping[str, Compression]] = {"uncompressed": "uncompressed", "gzip": "gzip", "zstd": "zstd"}
 _PLACES: Final[Mapping[str, AnnotationPlace]] = {

@@ -9,7 +9,6 @@ Spec: dockerfile.md 6 (SOURCE_DATE_EPOCH), 7 (configuration and history).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from builder.graph import Graph
@@ -19,7 +18,7 @@ from image import media_types
 from image.config import History, ImageConfig
 from image.descriptor import Descriptor
 from image.manifest import Index, Manifest
-from image.value import dataclass
+from image.value import dataclass, replace
 from store.store import Session
 
 _COMMENT = "buildkit.dockerfile.v0"

@@ -10,7 +10,6 @@ Spec: dockerfile.md 1.2 (scopes), 1.3 (instructions), 7 (configuration and histo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Protocol
 
 from builder.dockerfile.arguments import did_you_mean
@@ -40,7 +39,7 @@ from image.errors import DockerfileError, TierceError
 from image.platform import Platform
 from image.reference import Reference
 from image.span import Span
-from image.value import dataclass
+from image.value import dataclass, replace
 
 Resolve = Callable[[Reference, Platform], BaseImage]
 

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
@@ -63,7 +62,7 @@ from image.digest import DiffID, chain_ids
 from image.errors import Cancelled, DockerfileError, TierceError
 from image.media_types import Compression
 from image.platform import Platform
-from image.value import dataclass
+from image.value import dataclass, field
 from store.cache_mounts import CacheMounts
 from store.claims import Claim, claim
 from store.failed_steps import FailedStep, FailedSteps, new_id

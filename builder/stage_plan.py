@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import field, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -55,7 +54,7 @@ from image.config import DEFAULT_PATH, ContainerConfig
 from image.errors import DockerfileError
 from image.platform import Platform
 from image.span import Span
-from image.value import dataclass
+from image.value import dataclass, field, replace
 
 DEFAULT_SHELL: Final = ("/bin/sh", "-c")
 _PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")

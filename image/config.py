@@ -7,7 +7,6 @@ Shell and ArgsEscaped, which are kept in both formats.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from types import MappingProxyType
 from typing import Any
 
@@ -16,7 +15,7 @@ from image.digest import DiffID
 from image.document import Node, decode, encode
 from image.errors import InvalidConfig, InvalidDigest
 from image.platform import Platform
-from image.value import dataclass
+from image.value import dataclass, field
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -6,7 +6,6 @@ Spec: image-spec "OCI Content Descriptors".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -14,7 +13,7 @@ from image.digest import Digest
 from image.document import Node
 from image.errors import InvalidDigest
 from image.platform import Platform, decode_platform
-from image.value import dataclass
+from image.value import dataclass, field, replace
 
 NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
 

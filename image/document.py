@@ -7,13 +7,17 @@ an error says ``layers[2].size`` rather than ``KeyError``. Untyped values stay i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
 
 from image.errors import InvalidConfig, InvalidManifest
 
-_Problem = type[InvalidManifest] | type[InvalidConfig]
-_T = TypeVar("_T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any, TypeVar
+
+    _Problem = type[InvalidManifest | InvalidConfig]
+    _T = TypeVar("_T")
+
 
 MAX_DOCUMENT_SIZE = 4 << 20
 """Bytes of a manifest or config; what registries accept (distribution-spec)."""

@@ -25,10 +25,11 @@ what. Facts are attributes: callers decide by type and attribute, never by messa
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from image.span import Span
 
 

@@ -9,7 +9,6 @@ Spec: image-spec "Image Manifest", "Image Index"; Docker "Image Manifest Version
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +17,7 @@ from image.descriptor import NO_ANNOTATIONS, Descriptor, decode_descriptor, no_a
 from image.digest import Digest
 from image.document import Node, decode, encode
 from image.errors import InvalidManifest
-from image.value import dataclass
+from image.value import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

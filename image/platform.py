@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import field
 from typing import Any
 
 from image.document import Node
 from image.errors import InvalidPlatform
-from image.value import dataclass
+from image.value import dataclass, field
 
 _WORD = re.compile(r"[A-Za-z0-9_.-]+\Z")
 _ARCHITECTURES = {

@@ -9,11 +9,10 @@ Spec: distribution ``reference`` grammar.
 from __future__ import annotations
 
 import re
-from dataclasses import field, replace
 
 from image.digest import Digest
 from image.errors import InvalidDigest, InvalidReference
-from image.value import dataclass
+from image.value import dataclass, field, replace
 
 DEFAULT_DOMAIN = "docker.io"
 _DOMAIN = re.compile(

@@ -11,12 +11,11 @@ import os
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from dataclasses import field
 from pathlib import Path
 from typing import Final, Literal
 
 from image.errors import StorageError
-from image.value import dataclass
+from image.value import dataclass, field
 from store.directories import OPEN_DIRECTORY, Descent, open_root
 from store.opaque import is_opaque
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from image import media_types
@@ -11,7 +10,7 @@ from image.descriptor import Descriptor
 from image.digest import chain_ids
 from image.errors import BlobNotFound, InvalidManifest
 from image.manifest import Index, Manifest, decode_manifest
-from image.value import dataclass
+from image.value import dataclass, replace
 from store.content import ContentStore
 from store.metadata import ImageLayer
 

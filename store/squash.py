@@ -10,11 +10,10 @@ import os
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import field
 from pathlib import Path
 from typing import Final
 
-from image.value import dataclass
+from image.value import dataclass, field
 from store.content import storage_errors
 from store.opaque import is_opaque, mark_opaque
 from store.unpack import OVERLAY_XATTRS

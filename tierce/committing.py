@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from image import media_types
@@ -19,7 +18,7 @@ from image.digest import Digest
 from image.errors import BlobNotFound, InvalidManifest, NotPermitted
 from image.manifest import Manifest, decode_manifest
 from image.reference import Reference
-from image.value import dataclass
+from image.value import dataclass, replace
 from runner.containers.control import Control
 from runner.containers.records import Record
 from runner.containers.rootfs import STUBS

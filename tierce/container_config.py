@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from image.config import ContainerConfig, Healthcheck
 from image.errors import NotFound
+from image.value import replace
 from runner.containers.policy import HealthFlags
 from runner.containers.records import Made
 from runner.network.ports import parse_exposed

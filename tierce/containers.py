@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from image.errors import NameInUse
+from image.value import replace
 from runner.containers.names import random_name
 from runner.containers.options import RunOptions, given_environment
 from runner.containers.policy import Policy, check_name, check_policy

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Final
 
 from image.config import ImageConfig
@@ -19,7 +18,7 @@ from image.errors import BlobNotFound, Conflict, ImageInUse, InvalidReference, R
 from image.manifest import Manifest, decode_manifest
 from image.platform import Platform, best_match
 from image.reference import Reference
-from image.value import dataclass
+from image.value import dataclass, replace
 from store.content import ContentStore
 from store.metadata import ImageRecord, Metadata
 from store.store import Store

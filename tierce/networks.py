@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from image.errors import Conflict, InvalidInput, NotFound
+from image.value import replace
 from runner.network import addresses, bridge, endpoints, link, live
 from runner.network.addresses import V4, V6, Subnet, spelled
 from runner.network.bridge import Attachment

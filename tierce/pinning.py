@@ -11,7 +11,6 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +24,7 @@ from image.digest import Digest
 from image.errors import DockerfileError, InvalidReference, NotFound, ReferenceNotFound, StorageError
 from image.reference import Reference
 from image.span import Span
-from image.value import dataclass
+from image.value import dataclass, replace
 
 _AT_DIGEST: Final = re.compile(r"@[a-z0-9]+:[0-9a-f]{32,}\Z")
 

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Final
 
 from image.descriptor import Descriptor
 from image.digest import Digest
 from image.errors import InvalidManifest
-from image.value import dataclass
+from image.value import dataclass, replace
 from transfer.conversion import Conversion
 from transfer.copy import Copied, CopyOptions, copy, select
 from transfer.graph import named

@@ -10,7 +10,6 @@ Spec: image-spec "Compatibility Matrix"; Docker "Image Manifest Version 2, Schem
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -20,7 +19,7 @@ from image.digest import Digest
 from image.errors import InvalidInput
 from image.manifest import Index, Manifest
 from image.media_types import Compression
-from image.value import dataclass
+from image.value import dataclass, replace
 from store.compression import compressor
 
 Form = Literal["oci", "v2s2"]

@@ -18,7 +18,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import field, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from image import media_types
@@ -28,7 +27,7 @@ from image.digest import DiffID, Digest
 from image.errors import Cancelled, InvalidInput, InvalidManifest
 from image.manifest import Index, Manifest
 from image.platform import Platform
-from image.value import dataclass
+from image.value import dataclass, field, replace
 from transfer.conversion import Conversion, packed_layer
 from transfer.graph import MAX_MANIFESTS, MAX_NESTING, choose_platform, fetch_child, sparse_index, walk
 from transfer.ports import Block, Blocks, Sink, Source

@@ -9,7 +9,6 @@ Spec: image-spec "Image Index".
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import field, replace
 from types import MappingProxyType
 
 from image import media_types
@@ -20,7 +19,7 @@ from image.errors import InvalidInput, NameInUse, ReferenceNotFound
 from image.manifest import Index, Manifest, decode_manifest
 from image.platform import Platform
 from image.reference import Reference
-from image.value import dataclass
+from image.value import dataclass, field, replace
 from store.store import Store
 from transfer.copy import CopyOptions, copy
 from transfer.ports import Source

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from image.errors import Cancelled, TierceError
+from image.value import replace
 
 if TYPE_CHECKING:
     from transfer.registries_conf.values import Place

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from image.errors import RegistryError
 from image.reference import Reference
-from image.value import dataclass
+from image.value import dataclass, field, replace
 from transfer.credentials import Credentials
 from transfer.mirrors import PullPlaces
 from transfer.registries_conf.values import Place, RegistriesConf

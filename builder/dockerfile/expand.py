@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from builder.dockerfile.instructions import (
@@ -31,7 +30,7 @@ from builder.dockerfile.instructions import (
 )
 from builder.dockerfile.words import Usage, expand, expand_heredoc, expand_words, quoted
 from image.errors import DockerfileError
-from image.value import dataclass
+from image.value import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.dockerfile.mounts import Mount

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import field
 
 from builder.dockerfile.glob import clean, path_expression, segment
 from builder.dockerfile.words import SPACES
 from image.errors import InvalidInput
-from image.value import dataclass
+from image.value import dataclass, field
 
 MAX_SIZE = 10 * 1024 * 1024
 """Bytes in one ignore file."""

@@ -11,12 +11,11 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable
-from dataclasses import field, replace
 
 from builder.dockerfile.arguments import did_you_mean, parse_bool
 from builder.dockerfile.words import quoted
 from image.errors import DockerfileError
-from image.value import dataclass
+from image.value import dataclass, field, replace
 
 Expander = Callable[[str], str]
 

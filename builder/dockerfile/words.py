@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import field
 from functools import cache
 from typing import NamedTuple, NoReturn
 
 from image.errors import DockerfileError
-from image.value import dataclass
+from image.value import dataclass, field
 
 SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 """What the language calls white space: Go's ``unicode.IsSpace``, narrower than ``str.isspace``."""

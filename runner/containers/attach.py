@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from types import FrameType
-from typing import Final, Protocol, Self
 
 from image.value import dataclass
 from runner.containers import terminal
 from runner.containers.relay import Relay
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+    from typing import Final, Protocol, Self
+
+    class Attachable(Protocol):
+        """A container that runs."""
+
+        console: int | None
+
+        def kill(self, number: int) -> None: ...
+
+        def resize(self, rows: int, columns: int) -> None: ...
+
 
 _FORWARDED: Final = (
     signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM,
@@ -30,16 +43,6 @@ class UserStdio:
 
 
 OWN_STDIO: Final = UserStdio()
-
-
-class Attachable(Protocol):
-    """A container that runs."""
-
-    console: int | None
-
-    def kill(self, number: int) -> None: ...
-
-    def resize(self, rows: int, columns: int) -> None: ...
 
 
 @contextmanager

@@ -17,8 +17,8 @@ from runner.containers.start import Container, start
 from runner.containers.surroundings import look_around
 from runner.network.ports import Port
 from runner.network.wishes import resolve, running
-from runner.runtime.launch import Stdio
 from runner.runtime.privileges import Privileges
+from runner.runtime.spawn import Stdio
 from runner.volumes.request import merge
 from store.layers import Workspace, mounted
 

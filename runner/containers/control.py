@@ -7,10 +7,10 @@ import signal
 import socket
 import time
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from image.errors import Conflict, ContainerNotFound
+from image.value import replace
 from runner.containers import policy as policies
 from runner.containers import wire
 from runner.containers.monitor import spawn

@@ -9,11 +9,14 @@ import os
 import re
 import stat
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from image.errors import InvalidInput
 from image.value import dataclass
-from runner.runtime.spec import Device, DeviceRule, Throttle, ThrottleKind
+from runner.runtime.spec import Device, DeviceRule, Throttle
+
+if TYPE_CHECKING:
+    from runner.runtime.spec import ThrottleKind
 
 _RULE: Final = re.compile(r"(?P<type>[acb]) (?P<major>\d+|\*):(?P<minor>\d+|\*) (?P<access>[rwm]{1,3})")
 

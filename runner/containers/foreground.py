@@ -23,9 +23,9 @@ from runner.containers.security import Shared
 from runner.containers.start import Container, start
 from runner.containers.surroundings import look_around
 from runner.network.modes import Networking
-from runner.runtime.launch import Stdio
 from runner.runtime.operations import Operation
 from runner.runtime.privileges import Privileges
+from runner.runtime.spawn import Stdio
 from runner.runtime.spec import Mount
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ import socket
 import sys
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 from image.errors import ContainerNotFound, TierceError
+from image.value import replace
 from runner.containers import policy as policies
 from runner.containers import wire
 from runner.containers.begin import begin

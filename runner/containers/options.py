@@ -9,12 +9,11 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import field, replace
 from typing import Final
 
 from image.config import ContainerConfig
 from image.errors import InvalidInput
-from image.value import dataclass
+from image.value import dataclass, field, replace
 from runner.containers import security
 from runner.containers.devices import DeviceRequest
 from runner.containers.limits import Limits, last_of_each, resources

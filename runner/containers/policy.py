@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
 from typing import Final
 
 from image.config import ContainerConfig
 from image.descriptor import no_annotations
 from image.errors import InvalidInput
-from image.value import dataclass
+from image.value import dataclass, field
 
 DRIVERS: Final = ("json-file", "local", "none")
 _LOG_OPTIONS: Final = ("max-size", "max-file", "mode", "compress", "max-buffer-size", "labels", "env", "tag")

@@ -6,14 +6,14 @@ import json
 import os
 import time
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self
 
 from image.errors import TierceError
+from image.value import replace
 from runner.containers.log import timestamp
 from runner.containers.policy import Health, health_command
 from runner.containers.records import Record, Records
-from runner.runtime.launch import Stdio
+from runner.runtime.spawn import Stdio
 
 if TYPE_CHECKING:
     from runner.containers.start import Container

@@ -19,13 +19,12 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from image.config import ContainerConfig
 from image.errors import Conflict, ContainerNotFound, StorageError
-from image.value import dataclass
+from image.value import dataclass, replace
 from runner.containers.options import RunOptions
 from runner.containers.policy import Policy
 from runner.containers.stored import decode, encode

@@ -10,21 +10,23 @@ from __future__ import annotations
 import os
 import select
 from contextlib import suppress
-from typing import Protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Pollable(Protocol):
+        """Something with a descriptor that becomes readable: a container when it has ended."""
+
+        def fileno(self) -> int: ...
+
+    class Served(Pollable, Protocol):
+        """Something that has work to do when its descriptor is readable."""
+
+        def serve(self) -> None: ...
+
 
 _CHUNK = 1 << 16
-
-
-class Pollable(Protocol):
-    """Something with a descriptor that becomes readable: a container when it has ended."""
-
-    def fileno(self) -> int: ...
-
-
-class Served(Pollable, Protocol):
-    """Something that has work to do when its descriptor is readable."""
-
-    def serve(self) -> None: ...
 
 
 class Relay:

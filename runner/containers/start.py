@@ -9,21 +9,23 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from image.errors import CommandNotStarted, ContainerNotStarted, TierceError
+from image.value import replace
 from runner.containers.members import groups_of
 from runner.containers.sweep import remember_cgroups, sweep
 from runner.network.modes import Connection, Networking, NetworkMode, connect
 from runner.network.ports import Port
 from runner.runtime import state
 from runner.runtime.cgroup import ControlGroups
-from runner.runtime.launch import Running, Stdio, launch
+from runner.runtime.launch import launch
 from runner.runtime.operations import Operation
 from runner.runtime.privileges import Privileges
+from runner.runtime.running import Running
+from runner.runtime.spawn import Stdio, spawn
 from runner.runtime.spec import Namespace, Spec
 
 if TYPE_CHECKING:
@@ -118,6 +120,7 @@ def start(
     with ExitStack() as held:
         lease = state.acquire(root, container_id)
         held.callback(lease.release)
+        watcher = held.enter_context(spawn(stdio, lease.fd))  # it gets ready while the network does
         remember_cgroups(lease.directory, spec.cgroups_path)
         held.callback(lambda: groups().remove())
         connection = held.enter_context(
@@ -127,9 +130,9 @@ def start(
             launch(
                 _on_network(spec, connection),
                 rootfs,
+                watcher,
                 privileges=privileges,
-                lease=lease,
-                stdio=stdio,
+                container_id=container_id,
                 network=connection,
                 trace=trace,
             )

@@ -8,12 +8,12 @@ classes are ever read back.
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from importlib import import_module
 from typing import Any, Final, TypeVar
 
 from image.errors import StorageError
+from image.value import changed, is_value
 
 _T = TypeVar("_T")
 _CLASS: Final = "class"
@@ -38,18 +38,13 @@ def decode(text: str, kind: type[_T]) -> _T:
 def _pack(value: Any) -> Any:
     if isinstance(value, Enum):
         return {_CLASS: _name(value), "value": value.value}
-    if is_dataclass(value):
-        members = {f.name: getattr(value, f.name) for f in fields(value) if not _is_default(f, getattr(value, f.name))}
-        return {_CLASS: _name(value), **{name: _pack(member) for name, member in members.items()}}
+    if is_value(value):
+        return {_CLASS: _name(value), **{name: _pack(member) for name, member in changed(value).items()}}
     if isinstance(value, tuple | list | frozenset):
         return [_pack(item) for item in value]
     if hasattr(value, "items"):
         return {_CLASS: "", "pairs": [[key, _pack(item)] for key, item in value.items()]}
     return value
-
-
-def _is_default(member: Any, value: object) -> bool:
-    return member.default is not MISSING and type(member.default) is type(value) and bool(member.default == value)
 
 
 def _name(value: object) -> str:

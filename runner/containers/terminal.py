@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import termios
-from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _INPUT, _OUTPUT, _CONTROL, _LOCAL, _CHARACTERS = 0, 1, 2, 3, 6
 

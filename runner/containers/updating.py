@@ -8,11 +8,11 @@ said when the container was created, so that it holds after the next start too.
 from __future__ import annotations
 
 import os
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from image.errors import Conflict
-from image.value import dataclass
+from image.value import dataclass, replace
 from runner.containers.control import Control
 from runner.containers.limits import Limits, resources
 from runner.containers.policy import check_policy

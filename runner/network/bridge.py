@@ -16,12 +16,11 @@ import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
 
 from image.errors import Conflict, InvalidInput, KernelError
-from image.value import dataclass
+from image.value import dataclass, replace
 from runner.network import addresses, endpoints, firewall, link, namespace, networks, resolver
 from runner.network.addresses import V4, V6, Subnet, packed
 from runner.network.endpoints import Endpoint, Record

@@ -19,10 +19,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
-from image.value import dataclass
+from image.value import dataclass, replace
 from runner.network.addresses import parse_address, parse_address6, spelled
 from runner.network.ports import Port
 from runner.runtime import state

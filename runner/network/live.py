@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from image.errors import Conflict, NotFound
+from image.value import replace
 from runner.network import bridge, endpoints, files, firewall, link, namespace, resolver
 from runner.network.addresses import V4, V6, dotted, packed, spelled
 from runner.network.bridge import Attachment

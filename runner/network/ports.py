@@ -12,10 +12,9 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from image.errors import InvalidInput, PortInUse
-from image.value import dataclass
+from image.value import dataclass, replace
 
 PROTOCOLS = ("tcp", "udp")
 _ANY = "0.0.0.0"  # noqa: S104  # docker publishes on every address unless told otherwise

@@ -7,12 +7,11 @@ times; the flags for one network (``--ip``, ``--network-alias``…) are for the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from image.errors import InvalidInput
-from image.value import dataclass
+from image.value import dataclass, replace
 from runner.network.addresses import parse_address, parse_address6
 from runner.network.files import Dns
 from runner.network.modes import Networking, NetworkMode

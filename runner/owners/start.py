@@ -71,11 +71,11 @@ def with_listener(steps: Sequence[Operation], program: bytes) -> tuple[Operation
     return (*steps[:at], hand_over_listener(program), *steps[at:])
 
 
-def supervision(privileges: Privileges, rootfs: OverlayMount | Path) -> Supervision | None:
+def supervision(privileges: Privileges, rootfs: OverlayMount | str | os.PathLike[str]) -> Supervision | None:
     """None where owners are real, or where the layer is not ours to keep records in."""
     if privileges.initial_user_namespace or privileges.mapped_gids != 1:
         return None
-    if isinstance(rootfs, Path) or rootfs.upper is None:
+    if isinstance(rootfs, str | os.PathLike) or rootfs.upper is None:
         return None
     found = Supervision(rootfs)
     return found if found.filter else None

@@ -8,11 +8,13 @@ of ``exec``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final
-
 from image.errors import InvalidInput
 from image.value import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Final
 
 _GLOBAL: Final = {
     "root": 1, "log": 1, "log-format": 1, "rootless": 1, "cgroup-manager": 1, "criu": 1,

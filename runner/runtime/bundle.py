@@ -4,94 +4,94 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
 from image.errors import InvalidInput
-from image.value import dataclass
+from image.value import dataclass, replace
 from runner.runtime import cgroup, record, state
+from runner.runtime.call import preserved
 from runner.runtime.config_json import decode_spec
 from runner.runtime.launch import launch
 from runner.runtime.lifecycle import Lifecycle
 from runner.runtime.privileges import probe
 from runner.runtime.record import FIFO, Record
-from runner.runtime.running import Running, Stdio
+from runner.runtime.running import Running
 from runner.runtime.spec import Mount, Seccomp, Spec
-from runner.runtime.state import Lease
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from runner.runtime.call import Call
+    from collections.abc import Callable
 
-_MOST_DESCRIPTORS: Final = 1024
+    from runner.runtime.call import Call
+    from runner.runtime.spawn import Watcher
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """``spec`` has absolute sources; ``raw`` is its text."""
 
-    directory: Path
+    directory: str
     raw: bytes
     spec: Spec
-    rootfs: Path
+    rootfs: str
 
 
 def read_bundle(call: Call) -> Bundle:
     """The one of --bundle, or here. Raises InvalidInput or InvalidSpec, also for an id that cannot be one."""
     state.check_id(call.container_id)
-    directory = Path(os.path.abspath(call.options.text("bundle") or "."))
-    raw = read_file(directory / "config.json")
+    directory = os.path.abspath(call.options.text("bundle") or ".")
+    raw = read_file(f"{directory}/config.json")
     spec = decode_spec(raw)
-    rootfs = directory / spec.root.path
-    if not rootfs.is_dir():
+    rootfs = os.path.join(directory, spec.root.path)
+    if not os.path.isdir(rootfs):
         raise InvalidInput(f"cannot run {directory}: its root filesystem {rootfs} is not a directory")
     mounts = tuple(_absolute(mount, directory) for mount in spec.mounts)
-    return Bundle(directory, raw, replace(spec, mounts=mounts), Path(os.path.realpath(rootfs)))
+    return Bundle(directory, raw, replace(spec, mounts=mounts), os.path.realpath(rootfs))
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: str) -> bytes:
     """Raises InvalidInput."""
     try:
-        return path.read_bytes()
+        with open(path, "rb") as file:
+            return file.read()
     except OSError as error:
         raise InvalidInput(f"cannot read {path}: {os.strerror(error.errno or 0).lower()}") from error
 
 
-def _absolute(mount: Mount, directory: Path) -> Mount:
+def _absolute(mount: Mount, directory: str) -> Mount:
     relative = mount.type == "bind" and mount.source and not mount.source.startswith("/")
-    return replace(mount, source=str(directory / mount.source)) if relative else mount
+    return replace(mount, source=f"{directory}/{mount.source}") if relative else mount
 
 
-def begin(call: Call, bundle: Bundle, *, detached: bool, wait: bool) -> tuple[Record, Running]:
-    """Start the container, or bring it up to exec with ``wait``; its record is written.
+def begin(call: Call, bundle: Bundle, watcher: Watcher, *, wait: bool) -> tuple[Record, Running]:
+    """Start the container in ``watcher``, or bring it up to exec with ``wait``; its record is written.
 
     Nothing of it is left when this raises, and its id is free again.
     """
     directory = record.new(call.root, call.container_id)
     found = Record(
-        str(directory), call.container_id, str(bundle.directory), str(bundle.rootfs), _now(), bundle.spec.oci_version,
+        directory, call.container_id, bundle.directory, bundle.rootfs, _now(), bundle.spec.oci_version,
         _user_name(), place=cgroup.place(call.container_id, bundle.spec.cgroups_path),
         annotations=tuple(bundle.spec.annotations.items()),
     )  # fmt: skip
     try:
         found.write()
-        (directory / "config.json").write_bytes(bundle.raw)
+        with open(f"{directory}/config.json", "wb") as file:
+            file.write(bundle.raw)
         if wait:
-            os.mkfifo(directory / FIFO)
-            os.chmod(directory / FIFO, 0o622)  # pid 1 opens it as the user that it has become
-        return _launch(call, bundle, found, detached=detached, wait=wait)
+            os.mkfifo(f"{directory}/{FIFO}")
+            os.chmod(f"{directory}/{FIFO}", 0o622)  # pid 1 opens it as the user that it has become
+        return _launch(call, bundle, found, watcher, wait=wait)
     except BaseException:
         found.forget()
         raise
 
 
-def _launch(call: Call, bundle: Bundle, found: Record, *, detached: bool, wait: bool) -> tuple[Record, Running]:
+def _launch(call: Call, bundle: Bundle, found: Record, watcher: Watcher, *, wait: bool) -> tuple[Record, Running]:
     options, spec = call.options, bundle.spec
-    terminal, console = spec.process.terminal, options.text("console-socket")
-    check_console(terminal=terminal, console=console, detached=detached)
-    extra, environment = preserved(options.number("preserve-fds") or 0)
+    console = options.text("console-socket")
+    check_console(terminal=spec.process.terminal, console=console, detached=watcher.detached)
+    _, environment = preserved(options)
     if environment:
         spec = replace(spec, process=replace(spec.process, env=spec.process.env + environment))
 
@@ -104,7 +104,7 @@ def _launch(call: Call, bundle: Bundle, found: Record, *, detached: bool, wait: 
         return described
 
     lifecycle = Lifecycle(
-        detached=detached,
+        detached=watcher.detached,
         fifo_directory=found.directory if wait else "",
         keyring=not options.flag("no-new-keyring"),
         pivot=not options.flag("no-pivot"),
@@ -115,9 +115,9 @@ def _launch(call: Call, bundle: Bundle, found: Record, *, detached: bool, wait: 
     running = launch(
         spec,
         bundle.rootfs,
+        watcher,
         privileges=probe(),
-        lease=Lease(found.id, Path(found.directory), os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)),
-        stdio=Stdio(extra=extra) if terminal else own_stdio(extra),
+        container_id=found.id,
         trace=call.trace,
         lifecycle=lifecycle,
     )
@@ -154,7 +154,7 @@ def hand_over_all(running: Running, *, console: str, pidfd: str, pid_file: str) 
 
         hand_over(pidfd, running.pidfd, b"pidfd")
     if pid_file:
-        _write_pid(Path(pid_file), running.pid)
+        _write_pid(pid_file, running.pid)
 
 
 def notify(seccomp: object, found: Record) -> Callable[[int, int], None] | None:
@@ -172,42 +172,14 @@ def notify(seccomp: object, found: Record) -> Callable[[int, int], None] | None:
     return bring
 
 
-def own_stdio(extra: tuple[int, ...] = ()) -> Stdio:
-    """Our descriptors are the container's; a closed one is /dev/null."""
-    given: list[int | None] = []
-    for fd in (0, 1, 2):
-        try:
-            os.fstat(fd)
-            given.append(fd)
-        except OSError:
-            given.append(None)
-    return Stdio(given[0], given[1], given[2], extra)
-
-
-def preserved(count: int) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Descriptors that go along (those of LISTEN_FDS, then ``count`` more), and what the environment says of them.
-
-    Raises InvalidInput when one is not open.
-    """
-    listening = os.environ.get("LISTEN_FDS", "0")
-    passed = int(listening) if listening.isdigit() else 0
-    if count < 0 or passed + count > _MOST_DESCRIPTORS:
-        raise InvalidInput(f"cannot preserve {passed + count} descriptors")
-    wanted = tuple(range(3, 3 + passed + count))
-    for fd in wanted:
-        try:
-            os.fstat(fd)
-        except OSError:
-            raise InvalidInput(f"cannot preserve descriptor {fd}: it is not open") from None
-    return wanted, (f"LISTEN_FDS={passed}", "LISTEN_PID=1") if passed else ()
-
-
-def _write_pid(path: Path, pid: int) -> None:
+def _write_pid(path: str, pid: int) -> None:
     """Whoever waits for the file must never read half a number."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, f".{name}.{os.getpid()}")
     try:
-        temporary.write_text(str(pid))
-        temporary.rename(path)
+        with open(temporary, "w") as file:
+            file.write(str(pid))
+        os.rename(temporary, path)
     except OSError as error:
         raise InvalidInput(f"cannot write {path}: {os.strerror(error.errno or 0).lower()}") from error
 
@@ -227,4 +199,4 @@ def _user_name() -> str:
 
 def stored_spec(found: Record) -> Spec:
     """The container's configuration as it was at create. Raises InvalidInput or InvalidSpec."""
-    return decode_spec(read_file(Path(found.directory) / "config.json"))
+    return decode_spec(read_file(f"{found.directory}/config.json"))

@@ -14,7 +14,6 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 
 from image.errors import InvalidInput, NotPermitted
@@ -22,6 +21,10 @@ from image.value import dataclass
 from runner.runtime.privileges import Cgroups
 from runner.runtime.spec import DeviceRule, Resources
 from store import kernel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PARENT = "tierce"
 _ALWAYS_ALLOWED = (

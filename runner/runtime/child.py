@@ -168,7 +168,7 @@ def _watch(orders: list[Any], extra: int) -> None:
         posix.close(read)
         _become(sandbox, orders[here + 1 :])
     posix.close(write)
-    _let_go_of_stdio()
+    forget_stdio(sandbox)
     pidfd = posix.pidfd_open(pid)
     _tell("pid", pid)
     outcome = _follow_start(pid, read)
@@ -188,7 +188,7 @@ def _perform_outside(sandbox: Sandbox, orders: list[Any]) -> bool:
     return True
 
 
-def _let_go_of_stdio() -> None:
+def forget_stdio(_: Sandbox) -> None:
     """Only the container holds its pipes, so that their readers see the end when it ends."""
     null = posix.open("/dev/null", posix.O_RDWR)
     for fd in (0, 1, 2):
@@ -271,7 +271,7 @@ def stay_as_init(sandbox: Sandbox, terminal: int) -> None:
 OPERATIONS: dict[str, Callable[..., None]] = {
     operation.__name__: operation
     for operation in (
-        join_keyring, join_namespace, isolate_mounts, mount_overlay, bind_root, open_source, attach_source,
+        forget_stdio, join_keyring, join_namespace, isolate_mounts, mount_overlay, bind_root, open_source, attach_source,
         mount_filesystem, make_device, bind_device, make_link, make_console, set_hostname, set_domainname,
         write_sysctl, make_readonly, remount_readonly, mask_path, readonly_root, pivot_root, await_parent,
         unshare_cgroup,

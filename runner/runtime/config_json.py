@@ -6,9 +6,7 @@ other platforms) is refused by name, never dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
 
 from image.document import Node, decode, encode
 from image.errors import InvalidInput, InvalidSpec
@@ -34,14 +32,19 @@ from runner.runtime.spec import (
     SeccompArgument,
     SeccompRule,
     Spec,
-    StringMap,
     Throttle,
-    ThrottleKind,
     User,
     no_strings,
 )
 
-_T = TypeVar("_T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any, Final, TypeVar
+
+    from runner.runtime.spec import StringMap, ThrottleKind
+
+    _T = TypeVar("_T")
 
 
 def decode_spec(raw: bytes) -> Spec:

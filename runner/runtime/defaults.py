@@ -12,10 +12,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Final
 
 from image.config import DEFAULT_PATH
+from image.value import replace
 from runner.runtime import capabilities
 from runner.runtime.spec import (
     Device,

@@ -7,24 +7,28 @@ Until exec nothing in the container can look into it or write to what it execute
 - it is not dumpable, so /proc/PID/{fd,mem,root,exe} stay closed;
 - all its descriptors are close-on-exec, and a working directory that leads out of the
   container's root is refused (CVE-2024-21626);
-- its program is executed through a read-only mount (CVE-2019-5736, ``running.spawn``).
+- its program is executed through a read-only mount (CVE-2019-5736, ``spawn``).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from typing import Final
 
 from image.errors import ContainerNotFound
+from image.value import replace
 from runner.runtime import cgroup, operations
 from runner.runtime.operations import Operation
 from runner.runtime.plan_process import process_steps
 from runner.runtime.privileges import Privileges
-from runner.runtime.running import Running, Stdio, spawn
+from runner.runtime.running import Running
+from runner.runtime.spawn import Stdio, Watcher, spawn
 from runner.runtime.spec import DockerSeccomp, Process, Seccomp
 from store import kernel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Final
 
 _NAMESPACES: Final = {
     "user": kernel.CLONE_NEWUSER,
@@ -48,6 +52,7 @@ def enter(
     seccomp: Seccomp | DockerSeccomp | None = None,
     container_id: str = "",
     stdio: Stdio = Stdio(),  # a frozen value
+    watcher: Watcher | None = None,
     subgroup: str = "",
     detached: bool = False,
     listener: Callable[[int, int], None] | None = None,
@@ -55,17 +60,18 @@ def enter(
 ) -> Running:
     """Run ``process`` in the container whose first process the pidfd ``container`` holds.
 
-    Returns once its program has been executed. With ``detached`` it outlives this process.
+    Returns once its program has been executed. With ``detached`` it outlives this process. A
+    ``watcher`` was spawned before, with its own ``stdio`` and ``detached``, and is taken over.
     ``subgroup`` is a group below the container's own; ``listener`` is ``Running.begin``'s.
 
     Raises ContainerNotFound when the container has ended, and what ``launch`` raises.
     """
     pid = _pid_of(container)
-    running = spawn(stdio, detached=detached)
+    running = Running(watcher or spawn(stdio, detached=detached))
     try:
         running.hold(cgroup.joined(privileges.cgroups, pid, subgroup))
         steps = tuple(plan_entry(process, seccomp, privileges, pid=pid, flags=_to_join(pid), container_id=container_id,
-                                 detached=detached))  # fmt: skip
+                                 detached=running.detached))  # fmt: skip
         for step in steps if trace is not None else ():
             trace(step)  # type: ignore[misc]  # not None, as the line above says
 
@@ -93,6 +99,8 @@ def plan_entry(
     detached: bool = False,
 ) -> Iterator[Operation]:
     """The steps; ``flags`` are the namespaces (CLONE_NEW*) of ``pid`` that are not the caller's. Pure."""
+    if process.terminal:
+        yield operations.forget_stdio()
     yield operations.open_container(pid, flags & _FOR_CHILDREN)
     yield operations.clone(0, detached=detached)
     if process.oom_score_adj is not None:

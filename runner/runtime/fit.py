@@ -8,10 +8,11 @@ Spec: engine behaviour of rootless docker and podman; user_namespaces(7).
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Final
 
 from image.errors import NotPermitted
+from image.value import replace
 from runner.runtime.privileges import Privileges
 from runner.runtime.spec import Mount, NamedUser, Resources, Spec
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from typing import Final
 
 from image.errors import NotPermitted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
 
 _PATIENCE_S: Final = 10.0
 _PAUSE_S: Final = 0.001

@@ -2,63 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 from runner.runtime import cgroup
 from runner.runtime.lifecycle import Lifecycle
 from runner.runtime.operations import Operation
 from runner.runtime.plan import id_maps, plan
 from runner.runtime.privileges import Privileges
-from runner.runtime.running import Network, Running, Stdio, spawn
+from runner.runtime.running import Running
 from runner.runtime.spec import Spec
-from runner.runtime.state import Lease
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from store.layers import OverlayMount
+    import os
+    from collections.abc import Callable
 
-__all__ = ["Network", "Running", "Stdio", "launch"]
+    from runner.runtime.running import Network
+    from runner.runtime.spawn import Watcher
+    from store.layers import OverlayMount
 
 
 def launch(
     spec: Spec,
-    rootfs: OverlayMount | Path,
+    rootfs: OverlayMount | str | os.PathLike[str],
+    watcher: Watcher,
     *,
     privileges: Privileges,
-    lease: Lease,
-    stdio: Stdio = Stdio(),  # a frozen value
+    container_id: str,
     network: Network | None = None,
     trace: Callable[[Operation], None] | None = None,
     lifecycle: Lifecycle = Lifecycle(),  # a frozen value
 ) -> Running:
     """Start ``spec`` on ``rootfs``; returns once its program has been executed, or waits to be.
 
-    The overlay is mounted inside the container's own mount namespace. ``lease`` is held by
-    the container too, so that its end is seen even when this process is killed; releasing it
-    stays with the caller. ``trace`` sees every operation before anything is done. Safe to call
+    The overlay is mounted inside the container's own mount namespace. ``watcher`` is taken
+    over: it holds a lease of the caller's, so that the container's end is seen even when this
+    process is killed. ``trace`` sees every operation before anything is done. Safe to call
     from several threads at once.
 
     Raises CommandNotStarted, KernelError, InvalidInput (unknown user), InvalidSpec or
     NotPermitted; nothing is left behind then.
     """
     privileges.require()
-    # the interpreter needs longer to start than everything up to sending the orders
-    running = spawn(stdio, lease.fd, detached=lifecycle.detached)
+    running = Running(watcher)
     try:
         if not privileges.initial_user_namespace:
             from runner.runtime.fit import fit
 
             spec = fit(spec, privileges)
         groups = cgroup.create(
-            privileges.cgroups, lease.container_id, spec.resources, spec.cgroups_path,
+            privileges.cgroups, container_id, spec.resources, spec.cgroups_path,
             everywhere=lifecycle.every_group,
         )  # fmt: skip
         running.hold(groups)
         requests = tuple(network.requests) if network else _loopback(spec)
-        operations = plan(
-            spec, rootfs, privileges, container_id=lease.container_id, network=requests, lifecycle=lifecycle
-        )
+        operations = plan(spec, rootfs, privileges, container_id=container_id, network=requests, lifecycle=lifecycle)
         listener = lifecycle.listener
         if not privileges.initial_user_namespace and listener is None:
             from runner.owners.start import supervision, with_listener

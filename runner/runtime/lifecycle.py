@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from image.value import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True, slots=True)
 class Lifecycle:
     """By default the container starts at once and ends with its launcher.
 
-    ``detached``: it outlives the launcher. ``fifo_directory``: before exec it waits until
+    ``detached``: it outlives the launcher, as its watcher knows too. ``fifo_directory``: before exec it waits until
     somebody reads ``exec.fifo`` in there. ``keyring``: a session keyring of its own.
     ``pivot``: change the root by pivot_root, else by a move and chroot (for a root on ramfs).
     ``every_group``: see ``cgroup.create``. ``hooks`` and ``listener``: see ``Running.begin``.

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from importlib import import_module
-from pathlib import Path
-from typing import Final, NoReturn
 
 from image.errors import CommandNotStarted, InvalidInput, TierceError
 from runner.runtime.arguments import Options, parse_arguments
 from runner.runtime.call import Call, say
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final, NoReturn
 
 _USAGE: Final = """\
 usage: tierce-runtime [OPTIONS] VERB [OPTIONS] [ID] [ARGUMENTS]
@@ -56,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         verb, common = arguments.verb, arguments.common
         if verb and not common.flag("help") and not common.flag("version"):
             _check(common)
-            call = Call(arguments, _root(common), lambda text: _log(common, "warning", text))
-            status = import_module(f"runner.runtime.verbs.{verb}").run(call)
+            call = Call(arguments, lambda text: _log(common, "warning", text))
+            status = __import__(f"runner.runtime.verbs.{verb}", fromlist=("run",)).run(call)
         else:
             status = _explain(common)
     except TierceError as error:
@@ -87,14 +88,6 @@ def _check(common: Options) -> None:
         raise InvalidInput(f"--log-format {common.text('log-format')!r} is not text or json")
     if common.text("rootless", "auto") not in ("auto", "true", "false"):
         raise InvalidInput(f"--rootless {common.text('rootless')!r} is not auto, true or false")
-
-
-def _root(common: Options) -> Path:
-    if common.text("root"):
-        return Path(common.text("root"))
-    from runner.runtime.state import runtime_directory
-
-    return runtime_directory(os.environ, os.geteuid()) / "oci"
 
 
 def _as_engines_read(error: TierceError) -> str:

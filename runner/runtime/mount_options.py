@@ -5,11 +5,13 @@ Spec: runtime-spec 1.2, "Linux mount options".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
-
 from image.value import dataclass
 from store import kernel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Final
 
 _FLAGS: Final = {
     "ro": kernel.MS_RDONLY,

@@ -8,10 +8,13 @@ class costs every ``run`` a third of a millisecond before it has done anything.
 from __future__ import annotations
 
 import os
-from typing import TypeAlias
 
 from image.value import dataclass
 from runner.runtime.spec import Device, Hook
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
 
 Plain: TypeAlias = "bytes | int | tuple[Plain, ...]"
 """What crosses to the child: paths and text as bytes, truth as 0 or 1."""
@@ -60,6 +63,11 @@ def _plain(value: object) -> Plain:
 def join_keyring(name: str) -> Operation:
     """A session keyring of the container's own, where the kernel has keyrings."""
     return _operation("join_keyring", "session keyring", f"keyctl session {name}", name)
+
+
+def forget_stdio() -> Operation:
+    """With a terminal of its own to come, the container holds nothing of the caller's before that either."""
+    return _operation("forget_stdio", "standard streams", "exec <>/dev/null >&0 2>&0")
 
 
 def join_namespace(path: str, flag: int) -> Operation:

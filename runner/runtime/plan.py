@@ -13,10 +13,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
 from itertools import count
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
 from image.errors import InvalidSpec
 from runner.runtime import operations
@@ -28,7 +25,11 @@ from runner.runtime.privileges import Privileges
 from runner.runtime.spec import Device, IdMapping, Mount, Spec
 from store import kernel
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Final
+
     from store.layers import OverlayMount
 
 _CLONE_FLAGS: Final = {
@@ -85,7 +86,7 @@ _SUBDIRECTORY: Final = "X-mount.subdir="
 
 def plan(
     spec: Spec,
-    rootfs: OverlayMount | Path,
+    rootfs: OverlayMount | str | os.PathLike[str],
     privileges: Privileges,
     *,
     container_id: str = "container",
@@ -121,12 +122,14 @@ def _check(spec: Spec) -> None:
 
 def _steps(
     spec: Spec,
-    rootfs: OverlayMount | Path,
+    rootfs: OverlayMount | str | os.PathLike[str],
     privileges: Privileges,
     container_id: str,
     network: tuple[bytes, ...],
     lifecycle: Lifecycle,
 ) -> Iterator[Operation]:
+    if spec.process.terminal:
+        yield operations.forget_stdio()
     yield from _namespaces(spec, lifecycle)
     if lifecycle.keyring:
         yield operations.join_keyring(f"_ses.{container_id}")
@@ -211,9 +214,9 @@ def _lines(mappings: tuple[IdMapping, ...]) -> str:
     return "\n".join(f"{m.container_id} {m.host_id} {m.size}" for m in mappings)
 
 
-def _root(spec: Spec, rootfs: OverlayMount | Path) -> Operation:
-    if isinstance(rootfs, Path):
-        return operations.bind_root(str(rootfs.absolute()))
+def _root(spec: Spec, rootfs: OverlayMount | str | os.PathLike[str]) -> Operation:
+    if isinstance(rootfs, str | os.PathLike):
+        return operations.bind_root(os.path.join(os.getcwd(), rootfs))
     options = rootfs.options + (b",userxattr" if spec.uid_mappings and not rootfs.userxattr else b"")
     return operations.mount_overlay(str(rootfs.base), options, rootfs.merged)
 

@@ -7,8 +7,6 @@ Pure. The same for pid 1, planned by ``plan``, and for a process that joins late
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from typing import Final
 
 from image.errors import InvalidSpec
 from runner.runtime import capabilities, operations
@@ -16,6 +14,11 @@ from runner.runtime.operations import Operation
 from runner.runtime.privileges import Privileges
 from runner.runtime.seccomp_default import default_filter
 from runner.runtime.spec import DockerSeccomp, NamedUser, Process, Seccomp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
 
 _RLIMITS: Final = {
     f"RLIMIT_{name}": number

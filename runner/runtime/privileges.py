@@ -8,14 +8,17 @@ by guessing from versions, and passed on as a value.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from typing import Final
 
 from image.errors import NotPermitted
 from image.value import dataclass
 from runner.runtime import capabilities
 from runner.runtime.user_namespace import Entered, entered
 from store import kernel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Final
 
 _NEEDED: Final = (
     "CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_MKNOD", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_CHOWN",

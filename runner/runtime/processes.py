@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from image.errors import InvalidInput, TierceError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
 
 
 def pids(groups: Sequence[str]) -> tuple[int, ...]:

@@ -17,15 +17,17 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, Final
 
 from image.errors import ContainerNotFound, InvalidInput, NameInUse, NotPermitted
 from image.value import dataclass
 from runner.runtime.state import check_id
 from store import kernel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, Final
 
 FIFO: Final = "exec.fifo"
 
@@ -117,13 +119,13 @@ def start_time(pid: int) -> int:
     return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
-def new(root: Path, container_id: str) -> Path:
+def new(root: str, container_id: str) -> str:
     """Take the id: its directory, empty. Raises NameInUse, InvalidInput or NotPermitted."""
-    directory = root / check_id(container_id)
+    directory = f"{root}/{check_id(container_id)}"
     try:
-        root.mkdir(mode=0o711, parents=True, exist_ok=True)
-        directory.mkdir()
-        directory.chmod(0o711)  # whatever the umask: pid 1 passes through when it opens the fifo
+        os.makedirs(root, mode=0o711, exist_ok=True)
+        os.mkdir(directory)
+        os.chmod(directory, 0o711)  # whatever the umask: pid 1 passes through when it opens the fifo
     except FileExistsError:
         raise NameInUse(f"container with id {container_id} already exists (delete it first)") from None
     except OSError as error:
@@ -131,23 +133,24 @@ def new(root: Path, container_id: str) -> Path:
     return directory
 
 
-def read(root: Path, container_id: str) -> Record:
+def read(root: str, container_id: str) -> Record:
     """Raises ContainerNotFound, or InvalidInput when the record is damaged."""
-    directory = root / check_id(container_id)
+    directory = f"{root}/{check_id(container_id)}"
     try:
-        document = json.loads((directory / "state.json").read_bytes())
+        with open(f"{directory}/state.json", "rb") as file:
+            document = json.loads(file.read())
         document["annotations"] = tuple(document["annotations"].items())
         document["groups"] = tuple(document["groups"])
-        return Record(str(directory), **document)
+        return Record(directory, **document)
     except OSError as error:
-        if error.errno == errno.ENOENT and directory.is_dir():
-            return Record(str(directory), container_id, "", "", "", "")  # killed before it wrote anything
+        if error.errno == errno.ENOENT and os.path.isdir(directory):
+            return Record(directory, container_id, "", "", "", "")  # killed before it wrote anything
         raise ContainerNotFound(f"container {container_id} does not exist") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InvalidInput(f"{directory}/state.json is damaged: {error}") from error
 
 
-def every(root: Path) -> Iterator[Record]:
+def every(root: str) -> Iterator[Record]:
     """All containers, by id."""
     with suppress(FileNotFoundError):
         for name in sorted(os.listdir(root)):

@@ -10,7 +10,10 @@ Source: Linux ``include/uapi/linux/rtnetlink.h``, ``if_link.h``.
 from __future__ import annotations
 
 from struct import pack
-from typing import Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 LOOPBACK_INDEX: Final = 1
 

@@ -1,7 +1,7 @@
-"""The launcher's side of a process that ``child`` starts: spawn it, see it through, hold on to it.
+"""The launcher's side of a process that ``child`` starts: see it through, hold on to it.
 
-The process that calls this may have threads: it never forks. It spawns a bare interpreter,
-sends it the plan over a socket, attaches control groups and network to the new process by
+The process that calls this may have threads: it never forks. ``spawn`` gives it a
+bare interpreter; it sends this the plan over a socket, attaches control groups and network to the new process by
 its pid while the process sets itself up, and lets it go. When the launcher is killed, the
 socket closes and the process is killed with it, unless it was started detached.
 """
@@ -14,55 +14,41 @@ import marshal
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from struct import pack
-from types import TracebackType
-from typing import Final, Protocol, Self
 
 from image.errors import CommandNotStarted, InvalidInput, KernelError, NotPermitted, TierceError
-from image.value import dataclass
 from runner.runtime import cgroup
-from runner.runtime.child import LEASE
-from runner.runtime.child_root import CONTROL
 from runner.runtime.operations import Operation
 from store import kernel
 
-_PROGRAM: Final = "import sys; sys.path.append(sys.argv[1]); from runner.runtime.child import main; main()"
-_PACKAGES: Final = str(Path(kernel.__file__).resolve().parent.parent)
-_ABOVE_FIXED: Final = 10
-"""Descriptors are first moved here, so that giving one its final number closes no other."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+    from typing import Final, Protocol, Self
+
+    from runner.runtime.spawn import Watcher
+
+    class Network(Protocol):
+        """What joins a container to a network; see ``runner.network.modes``."""
+
+        @property
+        def requests(self) -> Sequence[bytes]:
+            """rtnetlink requests for inside the container."""
+
+        def attach(self, pid: int) -> None:
+            """Join the network namespace of the process. Raises TierceError."""
+
+    class Supervision(Protocol):
+        """A process that answers calls of the container's; see ``runner.owners``."""
+
+        def end(self) -> None:
+            """Wait for it, once the container has ended."""
+
+
 _ONE_DESCRIPTOR: Final = 24
 """Bytes of control data that carry one descriptor."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stdio:
-    """The process's descriptors 0, 1 and 2, then ``extra`` as 3 and up; None is /dev/null. They stay the caller's."""
-
-    stdin: int | None = None
-    stdout: int | None = None
-    stderr: int | None = None
-    extra: tuple[int, ...] = ()
-
-
-class Network(Protocol):
-    """What joins a container to a network; see ``runner.network.modes``."""
-
-    @property
-    def requests(self) -> Sequence[bytes]:
-        """rtnetlink requests for inside the container."""
-
-    def attach(self, pid: int) -> None:
-        """Join the network namespace of the process. Raises TierceError."""
-
-
-class Supervision(Protocol):
-    """A process that answers calls of the container's; see ``runner.owners``."""
-
-    def end(self) -> None:
-        """Wait for it, once the container has ended."""
 
 
 class Running:
@@ -71,14 +57,14 @@ class Running:
     One that was started detached lives on: closing only lets go of it, once it has started.
     """
 
-    def __init__(self, control: _socket.socket, watcher: int, *, detached: bool = False) -> None:
+    def __init__(self, watcher: Watcher) -> None:
         self.pid = 0
-        self.detached = detached
+        self.detached = watcher.detached
         self._started = False
         self.console: int | None = None
         self.warnings: list[str] = []
-        self._control = control
-        self._watcher = watcher
+        self._control = watcher.taken().control
+        self._watcher = watcher.pid
         self._groups = cgroup.ControlGroups(())
         self._pidfd = -1
         self._code: int | None = None
@@ -273,55 +259,6 @@ class Running:
                 return b""
             data += chunk
         return data
-
-
-def spawn(stdio: Stdio, lease_fd: int | None = None, *, detached: bool = False) -> Running:
-    """A bare interpreter on ``child``, in a session of its own so that no key of the terminal reaches it."""
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-    interpreter = os.path.realpath(sys.executable)  # a version manager's shim costs a hundred milliseconds
-    moved: list[int] = []
-    actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = []
-    above = _ABOVE_FIXED + len(stdio.extra)
-    try:
-        wanted = (stdio.stdin, stdio.stdout, stdio.stderr, theirs.fileno(), lease_fd, *stdio.extra)
-        assert (CONTROL, LEASE) == (3, 4)
-        for number, fd in enumerate(wanted):
-            if fd is None:
-                actions.append((os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0))
-            else:
-                moved.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above))
-                actions.append((os.POSIX_SPAWN_DUP2, moved[-1], number))
-        program = _readonly_program(interpreter, above, moved)
-        argv = [interpreter, "-I", "-S", "-c", _PROGRAM, _PACKAGES, str(len(stdio.extra))]
-        watcher = os.posix_spawn(program, argv, {}, file_actions=actions, setsid=True, setsigmask=())
-    except OSError as error:
-        ours.close()
-        raise NotPermitted(f"cannot start the container's process: {os.strerror(error.errno or 0).lower()}") from error
-    finally:
-        theirs.close()
-        for fd in moved:
-            os.close(fd)
-    return Running(ours, watcher, detached=detached)
-
-
-def _readonly_program(interpreter: str, above: int, held: list[int]) -> str:
-    """A name of the interpreter on a read-only mount that is in no namespace; the descriptor goes to ``held``.
-
-    An image whose program is a link to /proc/self/exe executes the interpreter itself, which
-    any process of the container could then write to through /proc/PID/exe (CVE-2019-5736).
-    Through this mount nobody can, and nobody can remount what is in no namespace. A user
-    without the right to mount gains and loses nothing: what the container could write is theirs.
-    """
-    try:
-        tree = kernel.open_tree(kernel.AT_FDCWD, os.fsencode(interpreter), kernel.OPEN_TREE_CLONE)
-    except OSError:
-        return interpreter
-    try:
-        kernel.mount_setattr(tree, set_=kernel.MOUNT_ATTR_RDONLY)
-        held.append(fcntl.fcntl(tree, fcntl.F_DUPFD_CLOEXEC, above))
-    finally:
-        os.close(tree)
-    return f"/proc/self/fd/{held[-1]}"
 
 
 def _map_ids(pid: int, id_maps: tuple[str, str]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 
 def default_filter(machine: str) -> bytes | None:
     """Docker's profile for docker's capabilities; None for a machine without one."""
-    shipped = Path(__file__).with_name(f"seccomp_default.{machine}.bpf")
-    return shipped.read_bytes() if shipped.is_file() else None
+    try:
+        with open(f"{os.path.dirname(__file__)}/seccomp_default.{machine}.bpf", "rb") as shipped:
+            return shipped.read()
+    except FileNotFoundError:
+        return None

@@ -8,12 +8,15 @@ Spec: runtime-spec 1.2, "Configuration" and "Linux Container Configuration".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import field
-from types import MappingProxyType
-from typing import Literal, TypeAlias
+from image.value import dataclass, field
 
-from image.value import dataclass
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Literal, TypeAlias
+
+    ThrottleKind: TypeAlias = Literal["read_bps", "write_bps", "read_iops", "write_iops"]
+    StringMap: TypeAlias = Mapping[str, str]
 
 OCI_VERSION = "1.2.0"
 NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
@@ -168,9 +171,6 @@ class DeviceRule:
     access: str = "rwm"
 
 
-ThrottleKind: TypeAlias = Literal["read_bps", "write_bps", "read_iops", "write_iops"]
-
-
 @dataclass(frozen=True, slots=True)
 class Throttle:
     """At most ``rate`` bytes or operations a second for one block device."""
@@ -243,10 +243,9 @@ class DockerSeccomp:
 
 def no_strings() -> Mapping[str, str]:
     """The empty map, which nobody can change."""
+    from types import MappingProxyType
+
     return MappingProxyType({})
-
-
-StringMap: TypeAlias = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

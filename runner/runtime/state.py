@@ -13,23 +13,31 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from image.errors import InvalidInput, NameInUse, NotPermitted
-from image.value import dataclass
 from store.locks import is_held
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 _ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 
 
 def runtime_directory(environ: Mapping[str, str], uid: int) -> Path:
     """``/run/tierce`` for root, else below ``XDG_RUNTIME_DIR``; ``TIERCE_RUNTIME_DIR`` wins."""
-    chosen = environ.get("TIERCE_RUNTIME_DIR")
-    if chosen:
-        return Path(chosen)
-    return Path("/run/tierce") if uid == 0 else Path(environ.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}") / "tierce"
+    from pathlib import Path
+
+    return Path(runtime_path(environ, uid))
+
+
+def runtime_path(environ: Mapping[str, str], uid: int) -> str:
+    """The same as text: ``pathlib`` takes half as long to import as an interpreter to start."""
+    if chosen := environ.get("TIERCE_RUNTIME_DIR"):
+        return chosen
+    return "/run/tierce" if uid == 0 else f"{environ.get('XDG_RUNTIME_DIR') or f'/run/user/{uid}'}/tierce"
 
 
 def check_id(container_id: str) -> str:
@@ -61,13 +69,13 @@ def _opened(root: Path, name: str) -> Iterator[int]:
         os.close(fd)
 
 
-@dataclass(slots=True)
 class Lease:
     """A live container's directory. ``fd`` goes to the watcher too."""
 
-    container_id: str
-    directory: Path
-    fd: int
+    def __init__(self, container_id: str, directory: Path, fd: int) -> None:
+        self.container_id = container_id
+        self.directory = directory
+        self.fd = fd
 
     def release(self) -> None:
         """Forget the container. Idempotent."""

@@ -15,16 +15,17 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
 
 from image.value import dataclass
 from store import kernel
-from store.owners import look_again
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+    from pathlib import Path
+    from typing import Final, Literal
+
     from runner.runtime.namespace_holders import Holders
 
 SUBUID: Final = "/etc/subuid"
@@ -93,6 +94,8 @@ def enter(environ: MutableMapping[str, str], store: Path | None = None) -> Enter
         uid = os.geteuid()
         _set_runtime_directory(environ, uid)
         _entered.append(_join_or_make(_holders(environ, uid), store, uid, os.getegid()))
+        from store.owners import look_again
+
         look_again()
         if _entered[0].how != "no":
             environ[_INHERITED] = f"{_entered[0].how}:{uid}"
@@ -127,6 +130,8 @@ def _holders(environ: Mapping[str, str], uid: int) -> Holders | None:
 
     with suppress(OSError):
         if root := environ.get("TIERCE_RUNTIME_DIR"):
+            from pathlib import Path
+
             return Holders(Path(root), uid)
     return None
 

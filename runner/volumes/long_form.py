@@ -8,10 +8,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Final, cast, get_args
 
 from image.errors import InvalidInput
+from image.value import replace
 from runner.volumes.names import check_name
 from runner.volumes.request import PROPAGATION, Kind, MountRequest, Pairs, check_target
 

@@ -9,11 +9,10 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import replace
 from typing import Final
 
 from image.errors import InvalidInput, TierceError
-from image.value import dataclass
+from image.value import dataclass, replace
 from runner.runtime.spec import Mount
 from runner.volumes.request import Kind, MountRequest
 from runner.volumes.volumes import DRIVER, Volume, Volumes

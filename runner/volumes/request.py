@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Final, Literal, TypeAlias
 
 from image.errors import InvalidInput
-from image.value import dataclass
+from image.value import dataclass, replace
 
 Kind: TypeAlias = Literal["bind", "volume", "tmpfs"]
 Pairs: TypeAlias = tuple[tuple[str, str], ...]

@@ -6,10 +6,10 @@ Source: moby 28 ``volume/mounts/linux_parser.go``.
 from __future__ import annotations
 
 import posixpath
-from dataclasses import replace
 from typing import Final
 
 from image.errors import InvalidInput
+from image.value import replace
 from runner.volumes.names import check_name
 from runner.volumes.request import PROPAGATION, MountRequest, check_target
 

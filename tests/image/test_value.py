@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from image.value import dataclass
+from image.value import changed, dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
 class Ours:
     a: int
     b: str = "x"
-    c: tuple[int, ...] = dataclasses.field(default=(), compare=False, repr=False)
-    d: dict[str, int] = dataclasses.field(default_factory=dict, hash=False)
+    c: tuple[int, ...] = field(default=(), compare=False, repr=False)
+    d: dict[str, int] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.a < 0:
@@ -91,6 +91,40 @@ def test_what_works_on_dataclasses_works() -> None:
             assert a == 1
         case _:
             pytest.fail("no match")
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS)
+def test_replace_is_the_standard_librarys(arguments: tuple[Any, ...]) -> None:
+    value = Ours(*arguments)
+    assert replace(value, b="z") == dataclasses.replace(value, b="z") != value
+    with pytest.raises(TypeError):
+        replace(value, no=1)  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="-1"):
+        replace(value, a=-1)
+
+
+def test_fields_are_the_standard_librarys() -> None:
+    ours, theirs = dataclasses.fields(Ours), dataclasses.fields(Theirs)
+    for name in ("name", "default", "default_factory", "repr", "hash", "compare", "kw_only"):
+        assert [getattr(one, name) for one in ours] == [getattr(one, name) for one in theirs]
+
+
+def test_a_class_may_have_members_of_the_standard_library() -> None:
+    @dataclass(frozen=True, slots=True)
+    class Mixed:
+        a: int = dataclasses.field(default=1)
+
+    @dataclass(slots=True)
+    class Changing:
+        a: list[int] = field(default_factory=list)
+
+    assert replace(Mixed(), a=2).a == 2
+    assert Changing() == Changing([])
+
+
+def test_what_was_changed() -> None:
+    assert changed(Ours(1, "y")) == {"a": 1, "b": "y", "d": {}}
+    assert changed(Theirs(1, "x", (2,))) == {"a": 1, "c": (2,), "d": {}}
 
 
 def test_inheritance() -> None:

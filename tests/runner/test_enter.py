@@ -16,8 +16,8 @@ import pytest
 from image.errors import CommandNotStarted, ContainerNotFound, InvalidInput, KernelError, TierceError
 from runner.runtime import capabilities
 from runner.runtime.enter import enter
-from runner.runtime.launch import Stdio
 from runner.runtime.running import Running
+from runner.runtime.spawn import Stdio
 from runner.runtime.spec import DockerSeccomp, Mount, NamedUser, Process, Rlimit, User
 from tests.support.boxes import Box, Finished, drain
 

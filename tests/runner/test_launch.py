@@ -18,8 +18,8 @@ import pytest
 
 from image.errors import CommandNotStarted, InvalidInput, KernelError, NotPermitted, TierceError
 from runner.runtime import capabilities, state
-from runner.runtime.launch import Stdio
 from runner.runtime.privileges import Cgroups, Privileges
+from runner.runtime.spawn import Stdio
 from runner.runtime.spec import Capabilities, Mount, Resources, Rlimit, Spec, User
 from tests.support.boxes import Box
 

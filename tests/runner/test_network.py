@@ -21,7 +21,7 @@ from runner.network.addresses import Subnet, choose_address, choose_subnet, dott
 from runner.network.bridge import bridge_name, default_network
 from runner.network.modes import NetworkMode, parse_mode
 from runner.network.ports import Port, Reservation, parse_publish
-from runner.runtime.launch import Stdio
+from runner.runtime.spawn import Stdio
 from tests.support.boxes import Box
 
 

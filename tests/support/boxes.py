@@ -17,8 +17,8 @@ from runner.containers.start import Container, start
 from runner.network.modes import NetworkMode
 from runner.network.ports import Port
 from runner.runtime import capabilities, defaults
-from runner.runtime.launch import Stdio
 from runner.runtime.privileges import Privileges
+from runner.runtime.spawn import Stdio
 from runner.runtime.spec import NamedUser, Process, Spec
 
 BUSYBOX = Path("/bin/busybox")

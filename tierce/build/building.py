@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +33,7 @@ from builder.stage_plan import PROXY_ARGS, PlanOptions
 from image.errors import DockerfileError, InvalidInput, NotFound
 from image.platform import Platform
 from image.reference import Reference
-from image.value import dataclass
+from image.value import dataclass, field, replace
 from store.store import Session, Store
 
 if TYPE_CHECKING:

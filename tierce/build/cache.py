@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, Self, assert_never
 
@@ -37,7 +36,7 @@ from image.errors import BlobNotFound, DigestMismatch, NotFound, TierceError
 from image.manifest import Index, Manifest
 from image.platform import Platform
 from image.reference import Reference
-from image.value import dataclass
+from image.value import dataclass, replace
 from store.cache_mounts import CacheMounts, mount_key
 from store.layer_blob import pack_blob, unpack_blob
 from store.metadata import CacheRecord

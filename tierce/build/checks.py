@@ -7,7 +7,6 @@ defines, and then its configuration alone is fetched.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from builder.check import check, check_options, without_unknown
 from builder.dockerfile.checks import CheckWarning
@@ -19,7 +18,7 @@ from builder.plan import Planned, Resolve, Source, plan, stand_in
 from image.errors import NotFound, RegistryError
 from image.platform import Platform
 from image.reference import Reference
-from image.value import dataclass
+from image.value import dataclass, replace
 from tierce.build.building import BuildRequest, main_context, with_source_lines
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -24,7 +23,7 @@ from builder.ports import Downloads, Repositories
 from builder.tree import Tree
 from image.errors import InvalidArchive, InvalidInput, NotFound, SourceNotFound
 from image.reference import Reference
-from image.value import dataclass
+from image.value import dataclass, replace
 from store.store import Session
 
 DOCKERFILE_NAMES: Final = ("Dockerfile", "Containerfile", "dockerfile")

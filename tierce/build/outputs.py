@@ -12,7 +12,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, assert_never
 
@@ -24,7 +23,7 @@ from image.descriptor import Descriptor
 from image.errors import InvalidInput, StorageError, TierceError
 from image.platform import Platform
 from image.reference import Reference
-from image.value import dataclass
+from image.value import dataclass, field
 from store.content import storage_errors
 
 if TYPE_CHECKING:

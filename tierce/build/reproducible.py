@@ -12,7 +12,6 @@ import os
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from builder.differences import FileFacts, config_differences, layer_differences, order_difference
@@ -24,6 +23,7 @@ from image.descriptor import Descriptor
 from image.digest import ChainID
 from image.platform import Platform
 from image.reference import Reference
+from image.value import replace
 from store.compression import Decompressor, decompressor
 from store.content import ContentStore
 from store.store import Session, Store

@@ -15,8 +15,8 @@ from runner.containers.start import Container, start
 from runner.network.modes import NetworkMode, connect, parse_mode
 from runner.runtime import capabilities
 from runner.runtime.defaults import default_spec, host_devices
-from runner.runtime.launch import Stdio
 from runner.runtime.privileges import probe
+from runner.runtime.spawn import Stdio
 from runner.runtime.spec import Capabilities, Mount, NamedUser, Process, Resources, Rlimit, Spec
 from runner.runtime.state import acquire, runtime_directory
 from tierce.build.step_limits import StepLimits

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from image.errors import DockerfileError, ProcessFailed
 from image.reference import Reference
+from image.value import replace
 from tierce.cli.build_flags import BuildFlags, build_options
 from tierce.cli.build_said import say_built
 from tierce.cli.command import Settings, command

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from image.errors import InvalidInput
-from image.value import dataclass
+from image.value import dataclass, replace
 from tierce.cli.build_said import say_built
 from tierce.cli.command import Settings
 

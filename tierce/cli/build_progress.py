@@ -10,7 +10,7 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, field
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final, Protocol, Self, TextIO
 
 from builder.progress import (
@@ -24,7 +24,7 @@ from builder.progress import (
     Warned,
 )
 from image.errors import InvalidInput
-from image.value import dataclass
+from image.value import dataclass, field
 from tierce.cli.terminal import LiveBlock, cells, clip, is_live, printable
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 
 import click
 
 from image.errors import InvalidInput, TierceError
+from image.value import replace
 from runner.containers.records import Record, Records
 from tierce.cli.command import ExitCode, Settings, command
 from tierce.cli.containers import containers
@@ -84,8 +84,8 @@ def _execute(records: Records, record: Record, *, interactive: bool, detach: boo
     from runner.containers.relay import Relay
     from runner.runtime import capabilities
     from runner.runtime.enter import enter
-    from runner.runtime.launch import Stdio
     from runner.runtime.privileges import probe
+    from runner.runtime.spawn import Stdio
 
     tty = record.made.options.tty
     if tty and interactive and not os.isatty(0):

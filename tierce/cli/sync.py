@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from image.value import replace
 from tierce.cli.command import Settings, command
 from tierce.cli.registry_flags import Side, retry_options, retry_policy, side_options
 from tierce.cli.transfer import PLATFORM, create_repository_option
@@ -257,7 +258,6 @@ def _serve(
 ) -> None:  # fmt: skip
     """Until a signal ends it: first what is missing, then each rule when it is due."""
     import time
-    from dataclasses import replace
     from datetime import datetime
 
     from transfer.sync.schedule import next_due

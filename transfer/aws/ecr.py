@@ -11,11 +11,10 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import field
 from typing import Any, Final
 
 from image.errors import RegistryError
-from image.value import dataclass
+from image.value import dataclass, field
 from transfer.aws.api import Api, call, endpoint
 from transfer.aws.identity import Identity
 from transfer.aws.signing import AwsKeys, Scope

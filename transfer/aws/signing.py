@@ -9,12 +9,11 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import field
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from image.value import dataclass
+from image.value import dataclass, field
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import field
 from typing import Any, Final, NoReturn, get_args
 
 from image.errors import InvalidInput, InvalidReference
 from image.reference import Reference
-from image.value import dataclass
+from image.value import dataclass, field
 from transfer.registries_conf.values import Mirror, MirrorUse, Rule, ShortNameMode
 
 _HOST: Final = re.compile(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from image.errors import InvalidInput
-from image.value import dataclass
+from image.value import dataclass, replace
 from transfer.registries_conf.values import AUTH_FILES, RegistriesConf
 
 _SYSTEM: Final = Path("/etc/containers")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import field, replace
 from typing import Final, Literal
 
 from image.errors import InvalidReference, PolicyRejected
 from image.reference import DEFAULT_DOMAIN, Reference
-from image.value import dataclass
+from image.value import dataclass, field, replace
 
 ShortNameMode = Literal["enforcing", "permissive", "disabled"]
 MirrorUse = Literal["all", "digest-only", "tag-only"]

@@ -13,12 +13,11 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import field
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 from image.errors import InvalidInput, RegistryError
-from image.value import dataclass
+from image.value import dataclass, field
 from transfer.registry.credential import ANONYMOUS, Credential
 from transfer.registry.replies import RateLimit, problems, retry_after_s
 from transfer.registry.transport import Reply, Transport

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import field
 from typing import Final
 
-from image.value import dataclass
+from image.value import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

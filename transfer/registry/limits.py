@@ -9,10 +9,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import field
 from typing import Final
 
-from image.value import dataclass
+from image.value import dataclass, field
 from transfer.registry.wire import Origin
 
 _LOOK_AGAIN_S: Final = 0.1

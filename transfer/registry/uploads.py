@@ -12,13 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from image.descriptor import Descriptor
 from image.digest import Digest
 from image.errors import RegistryError
-from image.value import dataclass
+from image.value import dataclass, replace
 from transfer.registry import wire
 from transfer.registry.blobs import Blobs
 from transfer.registry.transport import Body, Reply

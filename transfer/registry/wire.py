@@ -11,7 +11,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import field, replace
 from typing import Final
 from urllib.parse import quote, urlencode, urljoin, urlsplit, urlunsplit
 
@@ -19,7 +18,7 @@ from image import media_types
 from image.digest import Digest
 from image.errors import InvalidInput, RegistryError
 from image.reference import DEFAULT_DOMAIN
-from image.value import dataclass
+from image.value import dataclass, field, replace
 
 MANIFEST_ACCEPT: Final = ", ".join(
     (media_types.OCI_MANIFEST, media_types.OCI_INDEX, media_types.DOCKER_MANIFEST, media_types.DOCKER_LIST)

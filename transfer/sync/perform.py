@@ -10,13 +10,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import replace
 from time import monotonic
 from typing import Final, TypeVar
 
 from image.digest import Digest
 from image.errors import Cancelled, ReferenceNotFound, TierceError
-from image.value import dataclass
+from image.value import dataclass, replace
 from transfer.sync.ends import Ends, Seen
 from transfer.sync.plan import Pair, Removal, Step, backup_address, decide, pair_of, removals
 from transfer.sync.report import Outcome, Report

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import field
 from typing import Any, Final, Literal
 
-from image.value import dataclass
+from image.value import dataclass, field
 from transfer.sync.plan import Removal, Step
 
 Status = Literal[

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import field
 from typing import Final, Literal
 
 from image.errors import InvalidInput
 from image.platform import Platform
-from image.value import dataclass
+from image.value import dataclass, field
 from transfer.sync.semver import Range, Version
 
 Kind = Literal["registry", "repository", "image"]

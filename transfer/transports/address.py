@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, assert_never
 
 from image.errors import InvalidInput
 from image.reference import Reference
-from image.value import dataclass
+from image.value import dataclass, field
 from store.store import Store
 from transfer.ports import Sink, Source
 from transfer.progress import Progress, silent

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
-from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from image.descriptor import Descriptor
@@ -14,6 +13,7 @@ from image.digest import DiffID, Digest
 from image.errors import RegistryError
 from image.manifest import Index, Manifest
 from image.reference import Reference
+from image.value import replace
 from transfer.ports import Adopted, Block, Blocks
 from transfer.registries import Registries
 from transfer.registry.client import Repository, Upload

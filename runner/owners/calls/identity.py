@@ -6,9 +6,9 @@ Spec: credentials(7), setresuid(2), setreuid(2).
 from __future__ import annotations
 
 import errno
-from dataclasses import replace
 from struct import unpack
 
+from image.value import replace
 from runner.owners.calls import Call
 from runner.owners.credentials import Credentials
 from runner.owners.tracee import write_ids

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from runner.runtime.bundle import begin, read_bundle
-from runner.runtime.call import Call
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runner.runtime.call import Call
 
 
 def run(call: Call) -> int:
-    bundle = read_bundle(call)
-    _, running = begin(call, bundle, detached=True, wait=True)
-    running.close()
+    with call.spawn(detached=True) as watcher:  # before the imports below: both take as long
+        from runner.runtime.bundle import begin, read_bundle
+
+        _, running = begin(call, read_bundle(call), watcher, wait=True)
+        running.close()
     return 0

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
-from dataclasses import replace
-from pathlib import Path
 
 from image.errors import Conflict, ContainerNotFound, InvalidInput
-from runner.runtime import capabilities
-from runner.runtime.arguments import Options
-from runner.runtime.bundle import (
-    check_console,
-    hand_over_all,
-    notify,
-    own_stdio,
-    preserved,
-    read_file,
-    stored_spec,
-)
-from runner.runtime.call import Call
-from runner.runtime.config_json import decode_process
-from runner.runtime.enter import enter
-from runner.runtime.privileges import probe
-from runner.runtime.running import Stdio
-from runner.runtime.spec import Process, User
+from image.value import replace
+from runner.runtime.call import preserved
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runner.runtime.arguments import Options
+    from runner.runtime.call import Call
+    from runner.runtime.spawn import Watcher
+    from runner.runtime.spec import Process, User
 
 
 def run(call: Call) -> int:
+    with call.spawn(detached=call.options.flag("detach")) as watcher:  # before the imports below: both take as long
+        return _run(call, watcher)
+
+
+def _run(call: Call, watcher: Watcher) -> int:
+    from contextlib import ExitStack
+
+    from runner.runtime.bundle import check_console, hand_over_all, notify, stored_spec
+    from runner.runtime.enter import enter
+    from runner.runtime.privileges import probe
+
     found, options = call.container(), call.options
     status = found.status
     if status == "stopped":
@@ -35,15 +35,13 @@ def run(call: Call) -> int:
     if status == "paused" and not options.flag("ignore-paused"):
         raise Conflict(f"cannot exec in container {found.id}: it is paused")
     spec = stored_spec(found)
-    detached = options.flag("detach")
-    extra, environment = preserved(options.number("preserve-fds") or 0)
     process = wanted_process(spec.process, options, call.arguments.operands[1:])
-    process = replace(process, env=process.env + environment)
+    process = replace(process, env=process.env + preserved(options)[1])
     console = options.text("console-socket")
-    check_console(terminal=process.terminal, console=console, detached=detached)
+    check_console(terminal=process.terminal, console=console, detached=watcher.detached)
     with ExitStack() as held:
         signals = None
-        if not detached:
+        if not watcher.detached:
             from runner.containers.attach import Signals
 
             signals = held.enter_context(Signals())
@@ -58,9 +56,8 @@ def run(call: Call) -> int:
             privileges=probe(),
             seccomp=spec.seccomp,
             container_id=found.id,
-            stdio=Stdio(extra=extra) if process.terminal else own_stdio(extra),
+            watcher=watcher,
             subgroup=options.text("cgroup"),
-            detached=detached,
             listener=notify(spec.seccomp, found),
             trace=call.trace,
         )
@@ -78,10 +75,15 @@ def run(call: Call) -> int:
 def wanted_process(own: Process, options: Options, args: tuple[str, ...]) -> Process:
     """The process of --process, or the container's own with what the options change. Raises InvalidInput."""
     if options.text("process"):
-        return decode_process(read_file(Path(options.text("process"))))
+        from runner.runtime.bundle import read_file
+        from runner.runtime.config_json import decode_process
+
+        return decode_process(read_file(options.text("process")))
     if not args:
         raise InvalidInput("exec needs a command, or --process")
     sets = own.capabilities
+    from runner.runtime import capabilities
+
     added = tuple(capabilities.choose(add=options.every("cap"), drop=("ALL",)))
     if added:
         sets = replace(
@@ -108,6 +110,8 @@ def _with(names: tuple[str, ...], added: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _user(own: Process, options: Options) -> User:
+    from runner.runtime.spec import User
+
     user = own.user if isinstance(own.user, User) else User()
     numbers = [*options.text("user").split(":"), *options.every("additional-gids")]
     for text in numbers:

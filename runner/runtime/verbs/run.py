@@ -2,41 +2,54 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextlib import ExitStack
 
-from runner.runtime.bundle import begin, read_bundle
-from runner.runtime.call import Call
-from runner.runtime.running import Running
+    from runner.containers.attach import Signals
+    from runner.runtime.call import Call
+    from runner.runtime.running import Running
+    from runner.runtime.spawn import Watcher
 
 
 def run(call: Call) -> int:
-    from runner.runtime.verbs.delete import remove
+    detached = call.options.flag("detach")
+    with call.spawn(detached=detached) as watcher:  # before the imports below: both take as long
+        return _run_detached(call, watcher) if detached else _run_here(call, watcher)
+
+
+def _run_detached(call: Call, watcher: Watcher) -> int:
+    from runner.runtime.bundle import begin, read_bundle
     from runner.runtime.verbs.start import after_start
 
+    found, running = begin(call, read_bundle(call), watcher, wait=False)
+    running.close()
+    after_start(call, found)
+    return 0
+
+
+def _run_here(call: Call, watcher: Watcher) -> int:
+    from contextlib import ExitStack
+
+    from runner.containers.attach import Signals
+    from runner.runtime.bundle import begin, read_bundle
+    from runner.runtime.verbs.delete import remove
+
     bundle = read_bundle(call)
-    if call.options.flag("detach"):
-        found, running = begin(call, bundle, detached=True, wait=False)
-        running.close()
-        after_start(call, found)
-        return 0
     with ExitStack() as held:
-        signals = _signals(held)
-        found, running = begin(call, bundle, detached=False, wait=False)
+        signals = held.enter_context(Signals())
+        found, running = begin(call, bundle, watcher, wait=False)
         if not call.options.flag("keep"):
             held.callback(remove, call, found, bundle.spec.hooks.poststop)
         held.enter_context(running)
         if bundle.spec.hooks.poststart:
+            from runner.runtime.verbs.start import after_start
+
             after_start(call, found)
         return follow(running, signals, held)
 
 
-def _signals(held: ExitStack):  # type: ignore[no-untyped-def]  # its type is imported with it
-    from runner.containers.attach import Signals
-
-    return held.enter_context(Signals())
-
-
-def follow(running: Running, signals, held: ExitStack) -> int:  # type: ignore[no-untyped-def]
+def follow(running: Running, signals: Signals, held: ExitStack) -> int:
     """Carry signals and, with a terminal, its bytes, until the process ends: its exit code."""
     from runner.containers.relay import Relay
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 from image.errors import InvalidInput
+from image.value import replace
 from runner.runtime.call import Call
 from runner.runtime.config_json import encode_spec
 from runner.runtime.defaults import example_spec

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
-from pathlib import Path
 
 from image.errors import Conflict, InvalidInput
+from image.value import replace
 from runner.runtime.arguments import Options
 from runner.runtime.bundle import read_file
 from runner.runtime.call import Call
@@ -37,9 +36,7 @@ def wanted_resources(options: Options) -> Resources:
             raise InvalidInput(f"--{name} is not supported by this runtime")
     source = options.text("resources")
     if source:
-        return replace(
-            decode_resources(sys.stdin.buffer.read() if source == "-" else read_file(Path(source))), devices=()
-        )
+        return replace(decode_resources(sys.stdin.buffer.read() if source == "-" else read_file(source)), devices=())
     return Resources(
         memory_limit=_size(options, "memory"),
         memory_reservation=_size(options, "memory-reservation"),

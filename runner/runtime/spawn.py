@@ -1,0 +1,113 @@
+"""The process that will become a container, or enter one: an interpreter of its own, waiting for orders.
+
+It needs longer to start than everything up to sending the orders. So the command line spawns it
+before it imports what plans a container, and this module imports only what every interpreter has.
+"""
+
+from __future__ import annotations
+
+import _socket
+import fcntl
+import os
+import sys
+
+from image.errors import NotPermitted
+from image.value import dataclass
+from store import kernel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Final, Self
+
+_PROGRAM: Final = "import sys; sys.path.append(sys.argv[1]); from runner.runtime.child import main; main()"
+_PACKAGES: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_ABOVE_FIXED: Final = 10
+"""Descriptors are first moved here, so that giving one its final number closes no other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stdio:
+    """The process's descriptors 0, 1 and 2, then ``extra`` as 3 and up; None is /dev/null. They stay the caller's."""
+
+    stdin: int | None = None
+    stdout: int | None = None
+    stderr: int | None = None
+    extra: tuple[int, ...] = ()
+
+
+class Watcher:
+    """The spawned process. As a context manager it ends with the block, unless it was taken over."""
+
+    def __init__(self, control: _socket.socket, pid: int, *, detached: bool) -> None:
+        self.control = control
+        self.pid = pid
+        self.detached = detached
+        self._taken = False
+
+    def taken(self) -> Self:
+        """From here on its end is somebody else's business."""
+        self._taken = True
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._taken:
+            self.control.close()  # it ends when it hears that there are no orders
+            os.waitpid(self.pid, 0)
+
+
+def spawn(stdio: Stdio, lease_fd: int | None = None, *, detached: bool = False) -> Watcher:
+    """A bare interpreter on ``child``, in a session of its own so that no key of the terminal reaches it.
+
+    It holds ``lease_fd`` open. Raises NotPermitted.
+    """
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    interpreter = os.path.realpath(sys.executable)  # a version manager's shim costs a hundred milliseconds
+    moved: list[int] = []
+    actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = []
+    above = _ABOVE_FIXED + len(stdio.extra)
+    try:
+        # the order is that of child.CONTROL and child.LEASE
+        wanted = (stdio.stdin, stdio.stdout, stdio.stderr, theirs.fileno(), lease_fd, *stdio.extra)
+        for number, fd in enumerate(wanted):
+            if fd is None:
+                actions.append((os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0))
+            else:
+                moved.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above))
+                actions.append((os.POSIX_SPAWN_DUP2, moved[-1], number))
+        program = _readonly_program(interpreter, above, moved)
+        argv = [interpreter, "-I", "-S", "-c", _PROGRAM, _PACKAGES, str(len(stdio.extra))]
+        pid = os.posix_spawn(program, argv, {}, file_actions=actions, setsid=True, setsigmask=())
+    except OSError as error:
+        ours.close()
+        raise NotPermitted(f"cannot start the container's process: {os.strerror(error.errno or 0).lower()}") from error
+    finally:
+        theirs.close()
+        for fd in moved:
+            os.close(fd)
+    return Watcher(ours, pid, detached=detached)
+
+
+def _readonly_program(interpreter: str, above: int, held: list[int]) -> str:
+    """A name of the interpreter on a read-only mount that is in no namespace; the descriptor goes to ``held``.
+
+    An image whose program is a link to /proc/self/exe executes the interpreter itself, which
+    any process of the container could then write to through /proc/PID/exe (CVE-2019-5736).
+    Through this mount nobody can, and nobody can remount what is in no namespace. A user
+    without the right to mount gains and loses nothing: what the container could write is theirs.
+    """
+    try:
+        tree = kernel.open_tree(kernel.AT_FDCWD, os.fsencode(interpreter), kernel.OPEN_TREE_CLONE)
+    except OSError:
+        return interpreter
+    try:
+        kernel.mount_setattr(tree, set_=kernel.MOUNT_ATTR_RDONLY)
+        held.append(fcntl.fcntl(tree, fcntl.F_DUPFD_CLOEXEC, above))
+    finally:
+        os.close(tree)
+    return f"/proc/self/fd/{held[-1]}"

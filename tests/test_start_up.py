@@ -1,0 +1,35 @@
+"""What commands that are started thousands of times import: an import costs as much as a mount, or a container."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+ON_THE_WAY = {
+    "a runtime's run, until its process is spawned": ("runner.runtime.main", "runner.runtime.spawn"),
+    "a runtime's run": ("runner.runtime.main", "runner.runtime.bundle", "runner.containers.attach"),
+    "a runtime's exec": ("runner.runtime.main", "runner.runtime.verbs.exec", "runner.runtime.enter"),
+}
+HEAVY = {"argparse", "click", "dataclasses", "inspect", "logging", "pathlib", "shutil", "socket", "subprocess", "tempfile", "typing"}  # fmt: skip
+BEFORE_THE_SPAWN = HEAVY | {"contextlib", "enum", "json", "re", "signal", "runner.runtime.spec"}
+
+
+def imported(modules: tuple[str, ...]) -> set[str]:
+    """What a bare interpreter has loaded once it has loaded these."""
+    program = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-S", "-c", program], check=True, capture_output=True, text=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("case", ON_THE_WAY)
+def test_the_way_to_a_container_imports_nothing_heavy(case: str) -> None:
+    unwanted = BEFORE_THE_SPAWN if "spawned" in case else HEAVY
+    assert not imported(ON_THE_WAY[case]) & unwanted
+
+
+def test_the_process_that_becomes_a_container_imports_our_own_files_alone() -> None:
+    bare = imported(("posix",))
+    found = imported(("runner.runtime.child",)) - bare
+    assert {name for name in found if name.partition(".")[0] not in ("runner", "store")} <= {"__future__", "_ctypes"}
