@@ -1,14 +1,21 @@
-"""Removing what is not needed: which images and cached steps go, decided apart from their going."""
+"""Removing what is not needed: which things go, decided apart from their going."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import datetime
+from typing import TYPE_CHECKING
 
+from image.errors import Conflict, ContainerNotFound, VolumeInUse, VolumeNotFound
 from image.value import dataclass
 from store.container_rows import ContainerRows
 from store.metadata import CacheRecord, ImageRecord
 from store.store import Reclaimed, Store
+
+if TYPE_CHECKING:
+    from runner.containers.records import Record, Records
+    from runner.volumes.volumes import Volume, Volumes
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +71,43 @@ def picks_cached(*, older_than_s: float | None, keys: Iterable[str] | None = Non
         return (older_than_s is None or record.used_s < older_than_s) and (chosen is None or record.key in chosen)
 
     return picks
+
+
+def prune_containers(records: Records, chosen: Callable[[Record], bool]) -> tuple[list[str], int]:
+    """Remove the containers that do not run and pass: their ids, and bytes of their files.
+
+    One that is started meanwhile stays, as does one that another command holds on to.
+    """
+    from runner.containers.remove import remove
+    from runner.containers.rootfs import held
+    from tierce.usage import container_size
+
+    gone, freed = [], 0
+    for found in records.all():
+        if found.state.status not in ("created", "exited") or found.state.attended or not chosen(found):
+            continue
+        with suppress(Conflict, ContainerNotFound), held(records, found.id) as record:
+            if not record.state.is_running:
+                size = container_size(records.store, record)
+                remove(records, record, volumes=False)
+                gone.append(record.id)
+                freed += size
+    return gone, freed
+
+
+def prune_volumes(records: Records, volumes: Volumes, chosen: Callable[[Volume], bool]) -> tuple[list[str], int]:
+    """Remove the volumes that pass and that no container names: their names, and bytes of their files."""
+    from store.disk_usage import content_size
+    from tierce.containers import volume_users
+
+    users = volume_users(records)
+    gone, freed = [], 0
+    for volume in volumes.all():
+        if not chosen(volume):
+            continue
+        size = content_size(volume.path / "_data")
+        with suppress(VolumeInUse, VolumeNotFound):
+            volumes.remove(volume.name, users.get(volume.name, ()))
+            gone.append(volume.name)
+            freed += size
+    return gone, freed

@@ -1,4 +1,4 @@
-"""What the store's space is used for: images, the build cache, and what nothing needs.
+"""What the store's space is used for: images, containers, volumes, the build cache, and what nothing needs.
 
 Blobs and unpacked layers are counted once, for the first of these that needs them; an
 image comes before the cache. So the parts add up to the whole.
@@ -6,11 +6,13 @@ image comes before the cache. So the parts add up to the whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from image.errors import TierceError
 from image.value import dataclass
 from runner.containers.records import Record as Container
+from runner.containers.records import Records as Containers
+from runner.volumes.volumes import Volumes
 from store.disk_usage import content_size
 from store.metadata import CacheRecord, ImageRecord
 from store.store import Store
@@ -26,12 +28,35 @@ class ImageUsage:
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerUsage:
+    """Bytes of content that a container has written outside volumes."""
+
+    record: Container
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeUsage:
+    """Bytes of content of a volume; ``links`` are the containers that name it."""
+
+    name: str
+    size: int
+    links: int
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
-    """Bytes by what needs them. ``dangling`` is the part of ``images`` that no named image shares."""
+    """Bytes by what needs them. ``dangling`` is the part of ``images`` that no named image shares.
+
+    ``images_free`` is the part that no image shares of which a container was made.
+    """
 
     images: tuple[ImageUsage, ...]
     images_size: int
+    images_free: int
     dangling: int
+    containers: tuple[ContainerUsage, ...]
+    volumes: tuple[VolumeUsage, ...]
     cache: tuple[CacheRecord, ...]
     cache_size: int
     unused: int
@@ -51,6 +76,9 @@ def measure(store: Store) -> Usage:
 
     of_images = set().union(*parts.values())
     of_named = set().union(*(parts[record.target.digest] for record in records if record.names))
+    containers = Containers(store).all()
+    made_of = {container.image for container in containers}
+    of_used = set().union(*(found for digest, found in parts.items() if str(digest) in made_of))
     cache = tuple(store.metadata.cache())
     of_cache = (_cache_parts(store, cache) & sizes.keys()) - of_images
     return Usage(
@@ -60,11 +88,23 @@ def measure(store: Store) -> Usage:
             for found in [parts[record.target.digest]]
         ),
         total(of_images),
+        total(of_images - of_used),
         total(of_images - of_named),
+        tuple(ContainerUsage(container, container_size(store, container)) for container in containers),
+        tuple(_volumes(store, containers)),
         cache,
         total(of_cache),
         total(sizes.keys() - of_images - of_cache),
     )
+
+
+def _volumes(store: Store, containers: Iterable[Container]) -> Iterator[VolumeUsage]:
+    links: dict[str, int] = {}
+    for container in containers:
+        for name in {mount.source for mount in container.made.options.mounts if mount.kind == "volume"}:
+            links[name] = links.get(name, 0) + 1
+    for volume in Volumes(store.root).all():
+        yield VolumeUsage(volume.name, content_size(volume.path / "_data"), links.get(volume.name, 0))
 
 
 def _sizes(store: Store) -> dict[str, int]:

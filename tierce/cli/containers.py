@@ -293,17 +293,13 @@ def prune(settings: Settings, force: bool, filters: Sequence[str]) -> None:
         "WARNING! This will remove all stopped containers.\nAre you sure you want to continue?"
     ):
         raise Cancelled("container prune has been cancelled")
-    from store.disk_usage import content_size
+    from tierce.prune import prune_containers
 
-    gone, freed = [], 0
     with containers(settings) as over:
-        for record in over.records.all():
-            if record.state.status not in ("created", "exited") or not passes_labels(record.labels, wanted):
-                continue
-            if limit is None or record.created_s < limit:
-                freed += content_size(over.records.store.layers.base / record.made.directory / "diff")
-                remove_one(over, record, force=False, volumes=False)
-                gone.append(record.id)
+        gone, freed = prune_containers(
+            over.records,
+            lambda record: passes_labels(record.labels, wanted) and (limit is None or record.created_s < limit),
+        )
     from tierce.cli.units import human_size
 
     if gone:

@@ -66,7 +66,7 @@ _ARTIFACT: Final = {
     )
 }
 _SYSTEM: Final = {
-    "df": Entry("tierce.cli.system", "df", "Show how much space images and caches take"),
+    "df": Entry("tierce.cli.system", "df", "Show what takes how much space"),
     "prune": Entry("tierce.cli.prune", "system_prune", "Remove what is not needed"),
     "info": Entry("tierce.cli.system", "info", "Show the store, the kernel and what is possible here"),
     "check": Entry("tierce.cli.system", "check", "Verify every byte and record of the store"),

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import click
 
-from image.errors import Cancelled, TierceError
+from image.errors import Cancelled, InvalidInput, TierceError
+from runner.containers.control import Control
 from store.metadata import CacheRecord, ImageRecord
 from store.store import Store
 from tierce.cli.command import Settings, command, confirm
-from tierce.cli.filters import filter_option, has_labels, parse_filters
+from tierce.cli.containers import containers
+from tierce.cli.filters import filter_option, has_labels, parse_filters, passes_labels
 from tierce.cli.units import human_size, parse_time, parse_until
 from tierce.images import familiar, labels
-from tierce.prune import Pruned, picks_cached, picks_image, prune
+from tierce.prune import Pruned, picks_cached, picks_image, prune, prune_containers, prune_volumes
 
 _FILTERS: Final = ("until", "label")
 
@@ -27,30 +29,75 @@ _force_option = click.option("-f", "--force", is_flag=True, help="Do not ask")
     short_help="Remove what is not needed",
     examples="""
 tierce system prune
-tierce system prune -a -f
+tierce system prune -a -f --volumes
 tierce system prune --filter until=240h
 """,
 )
 @_all_option
+@click.option("--volumes", is_flag=True, help="Also anonymous volumes that no container uses")
 @_force_option
 @filter_option("until=DURATION|TIME, label=KEY[=VALUE]")
 @click.pass_obj
-def system_prune(settings: Settings, everything: bool, force: bool, filters: Sequence[str]) -> None:
-    """Remove images without a name, build cache that no image uses, and unused files.
+def system_prune(settings: Settings, everything: bool, volumes: bool, force: bool, filters: Sequence[str]) -> None:
+    """Remove stopped containers, unused networks, images without a name, build cache and files that nothing needs.
 
-    With --all, every image and the whole build cache.
+    With --all, every image that no container was made of, and the whole build cache.
     """
-    kinds = ["all images", "all build cache"] if everything else ["all dangling images", "unused build cache"]
-    _ask("system prune", kinds, force=force)
     wanted = parse_filters(filters, _FILTERS)
-    with settings.store() as store:
-        _report(
-            prune(
-                store,
-                images=_image_test(settings, store, wanted, everything),
-                cached=_cache_test(settings, store, wanted, everything),
-            )
+    if volumes and "until" in wanted:
+        raise InvalidInput("the filter until is not possible together with --volumes: volumes have no age")
+    _ask("system prune", _kinds(everything=everything, volumes=volumes), force=force)
+    with containers(settings) as over:
+        store = over.records.store
+        lists, freed = _prune_what_runs(settings, over, wanted, volumes=volumes)
+        pruned = prune(
+            store,
+            images=_image_test(settings, store, wanted, everything),
+            cached=_cache_test(settings, store, wanted, everything),
         )
+        _report(pruned, lists, freed)
+
+
+def _kinds(*, everything: bool, volumes: bool) -> list[str]:
+    """Docker's words for what will go."""
+    unused = "not used by at least one container"
+    return [
+        "all stopped containers",
+        f"all networks {unused}",
+        *([f"all anonymous volumes {unused}"] if volumes else []),
+        "all images without at least one container associated to them" if everything else "all dangling images",
+        "all build cache" if everything else "unused build cache",
+    ]
+
+
+def _prune_what_runs(
+    settings: Settings, over: Control, wanted: dict[str, list[str]], *, volumes: bool
+) -> tuple[list[tuple[str, list[str]]], int]:
+    """Containers, then the networks and volumes that none of the others uses: titles with names, and bytes."""
+    from runner.network.networks import Networks
+    from tierce.networks import remove_unused
+
+    older = _older_than(settings, wanted)
+
+    def passes(labels: Mapping[str, str], born_s: float) -> bool:
+        return passes_labels(labels, wanted) and (older is None or born_s < older)
+
+    gone, freed = prune_containers(over.records, lambda record: passes(record.labels, record.created_s))
+    networks = remove_unused(
+        Networks(settings.root / "networks"), over.root, lambda network: passes(dict(network.labels), network.created)
+    )
+    lists = [("Deleted Containers:", gone), ("Deleted Networks:", [network.name for network in networks])]
+    if volumes:
+        from runner.volumes.volumes import Volumes
+
+        names, size = prune_volumes(
+            over.records,
+            Volumes(settings.root),
+            lambda volume: volume.anonymous and passes_labels(dict(volume.labels), wanted),
+        )
+        lists.append(("Deleted Volumes:", names))
+        freed += size
+    return lists, freed
 
 
 @command(
@@ -122,9 +169,9 @@ def _older_than(settings: Settings, wanted: dict[str, list[str]]) -> float | Non
     return min(limits) if limits else None
 
 
-def _report(pruned: Pruned) -> None:
-    """Docker's report of what went."""
-    lines = []
+def _report(pruned: Pruned, lists: Sequence[tuple[str, Sequence[str]]] = (), freed: int = 0) -> None:
+    """Docker's report of what went; ``lists`` and ``freed`` are what is no image and no cache."""
+    lines = [line for title, names in lists if names for line in (title, *names, "")]
     if pruned.images:
         lines.append("Deleted Images:")
         for record in pruned.images:
@@ -133,4 +180,4 @@ def _report(pruned: Pruned) -> None:
         lines.append("")
     if pruned.cached:
         lines += ["Deleted build cache objects:", *(record.key for record in pruned.cached), ""]
-    click.echo("\n".join([*lines, f"Total reclaimed space: {human_size(pruned.reclaimed.size)}"]))
+    click.echo("\n".join([*lines, f"Total reclaimed space: {human_size(pruned.reclaimed.size + freed)}"]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Self
 
 import click
@@ -17,7 +17,7 @@ from tierce.cli.terminal import LiveBlock, is_live
 from tierce.cli.units import human_duration, human_size
 from tierce.documents import Record
 from tierce.images import repository_digests
-from tierce.usage import Usage, measure
+from tierce.usage import ContainerUsage, Usage, VolumeUsage, measure
 
 HEADERS: Final = {
     "Type": "TYPE", "TotalCount": "TOTAL", "Active": "ACTIVE", "Size": "SIZE", "Reclaimable": "RECLAIMABLE",
@@ -26,18 +26,18 @@ HEADERS: Final = {
 
 @command(
     "df",
-    short_help="Show how much space images and caches take",
+    short_help="Show what takes how much space",
     examples="""
 tierce system df
 tierce system df -v
 tierce system df --format '{{.Type}}: {{.Size}}'
 """,
 )
-@click.option("-v", "--verbose", is_flag=True, help="Image by image and step by step")
+@click.option("-v", "--verbose", is_flag=True, help="Each image, container, volume and step")
 @format_option
 @click.pass_obj
 def df(settings: Settings, verbose: bool, form: str) -> None:
-    """Show how much space images, the build cache and unused files take.
+    """Show how much space images, containers, volumes, the build cache and unused files take.
 
     Blobs and unpacked layers that several need are counted once.
     """
@@ -53,18 +53,29 @@ def df(settings: Settings, verbose: bool, form: str) -> None:
 
 
 def usage_rows(usage: Usage) -> list[dict[str, str]]:
-    """The three kinds of things that take space. What no container runs from can be reclaimed."""
+    """The kinds of things that take space. What no container needs can be reclaimed."""
+    used = {container.record.image for container in usage.containers}
+    active = sum(str(image.record.target.digest) in used for image in usage.images)
+    idle = [container for container in usage.containers if not container.record.state.is_running]
+    spare = [volume for volume in usage.volumes if not volume.links]
+
+    def total(things: Iterable[ContainerUsage | VolumeUsage]) -> int:
+        return sum(thing.size for thing in things)
+
+    containers, volumes = len(usage.containers), len(usage.volumes)
     return [
-        _usage_row("Images", len(usage.images), usage.images_size, usage.images_size),
-        _usage_row("Build Cache", len(usage.cache), usage.cache_size, usage.cache_size),
-        _usage_row("Unused", 0, usage.unused, usage.unused),
+        _usage_row("Images", len(usage.images), active, usage.images_size, usage.images_free),
+        _usage_row("Containers", containers, containers - len(idle), total(usage.containers), total(idle)),
+        _usage_row("Local Volumes", volumes, volumes - len(spare), total(usage.volumes), total(spare)),
+        _usage_row("Build Cache", len(usage.cache), 0, usage.cache_size, usage.cache_size),
+        _usage_row("Unused", 0, 0, usage.unused, usage.unused),
     ]
 
 
-def _usage_row(kind: str, count: int, size: int, reclaimable: int) -> dict[str, str]:
+def _usage_row(kind: str, count: int, active: int, size: int, reclaimable: int) -> dict[str, str]:
     share = f" ({reclaimable * 100 // size}%)" if size else ""
     return {
-        "Type": kind, "TotalCount": str(count), "Active": "0",
+        "Type": kind, "TotalCount": str(count), "Active": str(active),
         "Size": human_size(size), "Reclaimable": human_size(reclaimable) + share,
     }  # fmt: skip
 
@@ -76,6 +87,11 @@ def usage_document(usage: Usage) -> Record:
             Record(ID=image.record.config, RepoTags=list(image.record.names), Size=image.size, UniqueSize=image.unique)
             for image in usage.images
         ],
+        Containers=[
+            Record(ID=one.record.id, Names=one.record.name, Image=one.record.made.image_name, Size=one.size)
+            for one in usage.containers
+        ],
+        Volumes=[Record(Name=volume.name, Links=volume.links, Size=volume.size) for volume in usage.volumes],
         BuildCache=[
             Record(ID=record.key, Description=record.label, Size=record.size, UsageCount=record.uses)
             for record in usage.cache
@@ -87,7 +103,7 @@ def usage_document(usage: Usage) -> Record:
 
 
 def verbose_usage(usage: Usage, registry_digests: Mapping[str, str], now_s: float) -> str:
-    """Docker's two tables, with the sizes that were measured."""
+    """Docker's tables, with the sizes that were measured."""
     rows = [["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE", "SHARED SIZE", "UNIQUE SIZE"]]
     for image in usage.images:
         sizes = [human_size(size) for size in (image.size, image.size - image.unique, image.unique)]
@@ -95,9 +111,29 @@ def verbose_usage(usage: Usage, registry_digests: Mapping[str, str], now_s: floa
         rows += [[row["Repository"], row["Tag"], row["ID"], row["CreatedSince"], *sizes] for row in names]
     return (
         f"Images space usage:\n\n{align(rows)}\n"
+        f"Containers space usage:\n\n{_container_table(usage, now_s)}\n"
+        f"Local Volumes space usage:\n\n{_volume_table(usage)}\n"
         f"Build cache usage: {human_size(usage.cache_size)}\n\n{cache_table(usage, now_s)}\n"
         f"Unused files: {human_size(usage.unused)}\n"
     )
+
+
+def _container_table(usage: Usage, now_s: float) -> str:
+    rows = [["CONTAINER ID", "IMAGE", "LOCAL VOLUMES", "SIZE", "CREATED", "STATUS", "NAMES"]]
+    for one in usage.containers:
+        record = one.record
+        volumes = sum(mount.kind == "volume" for mount in record.made.options.mounts)
+        age = f"{human_duration(now_s - record.created_s)} ago"
+        rows.append([
+            record.id[:12], record.made.image_name, str(volumes), human_size(one.size), age, record.state.status,
+            record.name,
+        ])  # fmt: skip
+    return align(rows)
+
+
+def _volume_table(usage: Usage) -> str:
+    rows = [["VOLUME NAME", "LINKS", "SIZE"]]
+    return align([*rows, *([volume.name, str(volume.links), human_size(volume.size)] for volume in usage.volumes)])
 
 
 def cache_table(usage: Usage, now_s: float) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from image.errors import Cancelled, InvalidInput, TierceError, VolumeInUse, VolumeNotFound
+from image.errors import Cancelled, InvalidInput, TierceError, VolumeNotFound
 from runner.volumes.long_form import pairs
 from runner.volumes.volumes import DRIVER, Volume, Volumes
 from tierce.cli.command import Settings, command, confirm, format_option
@@ -142,19 +142,15 @@ def prune(settings: Settings, everything: bool, force: bool, filters: Sequence[s
         click.echo(f"WARNING! This will remove {kind} local volumes not used by at least one container.")
         if not confirm("Are you sure you want to continue?"):
             raise Cancelled("volume prune has been cancelled")
-    from store.disk_usage import content_size
+    from runner.containers.records import Records
+    from tierce.prune import prune_volumes
 
-    volumes, users, gone, size = _volumes(settings), _users(settings), [], 0
-    for volume in volumes.all():
-        if not (everything or volume.anonymous) or not passes_labels(dict(volume.labels), wanted):
-            continue
-        used = content_size(volume.path / "_data")
-        try:
-            volumes.remove(volume.name, users.get(volume.name, ()))
-        except (VolumeInUse, VolumeNotFound):
-            continue
-        gone.append(volume.name)
-        size += used
+    with settings.store() as store:
+        gone, size = prune_volumes(
+            Records(store),
+            _volumes(settings),
+            lambda volume: (everything or volume.anonymous) and passes_labels(dict(volume.labels), wanted),
+        )
     listed = ["Deleted Volumes:", *gone, ""] if gone else []
     click.echo("\n".join([*listed, f"Total reclaimed space: {human_size(size)}"]))
 

@@ -292,3 +292,42 @@ def test_ps_counts_sizes_when_asked(box: Tierce) -> None:
     assert re.search(r"1\.23MB \(virtual [\d.]+MB\)$", box("ps", "-as").stdout.splitlines()[1])
     assert box("ps", "-a", "--format", "{{.Size}}").stdout.startswith("1.23MB (virtual ")
     assert "SIZE" not in box("ps", "-a").stdout
+
+
+@pytest.mark.root
+def test_df_counts_and_prune_removes_what_no_container_needs(box: Tierce) -> None:
+    """A container that runs, one that has ended, a volume of each, a network without anybody."""
+    write = "head -c {size} /dev/zero > {path}; echo ready; {then}"
+    started(box, write.format(size=2_000_000, path="/used", then="exec sleep 600"), "-v", "/kept", name="runs")
+    ended = box(
+        *DETACHED, "--name", "ended", "-v", "/spare", "busybox",
+        "sh", "-c", write.format(size=1_000_000, path="/spare/file", then="exit 0"),
+    ).stdout.strip()  # fmt: skip
+    box("wait", "ended")
+    box("network", "create", "alone")
+    form = "{{.Type}} {{.TotalCount}} {{.Active}} {{.Size}} {{.Reclaimable}}"
+    rows = box("system", "df", "--format", form).stdout.splitlines()
+    assert rows[0].startswith("Images 1 1 ")
+    assert rows[0].endswith(" 0B (0%)")
+    assert rows[1:3] == ["Containers 2 1 2MB 0B (0%)", "Local Volumes 2 2 1MB 0B (0%)"]
+    verbose = box("system", "df", "-v").stdout
+    assert re.search(rf"{ended[:12]} +busybox +1 +0B .* exited +ended", verbose)
+    assert "Local Volumes space usage:\n\nVOLUME NAME" in verbose
+    refused = box.attempt("system", "prune", "--volumes", "-f", "--filter", "until=1h")
+    assert (refused.code, "not possible together with --volumes" in refused.stderr) == (1, True)
+    said = box("system", "prune", "-f", "--volumes").stdout
+    assert said.startswith(f"Deleted Containers:\n{ended}\n\nDeleted Networks:\nalone\n\nDeleted Volumes:\n")
+    assert "Total reclaimed space: 1MB" in said
+    assert box("ps", "-a", "--format", "{{.Names}}").stdout == "runs\n"
+    assert len(box("volume", "ls", "-q").stdout.split()) == 1
+    assert box("network", "ls", "-q", "--filter", "name=alone").stdout == ""
+    assert box("images", "-q").stdout != ""
+
+
+@pytest.mark.root
+def test_system_prune_spares_what_is_younger_or_labelled_otherwise(box: Tierce) -> None:
+    for name in ("one", "two"):
+        box("create", "--name", name, "--label", f"is={name}", "busybox")
+    box("system", "prune", "-f", "--filter", "until=1h")
+    box("system", "prune", "-f", "--filter", "label=is=one")
+    assert box("ps", "-a", "--format", "{{.Names}}").stdout == "two\n"

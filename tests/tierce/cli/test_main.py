@@ -271,7 +271,8 @@ def test_interrupts_clean_up_and_are_quiet(number: int, code: int, tierce: Tierc
 def test_prune_asks_and_takes_no_for_an_answer(tierce: Tierce) -> None:
     done = tierce.attempt("system", "prune", stdin="n\n")
     assert done.code == 1
-    assert "WARNING! This will remove:\n  - all dangling images\n" in done.stdout
+    assert "WARNING! This will remove:\n  - all stopped containers\n" in done.stdout
+    assert "  - all dangling images\n" in done.stdout
     assert done.stderr == "tierce: system prune has been cancelled\n"
     assert tierce("system", "prune", stdin="y\n").stdout.endswith("Total reclaimed space: 0B\n")
 

@@ -27,7 +27,7 @@ def test_df_counts_what_is_shared_once(stock: Stock, invoke: Invoke) -> None:
     _, out, _ = invoke("system", "df", "-v", "--format", "{{.ImagesSize}} {{.BuildCacheSize}} {{.UnusedSize}}")
     assert out == f"{on_disk} 0 0\n"
     _, out, _ = invoke("system", "df", "--format", "{{.Type}} {{.TotalCount}}")
-    assert out.splitlines() == ["Images 2", "Build Cache 0", "Unused 0"]
+    assert out.splitlines() == ["Images 2", "Containers 0", "Local Volumes 0", "Build Cache 0", "Unused 0"]
 
 
 def test_df_tells_what_nothing_needs(stock: Stock, invoke: Invoke) -> None:
@@ -35,10 +35,10 @@ def test_df_tells_what_nothing_needs(stock: Stock, invoke: Invoke) -> None:
     invoke("rmi", "--no-prune", "one")
     _, out, _ = invoke("system", "df", "--format", "{{.Type}}={{.Size}}")
     assert out.splitlines()[0] == "Images=0B"
-    assert not out.splitlines()[2].endswith("=0B")
+    assert not out.splitlines()[4].endswith("=0B")
     invoke("system", "prune", "-f")
     _, out, _ = invoke("system", "df", "--format", "{{.Type}}={{.Size}}")
-    assert out.splitlines()[2] == "Unused=0B"
+    assert out.splitlines()[4] == "Unused=0B"
 
 
 def test_df_verbose(stock: Stock, invoke: Invoke) -> None:
