@@ -14,6 +14,7 @@ from image.errors import RegistryError, SizeMismatch, TierceError
 from image.manifest import Index, Manifest
 from tests.support.registry_lab import PATH, Lab, add, push, read, upload
 from tests.support.tiny_image import tiny_image, tiny_index
+from transfer.registry.credential import ANONYMOUS, Credential
 
 BLOB = bytes(range(256)) * 41_500  # 10.6 MB: three chunks at every registry
 DESCRIPTOR = Descriptor.of(BLOB, "application/octet-stream")
@@ -33,6 +34,32 @@ def test_push_and_pull(each: Emulator, lab: Lab) -> None:
     assert (descriptor.digest, manifest.raw) == (image.manifest.digest, image.manifest.raw)
     for blob in manifest.children:
         assert read(repository, blob) == image.blobs[str(blob.digest)]
+
+
+def test_without_a_login(each: Emulator, lab: Lab) -> None:
+    """Pulling works where strangers may; a push, or a pull elsewhere, says where to log in."""
+    image = tiny_image()
+    add(each, image)
+    stranger = lab.open(each, credential=ANONYMOUS)
+    if each.behaviour.anonymous_pulls:
+        _, manifest = lab.open(each, credential=ANONYMOUS, push=False).fetch_manifest("1")
+        assert isinstance(manifest, Manifest)
+        assert read(stranger, manifest.config) == image.blobs[str(manifest.config.digest)]
+    else:
+        with pytest.raises(RegistryError, match=f"access denied: log in with 'tierce login {each.behaviour.host}'"):
+            stranger.fetch_manifest("1")
+    if each.behaviour.auth != "none":
+        with pytest.raises(RegistryError, match=r"push to .*(tierce login|write:packages)"):
+            stranger.begin_upload()
+
+
+@pytest.mark.parametrize("behaviour", [DOCKER_HUB, GHCR, QUAY, ECR, ECR_PUBLIC], ids=lambda behaviour: behaviour.name)
+def test_wrong_password(lab: Lab, behaviour: Behaviour) -> None:
+    each = lab.run(behaviour)
+    add(each, tiny_image())
+    with pytest.raises(RegistryError, match=r"log in to registry .* as bob: wrong user name or password") as caught:
+        lab.open(each, credential=Credential("bob", "guessed")).fetch_manifest("1")
+    assert "guessed" not in str(vars(caught.value))
 
 
 def test_no_secret_goes_elsewhere(each: Emulator, lab: Lab) -> None:
