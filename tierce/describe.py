@@ -36,7 +36,7 @@ def inspect_document(store: Store, found: Found, wanted: Platform | None = None)
         Comment=config.history[-1].comment if config.history else "",
         Created=config.created,
         Author=config.author,
-        Config=_container(config.config),
+        Config=container_document(config.config),
         Architecture=config.platform.architecture,
         Variant=config.platform.variant,
         Os=config.platform.os,
@@ -52,7 +52,9 @@ def inspect_document(store: Store, found: Found, wanted: Platform | None = None)
     )  # fmt: skip
 
 
-def _container(config: ContainerConfig) -> Record:
+def container_document(config: ContainerConfig) -> Record:
+    """``Config``, of an image or a container."""
+
     def strings(words: Iterable[str] | None) -> Any:
         found = None if words is None else list(words)
         return found or (NIL_LIST if found is None else [])

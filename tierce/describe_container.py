@@ -1,4 +1,4 @@
-"""A container as ``docker inspect`` shows it: the members that scripts ask for."""
+"""A container as ``docker inspect`` shows it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from runner.containers import policy as policies
 from runner.containers.log import timestamp
 from runner.containers.options import command
 from runner.containers.records import Record, Records, read_health
+from tierce.container_config import container_config
+from tierce.describe import container_document
 from tierce.documents import Record as Struct
+from tierce.host_config import host_config
 
 
 def inspect_container(records: Records, record: Record) -> dict[str, Any]:
@@ -19,7 +22,7 @@ def inspect_container(records: Records, record: Record) -> dict[str, Any]:
         words = command(made.options, made.config)
     except InvalidInput:
         words = ()
-    restart, most = policies.parse_restart(made.policy.restart)
+    config = container_config(records.store, made)
     return Struct({
         "Id": record.id,
         "Created": _time(record.created_s),
@@ -32,15 +35,7 @@ def inspect_container(records: Records, record: Record) -> dict[str, Any]:
         "RestartCount": state.restarts,
         "Driver": "overlay2",
         "Platform": "linux",
-        "HostConfig": Struct({
-            "AutoRemove": made.policy.remove,
-            "LogConfig": Struct({"Type": made.policy.log_driver, "Config": dict(made.policy.log_options)}),
-            "NetworkMode": (made.options.network.networks or ("bridge",))[0],
-            "RestartPolicy": Struct({"Name": restart, "MaximumRetryCount": most}),
-            "Privileged": made.options.security.privileged,
-            "ReadonlyRootfs": made.options.read_only,
-            "Memory": made.options.limits.memory or 0,
-        }),
+        "HostConfig": host_config(made, config.volumes),
         "GraphDriver": Struct({
             "Name": "overlay2",
             "Data": {"UpperDir": str(records.store.layers.base / made.directory / "diff")},
@@ -54,14 +49,15 @@ def inspect_container(records: Records, record: Record) -> dict[str, Any]:
         ],
         "Config": Struct({
             "Hostname": made.options.hostname or record.id[:12],
-            "User": made.options.user or made.config.user,
+            "Domainname": made.options.domainname,
+            "AttachStdin": made.options.interactive,
+            "AttachStdout": True,
+            "AttachStderr": True,
             "Tty": made.options.tty,
             "OpenStdin": made.options.interactive,
-            "Env": [*made.config.env, *made.options.env],
-            "Cmd": list(words),
+            "StdinOnce": made.options.interactive,
+            **container_document(config),
             "Image": made.image_name,
-            "WorkingDir": made.options.workdir or made.config.working_dir,
-            "Labels": {**made.config.labels, **made.policy.labels},
             "StopSignal": policies.stop_signal(made.policy, made.config),
         }),
         "NetworkSettings": Struct({"IPAddress": state.address}),
