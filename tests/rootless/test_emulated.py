@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.attempts import attempts_context, listening, program_outside
 from tests.support.cli import Result, Tierce
 from tests.support.ordinary_user import OrdinaryUser, ordinary_user
 from tests.tierce.build.test_isolation import ATTEMPTS, SAME, TOKEN
@@ -95,9 +95,18 @@ def test_nothing_of_the_builder_is_within_reach(user: OrdinaryUser) -> None:
     secret = user.home / "secret"
     secret.write_text(TOKEN)
     secret.chmod(0o644)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(f"\0{TOKEN}")
-        listener.listen()
+    with listening(TOKEN):
         script = ATTEMPTS.replace("SECRET", str(secret)[1:]).replace("PIDS", "3")
         result = restricted(user, "run", "busybox", "sh", "-c", script, environ=(f"CI_TOKEN={TOKEN}",))
+    assert result.stdout == "end\n", str(result)
+
+
+def test_no_other_way_out(user: OrdinaryUser, tmp_path: Path) -> None:
+    """Processes and descriptors of the supervisor, calls past the filter, sockets, and a path that changes at exec."""
+    secret, outside = user.home / "file", program_outside(user.home / "outside")
+    secret.write_text(TOKEN)
+    built = restricted(user, "build", "-q", "-t", "attempts", user.give(attempts_context(tmp_path / "context")))
+    assert built.code == 0, str(built)
+    with listening(TOKEN):
+        result = restricted(user, "run", "attempts", "/attempts", secret, outside, TOKEN)
     assert result.stdout == "end\n", str(result)

@@ -1,0 +1,44 @@
+"""A program that tries to get out of a step, and one outside that it would like to execute."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.process import need
+
+_SOURCE = Path(__file__).with_name("attempts.c")
+_OUTSIDE = 'int main(void) { return write(1, "EXECUTED\\n", 9) != 9; }'
+
+
+def attempts_context(directory: Path) -> Path:
+    """A build context whose image has the program as ``/attempts``."""
+    directory.mkdir()
+    _compile(directory / "attempts", _SOURCE.read_text())
+    (directory / "Dockerfile").write_text("FROM busybox\nCOPY attempts /attempts\n")
+    return directory
+
+
+def program_outside(path: Path) -> Path:
+    """Says ``EXECUTED``; anybody may execute it."""
+    _compile(path, f"#include <unistd.h>\n{_OUTSIDE}")
+    path.chmod(0o755)
+    return path
+
+
+@contextmanager
+def listening(name: str) -> Iterator[None]:
+    """Somebody is there on an abstract socket."""
+    with socket.socket(socket.AF_UNIX) as stream, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagrams:
+        stream.bind(f"\0{name}")
+        stream.listen()
+        datagrams.bind(f"\0{name}-datagrams")
+        yield
+
+
+def _compile(out: Path, text: str) -> None:
+    command = [need("cc", package="gcc"), "-static", "-no-pie", "-pthread", "-w", "-x", "c", "-", "-o", str(out)]
+    subprocess.run(command, input=text, text=True, check=True)
