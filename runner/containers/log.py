@@ -1,4 +1,4 @@
-"""Docker's json-file log: written by a monitor, read by ``logs``, also while it grows.
+"""Docker's json-file log: written by a monitor, read by ``log_reader``, also while it grows.
 
 A line is ``{"log":"text\\n","stream":"stdout","time":"..."}``. A line of the container that is
 longer than 16 KiB becomes several, of which only the last ends in a newline. ``local`` is the
@@ -7,17 +7,17 @@ same with a limit of its own; ``none`` writes nothing.
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 _LONGEST: Final = 16 << 10
-_PLAIN: Final = bytes(range(32, 127)).translate(None, b'"\\') + b"\n\t"
-_POLL_S: Final = 0.05
+_BACKSLASH: Final = 0x5C
+_ESCAPES: Final = {_BACKSLASH: b"\\\\", 0x22: b'\\"', 0x09: b"\\t", 0x0D: b"\\r"}
+_PLAIN: Final = bytes(range(32, 127)).translate(None, b'"\\') + b"\n"
 
 
 class LogWriter:
@@ -65,16 +65,20 @@ class LogWriter:
 
     def _put(self, stream: bytes, pieces: list[bytes]) -> None:
         tail = b'","stream":"' + stream + b'","time":"' + timestamp(self._clock()).encode() + b'"}\n'
-        if self._max_size:
-            for piece in pieces:
-                for line in piece.splitlines(keepends=True) if b"\r" not in piece else _lines(piece):
-                    self._append(_encode(line, tail))
-        else:
-            self._append(b"".join(_encode(piece, tail) for piece in pieces))
+        data = b"".join(_encode(piece, tail) for piece in pieces)
+        while data:
+            if self._max_size and self._size >= self._max_size:
+                self._rotate()
+            end = self._end_of_file(data)
+            self._append(data[:end])
+            data = data[end:]
+
+    def _end_of_file(self, data: bytes) -> int:
+        """How much of ``data`` goes into this file: up to the line that reaches the limit, and all of that."""
+        room = self._max_size - self._size
+        return data.find(b"\n", room - 1) + 1 if self._max_size and len(data) > room else len(data)
 
     def _append(self, data: bytes) -> None:
-        if self._max_size and self._size >= self._max_size:
-            self._rotate()
         written = 0
         try:
             while written < len(data):
@@ -111,120 +115,29 @@ def _cut(whole: bytes) -> list[bytes]:
 
 
 def _encode(piece: bytes, tail: bytes) -> bytes:
-    """Whole lines at once where nothing needs escaping, which is the usual case."""
-    if piece.translate(None, _PLAIN):
-        return _encode_text(piece, tail)
-    piece = piece.replace(b"\t", b"\\t")
+    """Lines, and perhaps a last piece of one, as lines of JSON; all of them at once, without a look at each."""
+    special = set(piece.translate(None, _PLAIN))
+    if special and max(special) > 127:
+        piece = _valid(piece)
+    for byte in sorted(special, key=lambda byte: byte != _BACKSLASH):  # it comes first: the others are made of it
+        if byte < 128:
+            piece = piece.replace(bytes([byte]), _ESCAPES.get(byte) or b"\\u%04x" % byte)
     ended = piece.endswith(b"\n")
     body = piece[:-1] if ended else piece
     lines = body.replace(b"\n", b"\\n" + tail + b'{"log":"')
     return b'{"log":"' + lines + (b"\\n" if ended else b"") + tail
 
 
-def _encode_text(piece: bytes, tail: bytes) -> bytes:
-    texts = (json.dumps(line.decode("utf-8", "replace"), ensure_ascii=False) for line in _lines(piece))
-    return b"".join(b'{"log":' + text.encode()[:-1] + tail for text in texts)
+def _valid(piece: bytes) -> bytes:
+    """What is no UTF-8 becomes U+FFFD."""
+    try:
+        piece.decode()
+    except UnicodeDecodeError:
+        return piece.decode("utf-8", "replace").encode()
+    return piece
 
 
 def timestamp(now_ns: int) -> str:
     """RFC 3339 with nanoseconds, as docker writes them."""
     seconds, fraction = divmod(now_ns, 10**9)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{fraction:09}Z"
-
-
-# --- reading --------------------------------------------------------------------------------
-
-
-class LogReader:
-    """Lines of a log as ``(stream, time, text)``, oldest first, through its rotated files."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def read(
-        self, *, tail: int | None = None, follow: Callable[[], bool] | None = None
-    ) -> Iterator[tuple[str, str, str]]:
-        """``tail`` is the number of last lines, None for all. ``follow`` says whether more may come."""
-        older = [path for number in range(99, 0, -1) if (path := Path(f"{self._path}.{number}")).exists()]
-        fd = self._open()
-        try:
-            data = b"".join(path.read_bytes() for path in older) if tail != 0 else b""
-            lines: Iterator[bytes] = _split(data, fd)
-            if tail is not None:
-                lines = iter(_last(lines, tail))
-            yield from map(_parse, lines)
-            if follow is not None:
-                yield from self._follow(fd, follow)
-        finally:
-            if fd >= 0:
-                os.close(fd)
-
-    def _open(self) -> int:
-        try:
-            return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return -1
-
-    def _follow(self, fd: int, more: Callable[[], bool]) -> Iterator[tuple[str, str, str]]:
-        rest = b""
-        own = fd
-        try:
-            while True:
-                alive = more()  # asked before the last look, so that nothing is missed
-                if fd < 0:
-                    fd = self._open()
-                data = os.read(fd, 1 << 20) if fd >= 0 else b""
-                if data:
-                    *lines, rest = (rest + data).split(b"\n")
-                    yield from map(_parse, lines)
-                    continue
-                if fd >= 0 and self._was_rotated(fd):
-                    if fd != own:
-                        os.close(fd)
-                    fd, rest = -1, b""
-                    continue
-                if not alive:
-                    return
-                time.sleep(_POLL_S)
-        finally:
-            if fd >= 0 and fd != own:
-                os.close(fd)
-
-    def _was_rotated(self, fd: int) -> bool:
-        try:
-            return os.stat(self._path).st_ino != os.fstat(fd).st_ino and not os.read(fd, 0)
-        except FileNotFoundError:
-            return False
-
-
-def _split(first: bytes, fd: int) -> Iterator[bytes]:
-    *lines, rest = first.split(b"\n")
-    yield from lines
-    while fd >= 0 and (data := os.read(fd, 1 << 20)):
-        *lines, rest = (rest + data).split(b"\n")
-        yield from lines
-    if rest and fd >= 0:
-        os.lseek(fd, -len(rest), os.SEEK_CUR)  # a line that is being written: its follower reads it whole
-
-
-def _last(lines: Iterator[bytes], count: int) -> list[bytes]:
-    """The last lines as the container wrote them: pieces of one long line count as one."""
-    kept: list[list[bytes]] = []
-    partial = False
-    for line in lines:
-        if partial and kept:
-            kept[-1].append(line)
-        else:
-            kept.append([line])
-            if len(kept) > max(count, 1):
-                del kept[0]
-        partial = b'\\n","stream"' not in line
-    return [line for group in kept for line in group] if count else []
-
-
-def _parse(line: bytes) -> tuple[str, str, str]:
-    try:
-        found = json.loads(line)
-        return str(found["stream"]), str(found["time"]), str(found["log"])
-    except (ValueError, KeyError, TypeError):
-        return "stderr", "", ""  # a line that a full disk cut

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import sys
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING
 
 import click
 
 from image.errors import InvalidInput
 from tierce.cli.command import Settings, binary, command
 from tierce.cli.containers import containers, follow
-from tierce.cli.units import parse_time, parse_until
+from tierce.cli.units import parse_until
+
+if TYPE_CHECKING:
+    from runner.containers.log_reader import Block
 
 
 @command(
@@ -33,14 +39,14 @@ def logs(
     settings: Settings, word: str, more: bool, tail: str, timestamps: bool, since: str, until: str, details: bool  # noqa: ARG001  (no driver has any)
 ) -> None:  # fmt: skip
     """Show what a container has written to its standard output and error."""
-    from runner.containers.log import LogReader
+    from runner.containers.log import timestamp
+    from runner.containers.log_reader import LogReader
 
     if tail != "all" and not tail.lstrip("-").isdigit():
         raise InvalidInput(f"invalid number of lines {tail!r}: want a number, or all")
     count = None if tail == "all" or int(tail) < 0 else int(tail)
-    begin = parse_until(since, settings.clock()) if since else None
-    end = parse_until(until, settings.clock()) if until else None
-    streams = {"stdout": binary(sys.stdout), "stderr": binary(sys.stderr)}
+    begin = timestamp(_microseconds(since, settings.clock()) * 1000) if since else ""
+    end = timestamp(_microseconds(until, settings.clock()) * 1000 + 999) if until else ""
     with containers(settings) as over:
         record = over.records.get(word)
         if record.made.policy.log_driver == "none":
@@ -49,23 +55,26 @@ def logs(
         def alive() -> bool:
             return over.records.is_watched(record.id)
 
-        last = None
-        for stream, time, text in LogReader(over.records.log(record)).read(tail=count, follow=alive if more else None):
-            if begin is not None or end is not None:
-                moment = parse_time(time)
-                if moment is None or (begin is not None and moment.timestamp() < begin):
-                    continue
-                if end is not None and moment.timestamp() > end:
-                    break
-            target = streams.get(stream, streams["stderr"])
-            if last is not None and last is not target:
-                last.flush()
-            last = target
-            target.write((f"{time} " if timestamps else "").encode() + text.encode())
-            if more:
-                target.flush()
-        for target in streams.values():
-            target.flush()
+        reader = LogReader(over.records.log(record))
+        for block in reader.read(tail=count, since=begin, follow=alive if more else None):
+            _show([line for line in block if begin <= line["time"]] if begin else block, end, timestamps=timestamps)
+            if end and block[-1]["time"] > end:
+                break
+
+
+def _microseconds(text: str, now_s: float) -> int:
+    """A user's time, as exact as such times are read."""
+    return round(parse_until(text, now_s) * 10**6)
+
+
+def _show(block: Block, end: str, *, timestamps: bool) -> None:
+    """Write lines up to ``end`` to the stream that each came from; runs of one stream by one call."""
+    if end:
+        block = [line for line in block if line["time"] <= end]
+    for stream, run in groupby(block, key=itemgetter("stream")):
+        target = binary(sys.stdout if stream == "stdout" else sys.stderr)
+        target.write("".join([f"{line['time']} {line['log']}" if timestamps else line["log"] for line in run]).encode())
+        target.flush()
 
 
 @command("attach", short_help="Attach to a running container", examples="tierce attach web")
