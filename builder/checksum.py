@@ -45,7 +45,7 @@ def fingerprint(changes: Iterable[Change]) -> str:
 
 def settled(changes: Iterable[Change], now_ns: int) -> bool:
     """Whether any later change of these files is bound to show in their fingerprint."""
-    return all(_settled(FileKey(*change[1:]), now_ns) for change in changes)
+    return all(is_settled(FileKey(*change[1:]), now_ns) for change in changes)
 
 
 def content_checksum(
@@ -106,7 +106,7 @@ def file_digests(
         fresh, unchanged = _hash_all(tree, missing, threads, stop)
         digests.update(fresh)
         if cache is not None:
-            cache.put_many({key: fresh[key] for key in unchanged if _settled(key, now_ns)})
+            cache.put_many({key: fresh[key] for key in unchanged if is_settled(key, now_ns)})
     digests.update(_directory_digests(tree, directories))
     return digests
 
@@ -128,7 +128,7 @@ def _with_attributes(digest: bytes, attributes: Iterable[tuple[str, bytes]]) -> 
     return total.digest()
 
 
-def _settled(key: FileKey, now_ns: int) -> bool:
+def is_settled(key: FileKey, now_ns: int) -> bool:
     """Whether a later change is bound to show in the file's times.
 
     A kernel's clock for files ticks every few milliseconds; some file systems keep whole

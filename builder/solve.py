@@ -53,7 +53,7 @@ from builder.results import BuiltLayer, Result, Rootfs, Stack, known
 from builder.step_keys import StepKeys, is_linked, located, reads_built
 from builder.steps.copy import CopyEffect
 from builder.steps.mounts import MountSources
-from builder.steps.moved_copy import MovedCopy, may_move, move
+from builder.steps.moved_copy import MovedCopy, may_move, move, owner_is_known
 from builder.steps.run import RunEffect, RunFailed
 from builder.steps.workdir import make_directory
 from image import media_types
@@ -127,7 +127,8 @@ class _Made:
     took_s: float
     moved: MovedCopy | None
     """Of which layer and blob it is another copy, if of any."""
-    movable_as: str | None
+    leads: tuple[str, ...]
+    """Keys under which a later build finds the layer to take files from."""
 
 
 class Solver:
@@ -378,7 +379,7 @@ class Solver:
                 workspace = moved.workspace
             ended_s = clock()
             progress(StepDone(step.id, step.name, ended_s))
-            made = _Made(step, key, base, workspace, ended_s - began_s, moved, self._movable_as(step, others))
+            made = _Made(step, key, base, workspace, ended_s - began_s, moved, self._leads(step, others))
             stack = commits.submit(self._commit_or_stop, made, held)
             held = None  # whoever waits for the result finds it when it is committed
             above = stacked_key(base.key, key) if is_linked(step) else key
@@ -387,21 +388,31 @@ class Solver:
             if held is not None:
                 held.release()
 
-    def _movable_as(self, step: Step, others: Sequence[Result]) -> str | None:
-        """The key under which a copy may be found again for another base."""
+    def _leads(self, step: Step, others: Sequence[Result]) -> tuple[str, ...]:
+        """The keys under which a copy may be found again for another base, or for other content."""
         operation = step.operation
-        return (
-            self._keys.on_any_base(step, others) if isinstance(operation, CopyFiles) and may_move(operation) else None
-        )
+        if not isinstance(operation, CopyFiles) or not owner_is_known(operation):
+            return ()
+        of_any_content = self._keys.of_any_content(step)
+        return (self._keys.on_any_base(step, others), of_any_content) if may_move(operation) else (of_any_content,)
+
+    def _led_to(self, step: Step, lead: str) -> CacheRecord | None:
+        found = None if step.fresh else self._metadata.cached(lead)
+        return self._metadata.cached(found.label) if found else None
 
     def _moved(self, step: Step, base: Rootfs, others: Sequence[Result]) -> MovedCopy | None:
         """The same copy made before on another base, if it is the same layer on this one."""
-        name = None if step.fresh else self._movable_as(step, others)
-        lead = self._metadata.cached(name) if name else None
-        record = self._metadata.cached(lead.label) if lead else None
-        if record is None or not isinstance(step.operation, CopyFiles):
+        if not isinstance(step.operation, CopyFiles) or not may_move(step.operation):
             return None
-        return move(self._session, step.operation, record, base)
+        record = self._led_to(step, self._keys.on_any_base(step, others))
+        return move(self._session, step.operation, record, base) if record else None
+
+    def _earlier_layer(self, step: Step, operation: CopyFiles) -> Path | None:
+        """The directory of the layer that the same instruction made last, which the session now holds."""
+        record = self._led_to(step, self._keys.of_any_content(step)) if owner_is_known(operation) else None
+        if record is None or record.chain_id is None or not self._session.hold_layers(record.chain_id):
+            return None
+        return self._layers.diff(self._layers.get(record.chain_id)).parent
 
     def _fetch(self, step: Step, found: Rootfs) -> Rootfs:
         """A result of a cache elsewhere, brought here."""
@@ -423,7 +434,8 @@ class Solver:
                 except RunFailed as error:
                     raise self._entered_by_hand(step, operation, base, workspace, error) from error
             case CopyFiles():
-                self._copy.perform(operation, base, others, workspace, mtime_s=self._options.epoch_s)
+                earlier = self._earlier_layer(step, operation)
+                self._copy.perform(operation, base, others, workspace, mtime_s=self._options.epoch_s, earlier=earlier)
             case MakeDirectory():
                 make_directory(operation, self._layers, base, workspace, mtime_s=self._options.epoch_s)
             case FromScratch() | FromImage() | FromContext() | FromUrl() | FromGit():
@@ -487,8 +499,8 @@ class Solver:
                 made.key, built.chain_id, built.diff_id, blob, size, made.step.name, built.created_s, took_s=made.took_s
             )
         )
-        if made.movable_as is not None:
-            self._metadata.add_cached(CacheRecord(made.movable_as, None, None, None, 0, made.key))
+        for lead in made.leads:
+            self._metadata.add_cached(CacheRecord(lead, None, None, None, 0, made.key))
         return (*below, built)
 
     def _packed(self, made: _Made) -> tuple[DiffID, Descriptor, int, int]:

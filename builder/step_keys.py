@@ -42,6 +42,10 @@ class StepKeys:
         contents = [self._content(step, position, other) for position, other in enumerate(others)]
         return definition_key(step_key(step.operation, None, contents, epoch_s=self._epoch_s), ["on any base"])
 
+    def of_any_content(self, step: Step) -> str:
+        """What leads from a copy to the one that the same instruction made last, whatever it copied."""
+        return definition_key(step_key(step.operation, None, (), epoch_s=self._epoch_s), ["of any content"])
+
     def before_effects(
         self, step: Step, base: Rootfs, results: Mapping[str, Result], leads_to: Callable[[str], str | None]
     ) -> str | None:

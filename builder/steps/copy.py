@@ -21,6 +21,7 @@ from builder.dockerfile.ignore import NOTHING, IgnoreRules
 from builder.dockerfile.instructions import InlineFile
 from builder.graph import CopyFiles
 from builder.results import Checkout, Download, Files, Result, Rootfs, readable
+from builder.steps.earlier_copy import EarlierCopy, earlier_copy
 from builder.steps.mode import Mode
 from builder.steps.owners import chown_owner
 from builder.steps.place import Destination, Placing, write_file
@@ -131,9 +132,11 @@ class CopyEffect:
 
     def perform(
         self, operation: CopyFiles, base: Rootfs, sources: Sequence[Result], workspace: Workspace,
-        *, mtime_s: int | None,
+        *, mtime_s: int | None, earlier: Path | None = None,
     ) -> None:  # fmt: skip
         """Do the copy on top of ``base``; what it made is in ``workspace`` afterwards.
+
+        ``earlier`` is the directory of a layer that the same operation made before, of other content perhaps.
 
         ``mtime_s`` is the time of directories that are made on the way, and of what comes from a
         context or a checkout: its own times are of this machine, and are in no key.
@@ -145,12 +148,18 @@ class CopyEffect:
                     opened.enter_context(self._tree(source)),
                     isinstance(source, Download),
                     isinstance(source, Files | Checkout),
+                    isinstance(source, Files),
                 )
                 for source in sources
             ]
             destination = opened.enter_context(self._destination(operation, base, workspace))
             opened.enter_context(storage_errors(f"copy to {operation.dest}"))
-            _Copy(operation, inputs, destination, workspace.path / "unpacked", mtime_s, self._stop).carry_out()
+            memory = (
+                opened.enter_context(earlier_copy(earlier, self._clock_ns())) if self._layers.trees.mounts else None
+            )
+            _Copy(operation, inputs, destination, workspace.path / "unpacked", mtime_s, self._stop, memory).carry_out()
+            if memory is not None:
+                memory.remember(workspace.path)
 
     @contextmanager
     def _destination(self, operation: CopyFiles, base: Rootfs, workspace: Workspace) -> Iterator[Destination]:
@@ -188,6 +197,8 @@ class _Input(NamedTuple):
     tree: Tree
     is_download: bool
     has_local_times: bool
+    stays: bool
+    """The files outlive the build, so that the next one may meet them again."""
 
 
 class _Copy:
@@ -201,8 +212,10 @@ class _Copy:
         scratch: Path,
         mtime_s: int | None,
         stop: Stop,
+        earlier: EarlierCopy | None,
     ) -> None:
         self._operation = operation
+        self._earlier = earlier
         self._inputs = inputs
         self._destination = destination
         self._root = destination.root
@@ -225,6 +238,7 @@ class _Copy:
                         self._mode,
                         mtime_s=self._mtime_s if source.has_local_times else None,
                         stop=self._stop,
+                        earlier=self._earlier if source.stays else None,
                     )
                 )
                 for source in self._inputs

@@ -18,6 +18,7 @@ from typing import Final
 
 from builder.graph import CopyFiles
 from builder.results import Rootfs
+from builder.steps.earlier_copy import pass_on
 from builder.steps.tree import lstat
 from builder.tree import kept_xattrs
 from image.value import dataclass
@@ -43,8 +44,12 @@ class MovedCopy:
 
 def may_move(operation: CopyFiles) -> bool:
     """Whether the layer may be the same on another base: names of users are looked up in the base."""
-    by_number = operation.chown is None or operation.chown.replace(":", "").isdigit()
-    return by_number and not operation.link
+    return owner_is_known(operation) and not operation.link
+
+
+def owner_is_known(operation: CopyFiles) -> bool:
+    """Whether the base has no word in whom the files belong to."""
+    return operation.chown is None or operation.chown.replace(":", "").isdigit()
 
 
 def move(session: Session, operation: CopyFiles, record: CacheRecord, base: Rootfs) -> MovedCopy | None:
@@ -71,6 +76,7 @@ def move(session: Session, operation: CopyFiles, record: CacheRecord, base: Root
             if not _link_all(made, workspace):
                 session.discard(workspace)
                 return None
+            pass_on(layers.diff(layer).parent, workspace.path)
     return MovedCopy(workspace, record, layer)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import posixpath
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,6 +23,8 @@ from store.owners import in_user_namespace, owners
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from builder.steps.earlier_copy import EarlierCopy
 
 _BLOCK: Final = 1 << 20
 _SMALL: Final = 1 << 18
@@ -52,11 +55,16 @@ class Destination:
         """The root below which a file in ``directory`` is to be written."""
         return self._upper if directory in self.made else self.root
 
+    def is_direct(self, directory: str) -> bool:
+        """Whether files in ``directory`` are written to the layer itself."""
+        return self.side(directory) == self._upper
+
 
 class Placing:
     """A context manager: directory times are set when it ends, as adding files changes them.
 
-    ``mtime_s`` stands for every file's own time of modification.
+    ``mtime_s`` stands for every file's own time of modification. Where an ``earlier`` copy has made a
+    file before, it is linked.
     """
 
     def __init__(
@@ -68,8 +76,10 @@ class Placing:
         *,
         mtime_s: int | None = None,
         stop: Stop = never,
+        earlier: EarlierCopy | None = None,
     ) -> None:
         self._destination = destination
+        self._earlier = earlier
         self._stop = stop
         self._tree = tree
         self._owner = owner
@@ -128,7 +138,8 @@ class Placing:
             return
         match entry.kind:
             case EntryKind.FILE:
-                self._place_file(entry, fd, name)
+                if not self._link_earlier(entry, fd, name, target):
+                    self._place_file(entry, fd, name)
             case EntryKind.SYMLINK:
                 _replacing(fd, name, lambda: os.symlink(entry.link, name, dir_fd=fd))
                 self._finish(entry, fd, name, follows=False)
@@ -157,6 +168,12 @@ class Placing:
         root = self._destination.root
         _replacing(fd, name, lambda: os.link(first, name, src_dir_fd=root, dst_dir_fd=fd, follow_symlinks=False))
         return True
+
+    def _link_earlier(self, entry: Entry, fd: int, name: str, target: str) -> bool:
+        """What an earlier copy made of the same file. A link leads from layer to layer, not through a mount."""
+        if self._earlier is None or entry.hardlinks or entry.socket:
+            return False
+        return self._destination.is_direct(posixpath.dirname(target)) and self._earlier.link(entry, target, fd, name)
 
     def _place_directory(self, entry: Entry, fd: int, name: str, target: str) -> None:
         try:

@@ -32,9 +32,9 @@ def context(tmp_path: Path) -> Path:
     return path
 
 
-def inodes(tierce: Tierce) -> list[int]:
+def inodes(tierce: Tierce, path: str = "sub/b") -> list[int]:
     """Of the copied file in every layer directory that has it."""
-    return [path.stat().st_ino for path in (tierce.root / "overlay2").glob("*/diff/*/sub/b")]
+    return [found.lstat().st_ino for found in (tierce.root / "overlay2").glob(f"*/diff/*/{path}")]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,8 @@ def test_a_copy_on_another_base(
     tierce = tierce_with_busybox
     build(tierce, context, first, copy)
     found = build(tierce, context, then, copy)
-    linked = len(inodes(tierce)) - len(set(inodes(tierce)))
+    links = inodes(tierce, "link")  # no copy that is done again makes one name more for a symbolic link
+    linked = len(links) - len(set(links))
     assert bool(linked) == moves
     assert build(tierce, context, then, copy, "--no-cache") == found
     tierce("system", "check")
