@@ -63,7 +63,7 @@ def peaks_of(tierce: Tierce, *words: str | Path) -> tuple[int, int]:
 
 @pytest.mark.parametrize(
     ("size", "step"),
-    [(4 << 30, "COPY large /"), (1 << 30, f"RUN truncate -s {1 << 30} /large")],
+    [(1 << 30, "COPY large /"), (4 << 30, f"RUN truncate -s {4 << 30} /large")],
     ids=["copied", "made"],
 )
 def test_a_large_file(tierce_with_busybox: Tierce, tmp_path: Path, size: int, step: str) -> None:
