@@ -227,7 +227,7 @@ for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map",
 for name in ("lower", "upper", "work", "merged"):
     os.makedirs(name)
 kernel.mount(b"overlay", b"merged", b"overlay", 0, b"lowerdir=lower,upperdir=upper,workdir=work,userxattr")
-found = enter(os.environ, Path("merged/store").absolute())
+found = enter({"TIERCE_RUNTIME_DIR": os.path.abspath("run")}, Path("merged/store").absolute())
 print(found.how, found.problem, os.listdir("merged/store"))
 """
 
