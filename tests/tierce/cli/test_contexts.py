@@ -19,6 +19,7 @@ import zstandard
 from store.store import Store
 from tests.support.cli import Tierce
 from tests.support.git import Repository, git_daemon
+from tests.support.memory import measure
 from tests.support.process import command
 from tests.support.web import Page, Web, web
 
@@ -302,7 +303,7 @@ def test_where_the_dockerfile_is_looked_for(builder: Builder, name: str) -> None
 
 
 @pytest.mark.parametrize("kind", ["one line", "many lines", "zeros"])
-def test_a_huge_dockerfile_is_refused_unread(builder: Builder, kind: str) -> None:
+def test_a_huge_dockerfile_is_refused_unread(builder: Builder, kind: str, tmp_path: Path) -> None:
     with (builder.work / "Dockerfile").open("wb") as file:
         if kind != "zeros":
             file.write((b"FROM scratch\n" if kind == "many lines" else b"FROM ") * (1 << 20))
@@ -310,17 +311,10 @@ def test_a_huge_dockerfile_is_refused_unread(builder: Builder, kind: str) -> Non
     for words in (["."], ["-f", "-", "."]):
         with (builder.work / "Dockerfile").open("rb") as stdin:
             argv = builder.tierce.argv("build", "-q", *words)
-            process = subprocess.Popen(
-                argv, stdin=stdin, stderr=subprocess.PIPE, cwd=builder.work, env=builder.tierce.env()
-            )
-            with process:
-                assert process.stderr is not None
-                error = process.stderr.read()
-                _, status, usage = os.wait4(process.pid, 0)
-                process.returncode = os.waitstatus_to_exitcode(status)
-        assert process.returncode == 1
-        assert b"is larger than 10485760 bytes" in error
-        assert usage.ru_maxrss < 150 << 10
+            done = measure(argv, tmp_path, stdin=stdin, cwd=builder.work, env=builder.tierce.env())
+        assert done.code == 1
+        assert b"is larger than 10485760 bytes" in done.stderr
+        assert done.peak_kib < 150 << 10
 
 
 def test_a_bomb_fills_no_memory_and_leaves_the_disk_as_it_was(builder: Builder, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from builder.progress import StepCached, StepDone, StepStarted
 from image.errors import RegistryError
 from store.store import Store
+from tests.support.memory import measure
 from tests.support.web import Page, Web, web
 from tests.tierce.build.sources.conftest import Bench, archive
 from tierce.build.downloads import StoredDownloads
@@ -282,11 +283,9 @@ def test_a_large_download_takes_no_memory(server: Web, tmp_path: Path) -> None:
     server.pages["/large"] = Page(bytes(400 << 20))
     (tmp_path / "Dockerfile").write_text(f"FROM scratch\nADD {server.url('/large')} /")
     argv = [sys.executable, "-m", "tierce", "--root", str(tmp_path / "root"), "build", "-q", str(tmp_path)]
-    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = status
-    assert status == 0
-    assert usage.ru_maxrss < 170 << 10
+    done = measure(argv, tmp_path)
+    assert done.code == 0, done.stderr.decode()
+    assert done.peak_kib < 170 << 10
 
 
 @pytest.mark.parametrize("name", ["HTTP_AUTH_TOKEN_127.0.0.1", "HTTP_AUTH_HEADER_127.0.0.1"])
