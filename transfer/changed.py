@@ -12,7 +12,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -25,7 +24,7 @@ from image.document import encode
 from image.errors import BlobNotFound, InvalidArchive, InvalidInput, StorageError
 from image.manifest import Index, Manifest
 from image.platform import Platform
-from image.value import dataclass
+from image.value import dataclass, field
 from store.compression import PREFIX_SIZE, detect
 from transfer.conversion import is_image, kind_of
 from transfer.inspection import look, raw_config

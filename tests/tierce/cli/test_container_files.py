@@ -9,7 +9,7 @@ import shutil
 import stat
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,15 +22,6 @@ CHANGES = (
     "echo x > /etc/group; rm /etc/nsswitch.conf; mkdir -p /new/sub; echo y > /new/file; rm -r /var/www; "
     "ln -s /etc/passwd /new/link; chown 7:8 /new/file; chmod 4751 /new/file"
 )
-
-
-@pytest.fixture
-def box(tierce_with_busybox: Tierce) -> Iterator[Tierce]:
-    """Tierce with busybox, whose containers are removed at the end."""
-    yield tierce_with_busybox
-    ids = tierce_with_busybox("ps", "-aq").stdout.split()
-    if ids:
-        tierce_with_busybox("rm", "-fv", *ids)
 
 
 def stopped(box: Tierce, script: str = CHANGES, *options: str, name: str = "web") -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,18 +11,9 @@ import pytest
 from runner.containers.limits import Limits
 from runner.containers.updating import merged
 from tests.support.cli import Tierce
-from tests.tierce.cli.test_containers import until
+from tests.support.waiting import until
 
 DETACHED = ("run", "-d", "--network", "none")
-
-
-@pytest.fixture
-def box(tierce_with_busybox: Tierce) -> Iterator[Tierce]:
-    """Tierce with busybox, whose containers are removed at the end."""
-    yield tierce_with_busybox
-    ids = tierce_with_busybox("ps", "-aq").stdout.split()
-    if ids:
-        tierce_with_busybox("rm", "-fv", *ids)
 
 
 def started(box: Tierce, script: str, *options: str, name: str = "web") -> str:

@@ -7,31 +7,15 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.cli import Tierce
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.root
 DETACHED = ("run", "-d", "--network", "none")
-
-
-@pytest.fixture
-def box(tierce_with_busybox: Tierce) -> Iterator[Tierce]:
-    """Tierce with busybox, whose containers are removed at the end."""
-    yield tierce_with_busybox
-    ids = tierce_with_busybox("ps", "-aq").stdout.split()
-    if ids:
-        tierce_with_busybox("rm", "-fv", *ids)
-
-
-def until(happens: Callable[[], bool], timeout_s: float = 20) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not happens():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.03)
 
 
 def status(box: Tierce, name: str) -> str:
