@@ -85,7 +85,7 @@ SAME = [
     "COPY swap/as-link /x/\nCOPY swap/as-file /x/", "COPY swap/as-link /x/\nCOPY swap/as-link /x/", "COPY f /x/\u00e9\nCOPY d /x/\u00e9s/",
     "COPY swap/as-link /x/\nCOPY f /x/n/", "COPY swap/as-dir /x/\nCOPY swap/as-dir/n/ /x/n",
     "COPY f d/* /mixed/", "COPY d/one d/sub /mixed/", "COPY . .", "WORKDIR /link\nCOPY f .", "WORKDIR /link/below\nCOPY d .",
-    "ADD a.tar.gz plain.tar /x/", "ADD [\"a.tar.gz\", \"/x y/\"]", "ADD d/../a.tar.gz /x", "ADD text.tar.gz f /ex/", "ADD *.tar /ex/",
+    "ADD a.tar.gz plain.tar /x/", "ADD [\"a.tar.gz\", \"/x y/\"]", "ADD d/../a.tar.gz /x", "ADD text.tar.gz f /ex/", "ADD *.tar /x/",
     "COPY --from=base /ex/ /link/", "COPY --from=base /real/../ex/one /x", "COPY --from=busybox /etc/passwd /x/",
     "ADD a.tar.gz /x/\nADD a.tar.gz /x/", "COPY --from=base /ex /copy", "COPY --from=base /link /copy", "COPY --from=base ex/one /copy",
     "COPY --from=base /e* /copy/", "COPY --from=base --chown=5 /ex /copy", "COPY --from=0 /to-file /copy/",
