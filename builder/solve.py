@@ -16,12 +16,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
 from builder.cache_key import image_key, stacked_key
 from builder.cached import CachedResults
+from builder.commits import Commits, Made
 from builder.context import Context
 from builder.dockerfile.mounts import SecretMount, SshMount
 from builder.graph import (
@@ -58,20 +59,17 @@ from builder.steps.run import RunEffect, RunFailed
 from builder.steps.workdir import make_directory
 from image import media_types
 from image.descriptor import Descriptor
-from image.digest import DiffID, chain_ids
+from image.digest import chain_ids
 from image.errors import Cancelled, DockerfileError, TierceError
 from image.media_types import Compression
 from image.platform import Platform
 from image.value import dataclass, field
 from store.cache_mounts import CacheMounts
-from store.claims import Claim, claim
+from store.claims import claim
 from store.failed_steps import FailedStep, FailedSteps, new_id
 from store.layers import Workspace
 from store.metadata import CacheRecord
 from store.store import Session
-
-if TYPE_CHECKING:
-    from store.packers import Packers
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,21 +114,6 @@ class SolvedStep:
     stack: Stack
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """A step whose effect is done, and whose layer is still to be packed."""
-
-    step: Step
-    key: str
-    base: Rootfs
-    workspace: Workspace
-    took_s: float
-    moved: MovedCopy | None
-    """Of which layer and blob it is another copy, if of any."""
-    leads: tuple[str, ...]
-    """Keys under which a later build finds the layer to take files from."""
-
-
 class Solver:
     """Solves one graph inside a store session."""
 
@@ -154,8 +137,10 @@ class Solver:
         self._cached = CachedResults(session, ports.remotes)
         self._elsewhere: dict[str, Rootfs] = {}
         self._results: dict[str, Result] = {}
-        self._commit_error: BaseException | None = None
-        self._packers: Packers | None = None
+        self._commits = Commits(
+            session, ports.clock, self.cancelled,
+            compression=options.compression, level=options.compression_level, clamp_s=options.epoch_s,
+        )  # fmt: skip
 
     def solve(self, graph: Graph) -> Stack:
         """The layers of the target's root filesystem, bottom to top.
@@ -169,14 +154,14 @@ class Solver:
         self._report_cached(graph, results, needed)
         self._elsewhere = {name: found for name in needed if isinstance(found := results.pop(name, None), Rootfs)}
         try:
-            with self._packing(needed), ThreadPoolExecutor(2, "commit") as commits:
-                self._perform(needed, results, commits)
+            with self._commits.running() if needed else nullcontext():
+                self._perform(needed, results)
                 target = results[graph.target.id]
                 assert isinstance(target, Rootfs)
                 stack = self._awaited(target)
         except Cancelled:
-            if self._commit_error is not None:
-                raise self._commit_error from None
+            if self._commits.error is not None:
+                raise self._commits.error from None
             raise
         self._cached.remember_use()
         return stack
@@ -186,31 +171,12 @@ class Solver:
         try:
             return target.stack.result()
         except BaseException as error:
-            self._abort_packing(error)
+            self._commits.abort(error)
             raise
-
-    def _abort_packing(self, error: BaseException) -> None:
-        """After the failure of a step, layers that are done are kept for the next build; else it ends at once."""
-        if self._packers is not None and (isinstance(error, Cancelled) or not isinstance(error, TierceError)):
-            self._packers.abort()
 
     def _stop_if_cancelled(self) -> None:
         if self.cancelled.is_set():
             raise Cancelled("the build was cancelled")
-
-    @contextmanager
-    def _packing(self, needed: Mapping[str, Step]) -> Iterator[None]:
-        """What packs the layers; a cached build packs nothing, and imports nothing for it."""
-        if not needed:
-            yield
-            return
-        from store.packers import Packers
-
-        self._packers = Packers()
-        try:
-            yield
-        finally:
-            self._packers.close()
 
     def check(self, graph: Graph) -> None:
         """Raises DockerfileError if ``solve`` would have to run a process that can't run here. Has no effects."""
@@ -296,7 +262,7 @@ class Solver:
 
     # Performing
 
-    def _perform(self, needed: Mapping[str, Step], results: dict[str, Result], commits: ThreadPoolExecutor) -> None:
+    def _perform(self, needed: Mapping[str, Step], results: dict[str, Result]) -> None:
         """Run every needed step, each as soon as its inputs are there."""
         waiting = dict(needed)
         running: dict[Future[Result], Step] = {}
@@ -306,7 +272,7 @@ class Solver:
                 while waiting or running:
                     for step in [step for step in waiting.values() if self._is_ready(step, results)]:
                         del waiting[step.id]
-                        running[effects.submit(self._guarded, step, results, commits)] = step
+                        running[effects.submit(self._guarded, step, results)] = step
                     done, _ = wait(running, timeout=SIGNAL_PAUSE_S, return_when=FIRST_COMPLETED)
                     for future in done:
                         step = running.pop(future)
@@ -316,7 +282,7 @@ class Solver:
                 self.cancelled.set()
                 self._network.abort()
                 self._cached.abort()
-                self._abort_packing(error)
+                self._commits.abort(error)
                 raise
             finally:
                 if failure is not None:
@@ -325,14 +291,14 @@ class Solver:
     def _is_ready(self, step: Step, results: Mapping[str, Result]) -> bool:
         return step.id in self._elsewhere or all(needed.id in results for needed in step.inputs)
 
-    def _guarded(self, step: Step, results: Mapping[str, Result], commits: ThreadPoolExecutor) -> Result:
+    def _guarded(self, step: Step, results: Mapping[str, Result]) -> Result:
         """Perform one step and tell how it went."""
         clock, progress = self._ports.clock, self._ports.progress
         if self.cancelled.is_set():
             raise Cancelled(f"{step.name} was not started")
         try:
             with located(step):
-                return self._perform_step(step, results, commits)
+                return self._perform_step(step, results)
         except TierceError as error:
             if self.cancelled.is_set():
                 progress(StepCancelled(step.id, step.name, clock()))
@@ -340,7 +306,7 @@ class Solver:
                 progress(StepFailed(step.id, step.name, error, clock()))
             raise
 
-    def _perform_step(self, step: Step, results: Mapping[str, Result], commits: ThreadPoolExecutor) -> Result:
+    def _perform_step(self, step: Step, results: Mapping[str, Result]) -> Result:
         clock, progress = self._ports.clock, self._ports.progress
         operation = step.operation
         if isinstance(operation, FromImage):
@@ -379,8 +345,8 @@ class Solver:
                 workspace = moved.workspace
             ended_s = clock()
             progress(StepDone(step.id, step.name, ended_s))
-            made = _Made(step, key, base, workspace, ended_s - began_s, moved, self._leads(step, others))
-            stack = commits.submit(self._commit_or_stop, made, held)
+            made = Made(step, key, base, workspace, ended_s - began_s, moved, self._leads(step, others))
+            stack = self._commits.submit(made, held)
             held = None  # whoever waits for the result finds it when it is committed
             above = stacked_key(base.key, key) if is_linked(step) else key
             return Rootfs(above, (workspace.directory, *base.directories), stack)
@@ -473,54 +439,6 @@ class Solver:
         )
         top = chains[-1] if chains else None
         return Rootfs(image_key(top), self._layers.directories_of(top) if here else (), known(stack), here)
-
-    def _commit_or_stop(self, made: _Made, held: Claim | None) -> Stack:
-        """Commit; a layer that can't be kept (a full disk) ends the build at once, not at its end."""
-        try:
-            with located(made.step):
-                return self._commit(made)
-        except BaseException as error:
-            self._commit_error = self._commit_error or error
-            self.cancelled.set()
-            raise
-        finally:
-            if held is not None:
-                held.release()
-
-    def _commit(self, made: _Made) -> Stack:
-        """Pack a finished workspace into a layer and its blob, and remember both for next time."""
-        diff_id, blob, size, entries = self._packed(made)
-        below = made.base.stack.result()
-        parent = below[-1].chain_id if below else None
-        layer = self._session.commit_layer(made.workspace, parent, diff_id, size=size, entries=entries)
-        built = BuiltLayer(layer.chain_id, layer.diff_id, blob, self._ports.clock())
-        self._metadata.add_cached(
-            CacheRecord(
-                made.key, built.chain_id, built.diff_id, blob, size, made.step.name, built.created_s, took_s=made.took_s
-            )
-        )
-        for lead in made.leads:
-            self._metadata.add_cached(CacheRecord(lead, None, None, None, 0, made.key))
-        return (*below, built)
-
-    def _packed(self, made: _Made) -> tuple[DiffID, Descriptor, int, int]:
-        """The layer's diff_id and blob, the size of its files in bytes, and how many entries it has."""
-        if made.moved is not None and made.moved.record.blob is not None:
-            layer = made.moved.layer
-            return layer.diff_id, made.moved.record.blob, layer.size, layer.entries
-        assert self._packers is not None
-        options = self._options
-        with self._session.writer() as writer:
-            packed = self._packers.pack(
-                made.workspace.diff,
-                writer,
-                options.compression,
-                level=options.compression_level,
-                clamp_s=options.epoch_s,
-            )
-            writer.commit_as(packed.digest)
-        blob = Descriptor(media_types.oci_layer(options.compression), packed.digest, packed.size)
-        return packed.diff_id, blob, packed.unpacked_size, packed.entries
 
 
 def _left_out(operation: RunCommand) -> Iterator[str]:
