@@ -24,7 +24,7 @@ from transfer.ports import Blocks
 from transfer.progress import BlobDone, BlobProgress, BlobStarted, Progress, one_at_a_time, silent
 from transfer.registries import Registries
 from transfer.registry.retry import Retry
-from transfer.transports.files import NewFile
+from transfer.transports.files import NewFile, file_blocks
 from transfer.transports.registry import RegistrySink, RegistrySource
 
 TITLE: Final = "org.opencontainers.image.title"
@@ -34,7 +34,6 @@ UNKNOWN_ARTIFACT: Final = "application/vnd.unknown.artifact.v1"
 FILE: Final = "application/vnd.oci.image.layer.v1.tar"
 """What ORAS calls a file of which nothing is said."""
 _UNPACK: Final = "io.deis.oras.content.unpack"
-_BLOCK: Final = 1 << 20
 _MAX_REFERRERS: Final = 2000
 _MAX_DEPTH: Final = 8
 
@@ -135,14 +134,9 @@ def _describe(file: FileToPush, *, titled: bool = True) -> Descriptor:
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    try:
-        if path.is_dir():
-            raise InvalidInput(f"{path} is a directory: pack it, for example with tar, and push the archive")
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                yield block
-    except OSError as error:
-        raise StorageError(f"read {path}: {(error.strerror or 'failed').lower()}") from error
+    if path.is_dir():
+        raise InvalidInput(f"{path} is a directory: pack it, for example with tar, and push the archive")
+    yield from file_blocks(path)
 
 
 def _place(sink: RegistrySink, blob: Descriptor, read: Callable[[], Blocks], retry: Retry, emit: Progress) -> None:

@@ -21,13 +21,13 @@ from image.errors import InvalidManifest
 from image.value import dataclass, replace
 from transfer.conversion import Conversion
 from transfer.copy import Copied, CopyOptions, copy, select
+from transfer.digest_tags import SUFFIXES, tag_beside
 from transfer.graph import named
 from transfer.ports import Sink, Source
 from transfer.progress import Progress, silent
 from transfer.transports.registry import RegistrySink, RegistrySource
 from transfer.verify import Verified, verify
 
-_SUFFIXES: Final = ("sig", "att", "sbom")
 _MAX_DEPTH: Final = 4
 """Signatures of signatures of …"""
 _MAX_ATTACHED: Final = 2000
@@ -123,8 +123,8 @@ def _attached(source: RegistrySource, subject: Digest) -> list[Attachment]:
 
 
 def _tagged(source: RegistrySource, subject: Digest) -> Iterator[Attachment]:
-    for suffix in _SUFFIXES:
-        tag = f"{subject.algorithm}-{subject.encoded}.{suffix}"
+    for suffix in SUFFIXES:
+        tag = tag_beside(subject, suffix)
         target = source.tagged(tag)
         if target is not None:
             yield Attachment(subject, target, tag)

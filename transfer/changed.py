@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -30,6 +30,7 @@ from transfer.conversion import is_image, kind_of
 from transfer.inspection import look, raw_config
 from transfer.layer_streams import packed
 from transfer.ports import Block, Blocks, Source
+from transfer.transports.files import file_blocks
 from transfer.transports.local_ends import LocalEnd
 
 _BLOCK: Final = 1 << 20
@@ -106,7 +107,7 @@ class LayerFile:
         if codec not in {"gzip", "zstd", "uncompressed"}:
             raise InvalidArchive(f"layer {path} is compressed with {codec}: want gzip, zstd or none")
         content, blob, size = hashlib.sha256(), hashlib.sha256(), 0
-        with _opened(path) as blocks:
+        with closing(file_blocks(path)) as blocks:
             for piece in _inflated(blocks):
                 content.update(piece)
         with _sent(path) as sent:
@@ -130,18 +131,8 @@ class LayerFile:
             raise StorageError(f"layer {self.path} changed while it was read")
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Iterator[bytes]]:
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise StorageError(f"read {path}: {(error.strerror or '').lower()}") from error
-    with file:
-        yield iter(lambda: file.read(_BLOCK), b"")
-
-
 def _codec_of(path: Path) -> str:
-    with _opened(path) as blocks:
+    with closing(file_blocks(path)) as blocks:
         return detect(next(blocks, b"")[:PREFIX_SIZE])
 
 
@@ -149,7 +140,7 @@ def _codec_of(path: Path) -> str:
 def _sent(path: Path) -> Iterator[Iterator[bytes]]:
     """The bytes of the blob: the file's own, or the file compressed, which gives the same bytes each time."""
     plain = _codec_of(path) == "uncompressed"
-    with _opened(path) as blocks:
+    with closing(file_blocks(path)) as blocks:
         yield packed(blocks, "gzip") if plain else blocks
 
 

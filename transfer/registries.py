@@ -19,6 +19,7 @@ from transfer.registries_conf.values import Place, RegistriesConf
 from transfer.registry.challenge import ANONYMOUS, Authorizer, Credential
 from transfer.registry.client import Repository
 from transfer.registry.limits import Limits
+from transfer.registry.profiles import profile_for
 from transfer.registry.retry import Retry
 from transfer.registry.tls import certificate_directories
 from transfer.registry.transport import Timeouts, Transport
@@ -114,8 +115,7 @@ class Registries:
     def repository_to_delete_from(self, reference: Reference) -> Repository:
         """The repository, opened for deleting. Raises PolicyRejected when the name is blocked."""
         place = self.conf.push_place(reference)
-        action = "*" if place.reference.domain == "quay.io" else "delete"
-        return self._open(place, reference.domain, ("pull", action))
+        return self._open(place, reference.domain, ("pull", profile_for(place.reference.domain).delete_action))
 
     def _open(self, place: Place, domain: str, actions: tuple[str, ...] = ("pull",)) -> Repository:
         """``domain`` is the registry that the user named: a credential given for it goes to no other."""

@@ -15,8 +15,6 @@ from image.value import dataclass, field
 DRIVERS: Final = ("json-file", "local", "none")
 _LOG_OPTIONS: Final = ("max-size", "max-file", "mode", "compress", "max-buffer-size", "labels", "env", "tag")
 _LOG_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)b?", re.IGNORECASE)
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(h|ms|us|ns|m|s)")
-_UNIT_NS: Final = {"h": 3600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 DEFAULT_STOP_TIMEOUT_S: Final = 10
 LOCAL_SIZE, LOCAL_FILES = 20 << 20, 5
@@ -161,13 +159,6 @@ def health_command(test: Sequence[str], shell: Sequence[str]) -> tuple[str, ...]
     if test and test[0] == "CMD-SHELL":
         return (*(shell or ("/bin/sh", "-c")), *test[1:2])
     return tuple(test[1:])
-
-
-def parse_duration(text: str) -> int:
-    """Go's ``1m30s`` in nanoseconds. Raises InvalidInput."""
-    if not text or _DURATION.sub("", text) not in ("", "0"):
-        raise InvalidInput(f"invalid duration {text!r}: want a number and a unit, such as 30s or 1m30s")
-    return sum(int(float(number) * _UNIT_NS[unit]) for number, unit in _DURATION.findall(text))
 
 
 def key_values(words: Iterable[str]) -> dict[str, str]:

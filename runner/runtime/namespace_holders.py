@@ -9,8 +9,9 @@ namespace has no rights there, though it belongs to the same user.
 
 The locks are fcntl's, because the kernel tells who has one, and drops it with the process: there is
 nothing to clean up after a kill or a reboot, and a pid of another pid namespace is not told. The
-file itself says where mounts were last tried with success (``mount_probe``), and the whole of it is locked (flock, which is independent) while a namespace is looked for or made, so
-that two commands that start together agree. Whatever a lock says, the kernel lets a process join
+file itself says where mounts were last tried with success (``mount_probe``), and the whole of it is
+locked (flock, which is independent) while a namespace is looked for or made, so that two commands
+that start together agree. Whatever a lock says, the kernel lets a process join
 only a namespace that its own user has made.
 
 Spec: fcntl(2) "Advisory record locking", setns(2), user_namespaces(7).

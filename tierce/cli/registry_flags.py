@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from transfer.sync.rules import Access
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
 
 
 def side_options(prefix: str, where: str) -> Callable[[_F], _F]:
@@ -139,8 +137,10 @@ def retry_policy(times: int | None, delay: str | None) -> Retry:
 
 def seconds_of(text: str) -> float:
     """Seconds of a duration in Go's words: ``1m30s``, ``500ms``. Raises UsageError."""
-    match = _DURATION.fullmatch(text)
-    if match is None or not text:
-        raise click.UsageError(f"invalid duration {text!r}: want such as 5s, 1m30s or 500ms")
-    hours, minutes, seconds, thousandths = (float(part or 0) for part in match.groups())
-    return hours * 3600 + minutes * 60 + seconds + thousandths / 1000
+    from image.durations import parse_duration_ns
+    from image.errors import InvalidInput
+
+    try:
+        return parse_duration_ns(text) / 1e9
+    except InvalidInput as error:
+        raise click.UsageError(str(error)) from None

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from image.reference import Reference
 from tierce.cli.command import Settings, command
 from tierce.cli.transfer import PLATFORM, open_registries, registry_options
-
-_DIGEST_TAG: Final = re.compile(r"sha(256|512)-[0-9a-f]{64}(\..+)?")
 
 
 def parse_name(text: str) -> Reference:
@@ -41,7 +38,9 @@ def list_tags(settings: Settings, /, name: str, quiet: bool, omit_digest_tags: b
     with open_registries(settings, **flags) as registries:
         tags = registries.repository(reference).tags()
     if omit_digest_tags:
-        tags = [tag for tag in tags if not _DIGEST_TAG.fullmatch(tag)]
+        from transfer.digest_tags import digest_of
+
+        tags = [tag for tag in tags if digest_of(tag) is None]
     if quiet:
         click.echo("".join(f"{tag}\n" for tag in tags), nl=False)
     else:

@@ -205,11 +205,12 @@ def read_options(words: Sequence[str], flags: Mapping[str, Any], *, cwd: str | N
 
 def read_policy(flags: Mapping[str, Any]) -> Policy:
     """How it is kept. Raises InvalidInput."""
-    from runner.containers.policy import HealthFlags, Policy, key_values, parse_duration
+    from image.durations import parse_duration_ns
+    from runner.containers.policy import HealthFlags, Policy, key_values
     from tierce.run import read_env_file
 
     def duration(name: str) -> int:
-        return parse_duration(flags[name]) if flags[name] else 0
+        return parse_duration_ns(flags[name]) if flags[name] else 0
 
     labels = [line for path in flags["label_files"] for line in read_env_file(path)]
     return Policy(

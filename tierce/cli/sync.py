@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transfer.registries import Registries
     from transfer.registry.retry import Retry
     from transfer.sync.ends import Ends
-    from transfer.sync.perform import SyncOptions
+    from transfer.sync.perform import Sync, SyncOptions
     from transfer.sync.plan import Pair
     from transfer.sync.report import Outcome, Report
     from transfer.sync.rules import Configuration, Rule
@@ -207,7 +207,7 @@ def _ends(
     return Ends(registries, here, retry)
 
 
-def _sync(ends: Ends, options: SyncOptions, view: _View) -> Any:
+def _sync(ends: Ends, options: SyncOptions, view: _View) -> Sync:
     from transfer.sync.perform import Sync
 
     return Sync(ends, options, name_backup=_name_backup, tell=view.tell, note=view.note)

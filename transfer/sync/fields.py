@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, Final, TypeVar
 
+from image.durations import parse_duration_ns
 from image.errors import InvalidInput
 from image.value import dataclass
 
 _T = TypeVar("_T")
 _MAX_SIZE: Final = 1 << 20
-_DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ns|us|µs|ms|s|m|h))+")
-_UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +69,10 @@ class Fields:
     def seconds(self, key: str) -> float:
         """A duration as Go writes it (``1h30m``); 0.0 where there is none."""
         text = self.text(key)
-        if text and not _DURATION.fullmatch(text):
-            raise InvalidInput(f"{self._at(key)} should be a duration such as 90s or 1h30m")
-        return sum(float(number) * _UNITS_S[unit] for number, unit in re.findall(r"([\d.]+)([a-zµ]+)", text))
+        try:
+            return parse_duration_ns(text) / 1e9 if text else 0.0
+        except InvalidInput as error:
+            raise InvalidInput(f"{self._at(key)} should be a duration such as 90s or 1h30m") from error
 
     def texts(self, key: str) -> tuple[str, ...]:
         """A list of texts; versions such as 1.10 have to be in quotes, as YAML would take them for numbers."""

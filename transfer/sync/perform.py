@@ -16,10 +16,11 @@ from typing import Final, TypeVar
 from image.digest import Digest
 from image.errors import Cancelled, ReferenceNotFound, TierceError
 from image.value import dataclass, replace
+from transfer.digest_tags import digest_of
 from transfer.sync.ends import Ends, Seen
 from transfer.sync.plan import Pair, Removal, Step, backup_address, decide, pair_of, removals
 from transfer.sync.report import Outcome, Report
-from transfer.sync.rules import Rule, companion_of
+from transfer.sync.rules import Rule
 from transfer.transports.address import parse_transport
 
 _T = TypeVar("_T")
@@ -120,7 +121,7 @@ class Sync:
         companions: dict[str, tuple[str, ...]] = {}
         if rule.companions and parse_transport(rule.target)[0] in _TAGGED:
             for tag in tags:
-                if digest := companion_of(tag):
+                if digest := digest_of(tag):
                     companions[digest] = (*companions.get(digest, ()), tag)
         return _Listed(rule, rule.tags or rule.chosen(tags), companions)
 
@@ -207,7 +208,7 @@ class Sync:
         if rule.backup:
             self._note(f"{rule.target}: nothing is deleted, as a backup there could not be told from a stray tag")
             return
-        tags = [tag for tag in self._ends.tags("target", rule.target) or () if companion_of(tag) is None]
+        tags = [tag for tag in self._ends.tags("target", rule.target) or () if digest_of(tag) is None]
         digests: dict[str, Digest | None] = dict(wanted)
         for tag in tags:
             if tag not in digests:

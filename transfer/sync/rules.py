@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final, Literal
+from typing import Literal
 
 from image.errors import InvalidInput
 from image.platform import Platform
 from image.value import dataclass, field
+from transfer.digest_tags import digest_of
 from transfer.sync.semver import Range, Version
 
 Kind = Literal["registry", "repository", "image"]
-_COMPANION: Final = re.compile(r"(sha\d{3})-([0-9a-f]{64,128})(?:\.(?:sig|att|sbom))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +86,10 @@ class Rule:
 
     def chosen(self, tags: Iterable[str]) -> tuple[str, ...]:
         """Those of a repository's tags that are wanted, without companions, in their order."""
-        images = [tag for tag in tags if companion_of(tag) is None]
+        images = [tag for tag in tags if digest_of(tag) is None]
         if not self.selections:
             return tuple(images)
         return tuple(tag for tag in images if any(tag in selection for selection in self.selections))
-
-
-def companion_of(tag: str) -> str | None:
-    """The digest that a tag such as ``sha256-….sig`` belongs to; None for an image's own tag."""
-    match = _COMPANION.fullmatch(tag)
-    return f"{match[1]}:{match[2]}" if match else None
 
 
 @dataclass(frozen=True, slots=True)

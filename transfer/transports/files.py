@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from image.descriptor import Descriptor
 from image.document import MAX_DOCUMENT_SIZE
@@ -16,6 +16,8 @@ from image.errors import BlobNotFound, InvalidInput, InvalidManifest, StorageErr
 from store.content import storage_errors, sync_directory
 from transfer.ports import Block, Blocks
 from transfer.streams import VerifiedBlocks
+
+_BLOCK: Final = 1 << 20
 
 
 @contextmanager
@@ -29,6 +31,16 @@ def open_file(path: Path, blob: Descriptor) -> Iterator[Blocks]:
         raise StorageError(f"read {path}: {(error.strerror or '').lower()}") from error
     with file, VerifiedBlocks(lambda view: file.readinto(view) or 0, blob) as blocks:
         yield blocks
+
+
+def file_blocks(path: Path) -> Generator[bytes, None, None]:
+    """Any file's content, a block at a time. Raises StorageError."""
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                yield block
+    except OSError as error:
+        raise StorageError(f"read {path}: {(error.strerror or 'failed').lower()}") from error
 
 
 @contextmanager
