@@ -19,10 +19,11 @@ from transfer.registries_conf.values import Place, RegistriesConf
 from transfer.registry.challenge import ANONYMOUS, Authorizer, Credential
 from transfer.registry.client import Repository
 from transfer.registry.limits import Limits
+from transfer.registry.pace import Pace
 from transfer.registry.profiles import profile_for
 from transfer.registry.retry import Retry
 from transfer.registry.tls import certificate_directories
-from transfer.registry.transport import Timeouts, Transport
+from transfer.registry.transport import LONGEST_PAUSE_S, Timeouts, Transport
 from transfer.upload_journal import UploadJournal
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class RegistryOptions:
     timeouts: Timeouts = field(default_factory=Timeouts)
     uploads: Path | None = None
     """Where uploads are noted, so that another process may go on with them."""
+    paces: Path | None = None
+    """Where it is noted that a host said to wait, so that other processes wait too."""
     limits: Limits = field(default_factory=Limits)
     """How many requests a host gets at once, and how many a second."""
 
@@ -78,6 +81,7 @@ class Registries:
         self._authorizers: dict[tuple[str, Credential, bool], Authorizer] = {}
         self._environ = environ
         self._aws: Ecr | None = None
+        self._pace = Pace(options.retry.longest_wait_s if options.retry else LONGEST_PAUSE_S, options.paces)
         self.transport = self._make_transport(verify=not options.insecure)
         self._careless = self.transport if options.insecure else self._make_transport(verify=False)
 
@@ -89,6 +93,7 @@ class Registries:
             cert_dir=self._options.cert_dir,
             timeouts=self._options.timeouts,
             limits=self._options.limits,
+            pace=self._pace,
         )
 
     @property

@@ -16,6 +16,7 @@ from transfer.registries import Registries, RegistryOptions
 from transfer.registry.challenge import Authorizer
 from transfer.registry.client import Repository
 from transfer.registry.credential import ANONYMOUS, Credential
+from transfer.registry.pace import Pace
 from transfer.registry.retry import Retry
 from transfer.registry.transport import Timeouts, Transport
 
@@ -40,7 +41,9 @@ class Lab:
         return registry
 
     def transport(self, registry: Emulator, timeouts: Timeouts | None = None) -> Transport:
-        made = Transport(registry.environ, certificates=(self.certificates,), timeouts=timeouts or Timeouts())
+        made = Transport(
+            registry.environ, certificates=(self.certificates,), timeouts=timeouts or Timeouts(), pace=Pace(0)
+        )
         self._stack.callback(made.close)
         return made
 

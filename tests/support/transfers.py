@@ -12,7 +12,7 @@ from transfer.registries import Registries, RegistryOptions
 from transfer.registry.client import Repository
 from transfer.registry.retry import Retry
 
-QUICK = Retry(attempts=4, first_wait_s=0, sleep=lambda _seconds: None)
+QUICK = Retry(attempts=4, first_wait_s=0, longest_wait_s=0, sleep=lambda _seconds: None)
 OPTIONS = CopyOptions(Platform("linux", "amd64"), retry=QUICK)
 
 Opener = Callable[..., Repository]

@@ -13,6 +13,7 @@ from tests.support.transfers import QUICK, Opener, anonymous_registries
 from transfer.registries import Registries
 from transfer.registry.challenge import ANONYMOUS, Authorizer, Credential
 from transfer.registry.client import Repository
+from transfer.registry.pace import Pace
 from transfer.registry.transport import Timeouts, Transport
 
 
@@ -35,7 +36,7 @@ def open_repository(fake: FakeRegistry) -> Iterator[Opener]:
         timeouts: Timeouts | None = None,
         clock: Callable[[], float] = lambda: 1000.0,
     ) -> Repository:
-        transport = Transport({}, timeouts=timeouts or Timeouts())
+        transport = Transport({}, timeouts=timeouts or Timeouts(), pace=Pace(0))
         transports.append(transport)
         authorizer = Authorizer(fake.host, transport, credential, clock=clock)
         return Repository(path, authorizer, transport, actions=("pull", "push") if push else ("pull",), retry=QUICK)

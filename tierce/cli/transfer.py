@@ -64,7 +64,7 @@ def open_registries(
         credential = parse_login(creds)
     options = RegistryOptions(
         not tls_verify, credential, cert_dir=cert_dir, retry=retry, create_repository=create_repository,
-        uploads=settings.root / "uploads",
+        uploads=settings.root / "uploads", paces=settings.root / "paces",
     )  # fmt: skip
     with user_registries(settings.environ, options, authfile, destination=destination) as registries:
         yield registries

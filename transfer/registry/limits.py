@@ -1,4 +1,4 @@
-"""How many requests a host gets at once, and how many a second.
+"""How many requests a host gets at once, how many a second, and none while it said to wait.
 
 Counted is the time until a reply begins. Bodies are not: an upload reads from a download,
 and a place that one holds while it waits for the other would end in a deadlock.
@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from image.value import dataclass, field
+from transfer.registry.pace import Pace
 from transfer.registry.wire import Origin
 
 _LOOK_AGAIN_S: Final = 0.1
@@ -39,6 +40,7 @@ class Gate:
 
     limits: Limits
     clock: Callable[[], float]
+    pace: Pace
     hosts: dict[Origin, _Host] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -52,9 +54,15 @@ class Gate:
         try:
             if wait_s := self._wait_s(host):
                 sleep(wait_s)
+            self.wait(where, sleep)
             yield
         finally:
             host.places.release()
+
+    def wait(self, where: Origin, sleep: Callable[[float], None]) -> None:
+        """Until the host may be asked again, if it said to wait."""
+        while wait_s := self.pace.wait_s(where):
+            sleep(wait_s)
 
     def _wait_s(self, host: _Host) -> float:
         """Until the next free moment, which is taken."""

@@ -17,6 +17,8 @@ from image.value import dataclass
 from transfer.registry.wire import MAX_ERROR_SIZE, Headers, printable
 
 MAX_RETRY_AFTER_S: Final = 120.0
+_UNTOLD_PAUSE_S: Final = 1.0
+"""After a refusal of too many requests that says nothing of when."""
 _QUOTED: Final = 1200
 """Characters of a registry's own words in which secrets are looked for."""
 _SECRETS = re.compile(r"(?i)\b(bearer|basic)\s+[a-z0-9+/=._~-]{8,}|(https?://[^\s?\"'<>]+)\?[^\s\"'<>]*")
@@ -91,6 +93,21 @@ def retry_after_s(headers: Headers, now_s: float) -> float | None:
         except (ValueError, TypeError, OverflowError):
             return None
     return min(max(wait, 0.0), MAX_RETRY_AFTER_S)
+
+
+def pause_s(status: int, headers: Headers, now_s: float) -> float:
+    """For how long a host wants no requests at all, by what it answered to one; 0.0 for not at all.
+
+    A refusal says so, or an answer that was the last one before a moment that it names
+    (``RateLimit-Reset``). A limit of pulls that names no moment stops pulls alone.
+    """
+    if status in {429, 503} and (asked := retry_after_s(headers, now_s)) is not None:
+        return asked
+    if status == 429:
+        return _UNTOLD_PAUSE_S
+    reset = re.fullmatch(r"\d{1,6}", (headers.get("RateLimit-Reset") or "").strip()[:20])
+    found = rate_limit(headers) if reset else None
+    return min(float(reset[0]), MAX_RETRY_AFTER_S) if reset and found and found.remaining == 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, Final, Self
 from image.errors import Cancelled, RegistryError
 from transfer.registry.connection import BROKEN, Body, Connection, Timeouts
 from transfer.registry.limits import Gate, Limits
+from transfer.registry.pace import Pace
 from transfer.registry.proxies import proxy_for
+from transfer.registry.replies import pause_s
 from transfer.registry.tls import tls_context
 from transfer.registry.wire import (
     MAX_ERROR_SIZE,
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 __all__ = ("Body", "Reply", "Timeouts", "Transport", "failure")
 
 _MAX_REDIRECTS: Final = 8
+LONGEST_PAUSE_S: Final = 60.0
+"""As long as a try of ``Retry`` waits."""
 _MAX_IDLE: Final = 8
 """Connections kept for a host."""
 _FRESH_S: Final = 2.0
@@ -66,6 +70,7 @@ class Transport:
         cert_dir: Path | None = None,
         timeouts: Timeouts = Timeouts(),
         limits: Limits = Limits(),
+        pace: Pace | None = None,
         clock: Callable[[], float] = time.monotonic,
         peer: str = "registry",
     ) -> None:
@@ -73,7 +78,7 @@ class Transport:
         self.peer = peer
         self.timeouts = timeouts
         self.clock = clock
-        self._gate = Gate(limits, clock)
+        self._gate = Gate(limits, clock, pace or Pace(LONGEST_PAUSE_S))
         self._environ = environ
         self._certificates = certificates
         self._cert_dir = cert_dir
@@ -99,6 +104,8 @@ class Transport:
         forbid_local = False
         for _ in range(_MAX_REDIRECTS):
             reply = self._exchange(request, body, self.timeouts.limit_s(size), forbid_local)
+            if pause := pause_s(reply.status, reply.headers, time.time()):
+                self._gate.pace.pause(origin(request.url), pause)
             if not _follows(request, reply.status) or body is not None or reply.headers.get("Location") is None:
                 return reply
             with reply:
@@ -138,6 +145,7 @@ class Transport:
     def _exchange(self, request: Request, body: Body | None, limit_s: float, forbid_local: bool) -> Reply:
         where = origin(request.url)
         if body is not None:
+            self._gate.wait(where, self.sleep)
             return self._attempt(where, request, body, limit_s, forbid_local)
         with self._gate.turn(where, self.sleep):
             return self._attempt(where, request, None, limit_s, forbid_local)

@@ -21,6 +21,7 @@ from tests.support.tiny_image import TinyImage, tiny_image
 from transfer.registry.client import Repository, Upload
 from transfer.registry.credential import Credential
 from transfer.registry.limits import Gate, Limits
+from transfer.registry.pace import Pace
 from transfer.registry.referrers import referrers_tag
 from transfer.registry.wire import Origin
 
@@ -291,7 +292,7 @@ class TestLimits:
     def test_no_more_requests_at_once_than_allowed(self, plain: Emulator, lab: Lab) -> None:
         add(plain, tiny_image())
         repository = lab.open(plain)
-        repository.transport._gate = Gate(Limits(concurrent=2), repository.transport.clock)
+        repository.transport._gate = Gate(Limits(concurrent=2), repository.transport.clock, Pace(0))
         repository.fetch_manifest("1")
         at_once, most, lock = 0, 0, threading.Lock()
         all_here = threading.Event()
@@ -318,7 +319,7 @@ class TestLimits:
 
     def test_pace(self) -> None:
         slept: list[float] = []
-        gate = Gate(Limits(per_second=4), lambda: 100.0)
+        gate = Gate(Limits(per_second=4), lambda: 100.0, Pace(0))
         for _ in range(3):
             with gate.turn(Origin("https", "r.example", 443), slept.append):
                 pass
