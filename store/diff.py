@@ -35,7 +35,8 @@ from store.owners import (
     records,
 )
 from store.tar import END_OF_ARCHIVE, PADDING, Kind, header
-from store.unpack import OPAQUE_MARKER, OVERLAY_XATTRS, WHITEOUT_PREFIX
+from store.unpack import OVERLAY_XATTRS
+from store.whiteouts import OPAQUE_MARKER, WHITEOUT_PREFIX
 
 _PIECE_SIZE: Final = 1 << 19
 _READ_SIZE: Final = 1 << 20

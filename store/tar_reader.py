@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import binascii
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 from zlib import adler32
@@ -90,13 +90,30 @@ class Reader:
             self._copy(fd, length)
 
     def _copy(self, fd: int, size: int) -> None:
+        for piece in self._pieces(size):
+            rest = piece
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+
+    def content(self) -> Iterator[memoryview]:
+        """The current entry's content a piece at a time, holes as zeros. Each is valid until the next."""
+        if self._segments is None:
+            yield from self._pieces(self._content)
+            return
+        end = 0
+        for offset, length in self._segments:
+            yield from _zeros(offset - end)
+            yield from self._pieces(length)
+            end = offset + length
+        yield from _zeros(self._size - end)
+
+    def _pieces(self, size: int) -> Iterator[memoryview]:
         self._content -= size
         while True:
             piece = self._view[self._position : self._position + size]
             self._position += len(piece)
             size -= len(piece)
-            while piece:
-                piece = piece[os.write(fd, piece) :]
+            yield piece
             if not size:
                 return
             self._refill()
@@ -236,6 +253,13 @@ class Reader:
             taken += BLOCK
         self._content -= taken
         return _pairs([_decimal(line) for line in lines[1 : 1 + 2 * _decimal(lines[0])]])
+
+
+def _zeros(size: int) -> Iterator[memoryview]:
+    block = memoryview(bytes(min(size, _READ_SIZE)))
+    while size > 0:
+        yield block[:size]
+        size -= len(block)
 
 
 def parse_pax(payload: bytes) -> dict[bytes, bytes]:

@@ -31,6 +31,7 @@ from store.opaque import mark_opaque
 from store.owners import RECORDS, owners, records
 from store.tar import Entry, Kind
 from store.tar_reader import Reader, shown
+from store.whiteouts import WHITEOUT_PREFIX, read_whiteout
 
 Whiteouts = Literal["overlay", "apply", "keep"]
 """What becomes of ``.wh.`` entries.
@@ -41,11 +42,8 @@ Whiteouts = Literal["overlay", "apply", "keep"]
 ``keep``     they are files like others: an archive that is no layer.
 """
 
-WHITEOUT_PREFIX: Final = b".wh."
-OPAQUE_MARKER: Final = b".wh..wh..opq"
 OVERLAY_XATTRS: Final = (b"trusted.overlay.", b"user.overlay.")
 
-_BOOKKEEPING_PREFIX: Final = b".wh..wh."  # of AUFS; docker skips it too
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _NODE_TYPES: Final = {Kind.CHAR_DEVICE: stat.S_IFCHR, Kind.BLOCK_DEVICE: stat.S_IFBLK, Kind.FIFO: stat.S_IFIFO}
@@ -328,21 +326,14 @@ class _Unpacker:
 
     def _is_whiteout(self, path: bytes) -> bool:
         """Act on ``path`` if it is a whiteout; False when it only looks like one."""
-        *above, name = path.split(b"/")
-        if any(part.startswith(_BOOKKEEPING_PREFIX) and part != OPAQUE_MARKER for part in (*above, name)):
-            return True
-        if any(part.startswith(WHITEOUT_PREFIX) for part in above):
-            raise InvalidArchive("a directory above it has a whiteout's name")
-        if not name.startswith(WHITEOUT_PREFIX):
-            return False
-        parent = self._directories.at(b"/".join(above))
-        if name == OPAQUE_MARKER:
+        found = read_whiteout(path)
+        if found is None or found.victim is None:
+            return found is not None
+        parent = self._directories.at(found.parent)
+        if found.victim:
+            self._hide(parent, found.victim)
+        else:
             self._hide_all(parent)
-            return True
-        victim = name.removeprefix(WHITEOUT_PREFIX)
-        if victim in (b"", b".", b".."):  # ".wh..." would name the directory above
-            raise InvalidArchive("whiteout of no valid name")
-        self._hide(parent, victim)
         return True
 
     def _hide(self, parent: Directory, name: bytes) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from image import media_types
 from image.config import ImageConfig
@@ -229,13 +229,26 @@ def rebased(part: Part, old: Part, new: Part, new_name: str) -> Part:
     return part.rebuilt(document, [*new.manifest.layers, *part.manifest.layers[count:]], annotations)
 
 
+class NewLayer(Protocol):
+    """A layer that no source has: a file, or what was made of others."""
+
+    @property
+    def descriptor(self) -> Descriptor: ...
+
+    @property
+    def diff_id(self) -> DiffID: ...
+
+    def open(self) -> AbstractContextManager[Blocks]:
+        """The blob, verified, any number of times."""
+
+
 class ChangedSource(LocalEnd):
     """What an image has become, as a source. ``sources`` hold what it is made of, and are entered."""
 
     holds_indexes = False
     synthesized = False
 
-    def __init__(self, part: Part, sources: Mapping[Digest, Source], layers: Sequence[LayerFile] = ()) -> None:
+    def __init__(self, part: Part, sources: Mapping[Digest, Source], layers: Sequence[NewLayer] = ()) -> None:
         """``sources``: where each blob is that neither ``part`` nor ``layers`` has."""
         self._part = part
         self._sources = MappingProxyType(dict(sources))

@@ -43,6 +43,10 @@ class Inode:
     mtime: int = 0
 
 
+ROOT: Mapping[str, Inode] = {"": Inode("directory", 0o755, 0, 0)}
+"""A tree without anything in it."""
+
+
 @dataclass(slots=True)
 class Image:
     """A file tree by path (no leading slash) and the configuration document."""
@@ -91,7 +95,7 @@ def _opener(member: Callable[[str], IO[bytes]], name: str) -> Callable[[str], IO
 
 
 def _apply_layers(layers: Iterable[Callable[[str], IO[bytes]]], config: dict[str, Any]) -> Image:
-    tree = {"": Inode("directory", 0o755, 0, 0)}
+    tree = dict(ROOT)
     for open_layer in layers:
         with (
             open_layer("rb") as stream,

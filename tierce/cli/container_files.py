@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from contextlib import ExitStack
 
 import click
 
@@ -15,6 +13,7 @@ from image.errors import InvalidInput
 from tierce.cli.command import Settings, binary, command
 from tierce.cli.containers import containers
 from tierce.cli.terminal import is_terminal
+from tierce.cli.written import written
 
 
 @command(
@@ -56,55 +55,9 @@ def export(settings: Settings, word: str, output: str) -> None:
     from store.diff import pack
 
     with containers(settings) as over, held(over.records, word) as record, ExitStack() as stack:
-        write = stack.enter_context(_written(output))
+        write = stack.enter_context(written(output))
         root = stack.enter_context(own_tree(over.records, record))
         pack(root, write, clamp_s=None, whiteouts=False)
-
-
-@contextmanager
-def _written(output: str) -> Iterator[Callable[[bytes], None]]:
-    """Where an archive goes: standard output, or a file that appears whole or not at all.
-
-    What is there and no file, a device or a pipe, is written to and stays. Raises InvalidInput
-    for a terminal or a directory; StorageError.
-    """
-    from store.content import storage_errors
-
-    if output == "-":
-        if is_terminal(sys.stdout):
-            raise InvalidInput("cowardly refusing to save to a terminal: use the -o flag or redirect")
-        yield _writer(sys.stdout.fileno(), "standard output")
-        return
-    mode = 0
-    with suppress(OSError):
-        mode = os.stat(output).st_mode
-    if stat.S_ISDIR(mode):
-        raise InvalidInput(f"cannot write {output}: it is a directory")
-    if mode and not stat.S_ISREG(mode):
-        with storage_errors(f"write {output}"):
-            fd = os.open(output, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            yield _writer(fd, output)
-        finally:
-            os.close(fd)
-        return
-    from transfer.transports.files import NewFile
-
-    with NewFile(Path(os.path.realpath(output))) as new:
-        yield new.write
-        new.commit()
-
-
-def _writer(fd: int, what: str) -> Callable[[bytes], None]:
-    from store.content import storage_errors
-
-    def write(data: bytes) -> None:
-        view = memoryview(data)
-        with storage_errors(f"write {what}"):
-            while view:
-                view = view[os.write(fd, view) :]
-
-    return write
 
 
 @command(
@@ -143,7 +96,7 @@ def cp(settings: Settings, source: str, target: str, archive: bool, follow: bool
         inside = copying.ContainerTree(stack, root, word)
         here = copying.HostTree(stack)
         if goal.path == "-" and not goal.container:
-            write = stack.enter_context(_written("-"))
+            write = stack.enter_context(written("-"))
             copying.send(inside, origin.path, write, follow=follow)
             return
         if origin.path == "-" and not origin.container:

@@ -29,6 +29,8 @@ _IMAGE: Final = {
     "save": Entry("tierce.cli.archives", "save", "Write images to a tar archive"),
     "load": Entry("tierce.cli.archives", "load", "Read images from a tar archive"),
     "import": Entry("tierce.cli.archives", "import_", "Make an image of a root filesystem's tar"),
+    "export": Entry("tierce.cli.flatten", "image_export", "Write an image's files, as one tree, to a tar"),
+    "flatten": Entry("tierce.cli.flatten", "flatten", "Make one layer of an image's layers"),
     "prune": Entry("tierce.cli.prune", "image_prune", "Remove images that nothing names"),
 }
 _NETWORK: Final = {
@@ -171,6 +173,7 @@ COMMANDS: Final = LazyGroup(
             "copy": Entry("tierce.cli.copy", "copy", "Copy an image from anywhere to anywhere"),
             "delete": Entry("tierce.cli.delete", "delete", "Delete an image from a registry"),
             "digest": Entry("tierce.cli.repositories", "digest", "Print the digest of an image in a registry"),
+            "flatten": _IMAGE["flatten"],
             "history": _IMAGE["history"],
             "import": _IMAGE["import"],
             "info": _SYSTEM["info"],

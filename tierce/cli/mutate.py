@@ -22,17 +22,23 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress")
+platform_option = click.option(
+    "--platform", metavar=PLATFORM, help="Which image of several platforms  [this machine's]"
+)
+
+
 def _common_options(function: _F) -> _F:
     for option in (
-        click.option("-q", "--quiet", is_flag=True, help="No progress"),
-        click.option("--platform", metavar=PLATFORM, help="Which image of several platforms  [this machine's]"),
+        quiet_option,
+        platform_option,
         click.option("-t", "--tag", "destination", required=True, metavar="DESTINATION", help="Where the result goes"),
     ):
         function = option(function)
     return registry_options(function)
 
 
-class _Work(NamedTuple):
+class Work(NamedTuple):
     """What a command works with: open places, and what keeps its sources open."""
 
     settings: Settings
@@ -60,7 +66,7 @@ class _Work(NamedTuple):
 
 
 @contextmanager
-def _work(settings: Settings, platform: str | None, quiet: bool, flags: dict[str, Any]) -> Iterator[_Work]:
+def work_with(settings: Settings, platform: str | None, quiet: bool, flags: dict[str, Any]) -> Iterator[Work]:
     from functools import cache
 
     from image.platform import Platform
@@ -72,7 +78,7 @@ def _work(settings: Settings, platform: str | None, quiet: bool, flags: dict[str
         store = cache(lambda: stack.enter_context(settings.store()))
         registries = stack.enter_context(open_registries(settings, **flags))
         wanted = Platform.parse(platform, here) if platform else here
-        yield _Work(settings, stack, Places(store, registries), wanted, quiet)
+        yield Work(settings, stack, Places(store, registries), wanted, quiet)
 
 
 def _held(*parts: tuple[Part, Source]) -> dict[Digest, Source]:
@@ -130,7 +136,7 @@ def mutate(
         _words(cmd), user, workdir, tuple(exposed_ports), Platform.parse(set_platform) if set_platform else None,
     )  # fmt: skip
     layers = [LayerFile.read(path) for path in files]
-    with _work(settings, platform, quiet, flags) as work:
+    with work_with(settings, platform, quiet, flags) as work:
         part, source = work.part(image)
         changed = mutated(appended(part, layers), change)
         work.put(ChangedSource(changed, _held((part, source)), layers), destination)
@@ -158,7 +164,7 @@ def append(
     from transfer.changed import ChangedSource, LayerFile, appended
 
     layers = [LayerFile.read(path) for path in files]
-    with _work(settings, platform, quiet, flags) as work:
+    with work_with(settings, platform, quiet, flags) as work:
         part, source = work.part(base)
         work.put(ChangedSource(appended(part, layers), _held((part, source)), layers), destination)
 
@@ -185,7 +191,7 @@ def rebase(
     """
     from transfer.changed import ChangedSource, rebased
 
-    with _work(settings, platform, quiet, flags) as work:
+    with work_with(settings, platform, quiet, flags) as work:
         part, below, above = work.part(image), work.part(old_base), work.part(new_base)
         changed = rebased(part[0], below[0], above[0], new_base.partition("://")[2] or new_base)
         work.put(ChangedSource(changed, _held(above, part)), destination)
