@@ -30,9 +30,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from image.digest import ChainID, DiffID
 from image.errors import KernelError, LayerNotFound
 from image.value import dataclass
-from store import kernel
 from store.content import storage_errors
 from store.form import Form
+from store.linux import mounts, processes
 from store.metadata import LayerRecord, Metadata
 from store.owners import copy_record, in_user_namespace, written_through
 
@@ -259,8 +259,8 @@ def new_directory_name() -> str:
 
 def hide_mounts() -> None:
     """From here on, this thread and the processes that it starts mount for themselves. Raises OSError."""
-    kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_FS)
-    kernel.mount(None, b"/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    processes.unshare(processes.CLONE_NEWNS | processes.CLONE_FS)
+    mounts.mount(None, b"/", None, mounts.MS_REC | mounts.MS_PRIVATE)
 
 
 def in_private_mounts(work: Callable[[], _T]) -> _T:
@@ -299,7 +299,7 @@ def mounted(overlay: OverlayMount, furnish: Callable[[int], None] | None = None)
     def open_merged() -> tuple[int, int]:
         os.chdir(overlay.base)
         merged = os.fsencode(overlay.merged)
-        kernel.mount(b"overlay", merged, b"overlay", 0, overlay.options)
+        mounts.mount(b"overlay", merged, b"overlay", 0, overlay.options)
         fd = os.open(merged, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         if furnish is None:
             return fd, -1

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from image.value import dataclass
-from store import kernel
+from store.linux import paths
 
 RECORD: Final = b"user.tierce.own"
 MODE: Final = b"user.tierce.mode"
@@ -274,8 +274,8 @@ def recorded_metadata(path: bytes, status: os.stat_result) -> tuple[int, int, in
 
 def inode_key(dir_fd: int, path: bytes, *, follow: bool = False) -> bytes:
     """Names a file for as long as it lives, and no later one: inode and time of birth. Raises OSError."""
-    flags = 0 if follow else kernel.AT_SYMLINK_NOFOLLOW
-    found = kernel.statx(dir_fd, path, flags, _STATX_BTIME_AND_INODE)
+    flags = 0 if follow else paths.AT_SYMLINK_NOFOLLOW
+    found = paths.statx(dir_fd, path, flags, _STATX_BTIME_AND_INODE)
     inode = int.from_bytes(found[32:40], "little")
     return b"%d.%d.%d" % (inode, int.from_bytes(found[80:88], "little"), int.from_bytes(found[88:92], "little"))
 

@@ -31,10 +31,10 @@ from builder.steps.place import Destination, Placing
 from builder.tree import EntryKind, Stop, Tree
 from image.errors import Cancelled, InvalidInput, NotFound
 from image.value import dataclass
-from store import kernel
 from store.cache_mounts import CacheMounts, Sharing, mount_key
 from store.failed_steps import FailedMount
 from store.layers import LayerStore
+from store.linux.mounts import MNT_DETACH, MS_NODEV, MS_NOEXEC, MS_NOSUID, mount, umount2
 from store.owners import owners
 
 _SHARINGS: Final[Mapping[str, Sharing]] = {"shared": "shared", "private": "private", "locked": "locked"}
@@ -174,7 +174,7 @@ class MountPreparation:
 
         def remove() -> None:
             try:
-                kernel.umount2(os.fsencode(path), kernel.MNT_DETACH)
+                umount2(os.fsencode(path), MNT_DETACH)
             finally:
                 path.rmdir()
 
@@ -210,7 +210,7 @@ class MountPreparation:
             self._stack.callback(shutil.rmtree, work, ignore_errors=True)
             options += b",upperdir=" + os.fsencode(upper) + b",workdir=" + os.fsencode(work)
         os.chdir(overlay.base)
-        kernel.mount(b"overlay", os.fsencode(point), b"overlay", 0, options)
+        mount(b"overlay", os.fsencode(point), b"overlay", 0, options)
         return point / _resolved(point, path)
 
     def _cache(self, cache: CacheMount, source: Result | None) -> HostMount:
@@ -252,8 +252,8 @@ class MountPreparation:
     def _in_memory(self, secret: SecretMount, value: bytes) -> Path:
         if self._layers.trees.mounts:
             point = self._mount_point()
-            flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
-            kernel.mount(b"tmpfs", os.fsencode(point), b"tmpfs", flags, b"mode=700")
+            flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+            mount(b"tmpfs", os.fsencode(point), b"tmpfs", flags, b"mode=700")
         else:  # on the disk then, but for this step alone
             point = self._directory()
             self._stack.callback(shutil.rmtree, point, ignore_errors=True)

@@ -151,6 +151,6 @@ class HealthProbe:
 
 
 def _is_readable(fd: int) -> bool:
-    from store import kernel
+    from store.linux.descriptors import POLLIN, poll
 
-    return bool(kernel.poll({fd: kernel.POLLIN}, 0))
+    return bool(poll({fd: POLLIN}, 0))

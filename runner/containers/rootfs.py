@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 from image.errors import Conflict, InvalidInput, KernelError
 from runner.containers.records import Record, Records
-from store import kernel
 from store.directories import Directories, Directory
 from store.layers import Workspace, in_private_mounts, mounted
+from store.linux import descriptors, mounts, paths, processes
 
 if TYPE_CHECKING:
     from runner.runtime.spec import Mount
@@ -92,10 +92,10 @@ def _root_mount(pid: int) -> int:
     """A copy of the root mount alone, in no namespace. Only in a thread that ends afterwards."""
     namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        kernel.setns(namespace, kernel.CLONE_NEWNS)
+        processes.setns(namespace, processes.CLONE_NEWNS)
     finally:
         os.close(namespace)
-    tree = kernel.open_tree(kernel.AT_FDCWD, b"/", kernel.OPEN_TREE_CLONE)
+    tree = mounts.open_tree(paths.AT_FDCWD, b"/", mounts.OPEN_TREE_CLONE)
     try:
         return os.open(".", _OPEN_ROOT, dir_fd=tree)
     finally:
@@ -129,7 +129,7 @@ def _of_process(record: Record, take: Callable[[], int]) -> int:
 
 
 def _has_ended(process: int) -> bool:
-    return bool(kernel.poll({process: kernel.POLLIN}, 0))
+    return bool(descriptors.poll({process: descriptors.POLLIN}, 0))
 
 
 # --- a container that does not run ----------------------------------------------------------
@@ -151,25 +151,25 @@ def _furnish(root: int, record: Record, points: tuple[Mount, ...]) -> None:
                 )
             _bind(directories, point)
     if record.made.options.read_only:
-        kernel.mount_setattr(root, set_=kernel.MOUNT_ATTR_RDONLY)
+        mounts.mount_setattr(root, set_=mounts.MOUNT_ATTR_RDONLY)
 
 
 def _bind(directories: Directories, point: Mount) -> None:
     with _descriptor(_source(point)) as source:
-        recursive = kernel.AT_RECURSIVE if "rbind" in point.options else 0
+        recursive = paths.AT_RECURSIVE if "rbind" in point.options else 0
         path = os.fsencode(point.destination)
         is_directory = os.path.isdir(f"/proc/self/fd/{source}")
         with _descriptor(
-            kernel.open_tree(source, b"", kernel.OPEN_TREE_CLONE | kernel.AT_EMPTY_PATH | recursive)
+            mounts.open_tree(source, b"", mounts.OPEN_TREE_CLONE | paths.AT_EMPTY_PATH | recursive)
         ) as tree:
             if {"ro", "rro"} & set(point.options):
-                kernel.mount_setattr(tree, set_=kernel.MOUNT_ATTR_RDONLY, recursive="rro" in point.options)
+                mounts.mount_setattr(tree, set_=mounts.MOUNT_ATTR_RDONLY, recursive="rro" in point.options)
             if not is_directory:
                 with _descriptor(_file(directories, path)) as file:
-                    kernel.move_mount(tree, file)
+                    mounts.move_mount(tree, file)
                 return
             directory = directories.at(path)
-            kernel.move_mount(tree, directory.fd)
+            mounts.move_mount(tree, directory.fd)
             directories.forget(directory.path)  # the name leads to the mount from now on
 
 
@@ -182,7 +182,7 @@ def _source(point: Mount) -> int:
     if not inside:
         return source
     with _descriptor(source):
-        return kernel.openat2(source, os.fsencode(inside), kernel.O_PATH, 0, kernel.RESOLVE_IN_ROOT)
+        return paths.openat2(source, os.fsencode(inside), paths.O_PATH, 0, paths.RESOLVE_IN_ROOT)
 
 
 @contextmanager

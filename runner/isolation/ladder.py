@@ -18,8 +18,8 @@ from image.errors import InvalidInput, NotPermitted
 from image.value import dataclass
 from runner.runtime.capabilities import mask
 from runner.runtime.privileges import Privileges
-from store.kernel import SyscallError
-from store.kernel_confine import landlock_abi
+from store.linux.confine import landlock_abi
+from store.linux.foreign import SyscallError
 
 Rung = Literal["namespaces", "chroot", "emulated"]
 _WORDS: Final = {
@@ -114,7 +114,8 @@ def _no_supervisor() -> str | None:
 
 def _try_listener() -> int:
     from runner.isolation import filters
-    from store.kernel import PR_SET_NO_NEW_PRIVS, load_seccomp_listener, prctl
+    from store.linux.processes import PR_SET_NO_NEW_PRIVS, prctl
+    from store.linux.seccomp import load_seccomp_listener
 
     try:
         prctl(PR_SET_NO_NEW_PRIVS, 1)
@@ -130,7 +131,7 @@ def _no_emulation() -> str | None:
     if landlock_abi() < 2:
         return "no landlock of version 2 (Linux 5.19), which is the wall: ask for a newer kernel, or for CAP_SYS_CHROOT"
     try:
-        from store.kernel import AT_FDCWD, O_PATH, RESOLVE_IN_ROOT, openat2
+        from store.linux.paths import AT_FDCWD, O_PATH, RESOLVE_IN_ROOT, openat2
 
         os.close(openat2(AT_FDCWD, b"/", O_PATH, resolve=RESOLVE_IN_ROOT))
     except SyscallError as error:

@@ -20,7 +20,8 @@ from image.value import dataclass
 from runner.isolation.request import StepRequest
 from runner.runtime.accounts import read_accounts, resolve_user
 from runner.runtime.child_root import Refused
-from store import kernel, recorded
+from store import recorded
+from store.linux import paths, processes
 
 Stream = Literal["stdout", "stderr"]
 _PROGRAM: Final = "import sys; sys.path.append(sys.argv[1]); from runner.isolation.supervisor.main import main; main()"
@@ -75,7 +76,7 @@ def run(
     Raises KernelError when the isolation can't be had, CommandNotStarted, InvalidInput for an
     unknown user, StorageError.
     """
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # the step may have our uid: it shall not read our memory
+    processes.prctl(processes.PR_SET_DUMPABLE, 0)  # the step may have our uid: it shall not read our memory
     with ExitStack() as held:
         place = held.enter_context(_Placing.opened(root))
         try:
@@ -118,8 +119,8 @@ class _Placing:
     def _parent(self, path: str) -> Iterator[tuple[int, str]]:
         """Its time stays: what we put there is no change of the step's."""
         directory, _, name = path.strip("/").rpartition("/")
-        fd = kernel.openat2(
-            self._fd, os.fsencode(directory) or b".", os.O_PATH | os.O_DIRECTORY, resolve=kernel.RESOLVE_IN_ROOT
+        fd = paths.openat2(
+            self._fd, os.fsencode(directory) or b".", os.O_PATH | os.O_DIRECTORY, resolve=paths.RESOLVE_IN_ROOT
         )
         try:
             times = os.fstat(fd)
@@ -141,7 +142,7 @@ class _Placing:
 
     def _devices(self) -> None:
         """Nodes where they can be made; the supervisor opens the rest, for which a name is enough."""
-        fd = kernel.openat2(self._fd, b"dev", os.O_RDONLY | os.O_DIRECTORY, resolve=kernel.RESOLVE_IN_ROOT)
+        fd = paths.openat2(self._fd, b"dev", os.O_RDONLY | os.O_DIRECTORY, resolve=paths.RESOLVE_IN_ROOT)
         try:
             for name, (major, minor) in _DEVICES.items():
                 try:
@@ -159,7 +160,7 @@ class _Placing:
     def disable_apt_sandbox(self) -> bool:
         """apt gives up its rights before it downloads, which emulated rights can't show it. False without apt."""
         try:
-            os.close(kernel.openat2(self._fd, b"etc/apt", kernel.O_PATH, resolve=kernel.RESOLVE_IN_ROOT))
+            os.close(paths.openat2(self._fd, b"etc/apt", paths.O_PATH, resolve=paths.RESOLVE_IN_ROOT))
         except OSError:
             return False
         self._write(_APT_CONFIG, b'APT::Sandbox::User "root";\n')
@@ -214,7 +215,7 @@ class _Placing:
 
     def _account_file(self, path: str) -> bytes:
         try:
-            fd = kernel.openat2(self._fd, path.encode(), kernel.O_PATH, resolve=kernel.RESOLVE_IN_ROOT)
+            fd = paths.openat2(self._fd, path.encode(), paths.O_PATH, resolve=paths.RESOLVE_IN_ROOT)
         except OSError:
             return b""
         try:

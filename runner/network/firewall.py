@@ -23,7 +23,7 @@ from image.value import dataclass
 from runner.network.addresses import V4, V6, dotted, spelled
 from runner.network.networks import Network
 from runner.network.ports import ANY, Port
-from store import kernel
+from store.linux import nftables
 
 _COMMENT = "tierce"
 
@@ -126,7 +126,7 @@ def _forward(network: Network) -> Iterator[str]:
 
 def apply(commands: str) -> None:
     """Run nft commands as one transaction. Raises TierceError, having changed nothing."""
-    problem = kernel.run_nftables(commands.encode())
+    problem = nftables.run_nftables(commands.encode())
     if problem is None:
         problem = _run_program(["nft", "-f", "-"], commands)
     if problem:
@@ -183,7 +183,7 @@ def _programs(*, ipv6: bool) -> list[str]:
 
 
 def _has_forward(family: str) -> bool:
-    if kernel.run_nftables(f"list chain {family} filter FORWARD".encode()) == "":
+    if nftables.run_nftables(f"list chain {family} filter FORWARD".encode()) == "":
         return True
     try:
         with open(f"/proc/net/{family}_tables_names") as file:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import TypeVar
 
 from image.errors import KernelError
-from store import kernel
+from store.linux import processes
 
 _T = TypeVar("_T")
 
@@ -23,8 +23,8 @@ def within(pid: int, act: Callable[[], _T]) -> _T:
             there, here = (os.open(f"/proc/{who}/ns/net", os.O_RDONLY | os.O_CLOEXEC) for who in (pid, "thread-self"))
             held.callback(os.close, there)
             held.callback(os.close, here)
-            kernel.setns(there, kernel.CLONE_NEWNET)
-            held.callback(kernel.setns, here, kernel.CLONE_NEWNET)
+            processes.setns(there, processes.CLONE_NEWNET)
+            held.callback(processes.setns, here, processes.CLONE_NEWNET)
         except OSError as error:
             raise KernelError("network", "setns", error.errno or 0, f"/proc/{pid}/ns/net") from error
         return act()

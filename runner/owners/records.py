@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from store import kernel
+from store.linux import paths
 from store.owners import RECORD, Record, inode_key
 
 _SYMLINK_FIFO_SOCKET: Final = frozenset({0o120000, 0o010000, 0o140000})
@@ -27,7 +27,7 @@ class Records:
 
     def read(self, path: bytes, *, follow: bool) -> Record | None:
         """The record of what the path names; None is root's. Never raises."""
-        found = kernel.get_xattr(path, RECORD, follow=follow)
+        found = paths.get_xattr(path, RECORD, follow=follow)
         if found is not None:
             return Record.decode(found)
         if not self._table:
@@ -68,12 +68,12 @@ class Records:
 
     def _key(self, path: bytes, *, follow: bool) -> bytes:
         """By the upper inode where there is one: it is what the layer writer will see."""
-        fd = os.open(path, kernel.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+        fd = os.open(path, paths.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
         try:
             inside = os.readlink(b"self/fd/%d" % fd)
         finally:
             os.close(fd)
         try:
-            return inode_key(kernel.AT_FDCWD, self._upper + inside)
+            return inode_key(paths.AT_FDCWD, self._upper + inside)
         except OSError:
-            return inode_key(kernel.AT_FDCWD, path, follow=follow)
+            return inode_key(paths.AT_FDCWD, path, follow=follow)

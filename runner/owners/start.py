@@ -13,14 +13,13 @@ from image.errors import NotPermitted
 from runner.owners.filter import program
 from runner.runtime.operations import Operation, hand_over_listener
 from runner.runtime.privileges import Privileges
-from store import kernel
 from store.owners import TABLE
 
 if TYPE_CHECKING:
     from store.layers import OverlayMount
 
 _PROGRAM: Final = "import sys; sys.path.append(sys.argv[1]); from runner.owners.supervisor import main; main()"
-_PACKAGES: Final = str(Path(kernel.__file__).resolve().parent.parent)
+_PACKAGES: Final = str(Path(__file__).resolve().parents[2])
 _ABOVE: Final = 10
 
 

@@ -21,7 +21,7 @@ from runner.owners.credentials import CredentialTable
 from runner.owners.records import Records
 from runner.owners.tracee import Paths
 from runner.runtime.notify import Listener, Notification
-from store import kernel
+from store.linux import processes
 from store.owners import TABLE, read_table
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def main() -> NoReturn:
     journal = os.open(TABLE, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600, dir_fd=LAYER)
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    kernel.unshare(kernel.CLONE_FS)
-    kernel.setns(namespace, kernel.CLONE_NEWNS)
+    processes.unshare(processes.CLONE_FS)
+    processes.setns(namespace, processes.CLONE_NEWNS)
     os.fchdir(proc)
     os.umask(0)
     records = Records(table, b"self/fd/%d/diff" % LAYER, journal)

@@ -12,7 +12,7 @@ import os
 from struct import pack
 from typing import Final
 
-from store import kernel
+from store.linux import memory, paths
 
 AT_FDCWD: Final = 0xFFFFFF9C
 AT_SYMLINK_NOFOLLOW: Final = 0x100
@@ -30,7 +30,7 @@ def read_string(pid: int, address: int) -> bytes:
     found = b""
     while len(found) < _PAGE:
         here = address + len(found)
-        piece = kernel.read_memory(pid, here, min(_PAGE - here % _PAGE, _PAGE if found else _FIRST_READ))
+        piece = memory.read_memory(pid, here, min(_PAGE - here % _PAGE, _PAGE if found else _FIRST_READ))
         end = piece.find(b"\0")
         if end >= 0:
             return found + piece[:end]
@@ -39,7 +39,7 @@ def read_string(pid: int, address: int) -> bytes:
 
 
 def write_ids(pid: int, address: int, ids: tuple[int, ...]) -> None:
-    kernel.write_memory(pid, address, pack(f"={len(ids)}I", *ids))
+    memory.write_memory(pid, address, pack(f"={len(ids)}I", *ids))
 
 
 def descriptor(pid: int, fd: int) -> bytes:
@@ -70,9 +70,9 @@ class Paths:
             os.close(self._held)
             self._held = -1
         above, name = os.path.split(path.rstrip(b"/") or b"/")
-        root = os.open(b"%d/root" % pid, kernel.O_PATH | os.O_CLOEXEC)
+        root = os.open(b"%d/root" % pid, paths.O_PATH | os.O_CLOEXEC)
         try:
-            self._held = kernel.openat2(root, above.lstrip(b"/") or b".", kernel.O_PATH, 0, kernel.RESOLVE_IN_ROOT)
+            self._held = paths.openat2(root, above.lstrip(b"/") or b".", paths.O_PATH, 0, paths.RESOLVE_IN_ROOT)
         finally:
             os.close(root)
         return b"self/fd/%d/%b" % (self._held, name or b".")

@@ -20,7 +20,7 @@ from image.errors import InvalidInput, NotPermitted
 from image.value import dataclass
 from runner.runtime.privileges import Cgroups
 from runner.runtime.spec import DeviceRule, Resources
-from store import kernel
+from store.linux import devices
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -257,7 +257,7 @@ def _filter_devices(mount: str, place: str, rules: tuple[DeviceRule, ...], made:
     try:
         fd = os.open(f"{mount}/{place}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            kernel.attach_device_filter(fd, compile_device_filter((*rules, *_ALWAYS_ALLOWED)))
+            devices.attach_device_filter(fd, compile_device_filter((*rules, *_ALWAYS_ALLOWED)))
         finally:
             os.close(fd)
     except OSError as error:

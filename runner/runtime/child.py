@@ -5,7 +5,7 @@ a socket: operations of ``plan``, marshalled. It clones; the copy performs the o
 and ends in exec as pid 1 of the container; the original, the *watcher*, tells the launcher
 what happens and kills the container when the launcher is gone.
 
-Nothing but ``posix``, ``sys``, ``marshal``, ``store.kernel`` and this module's two parts is
+Nothing but ``posix``, ``sys``, ``marshal``, ``store.linux`` and this module's two parts is
 imported: start-up is most of what a start costs, and there is less to go wrong before exec.
 
 Events on the socket, each a marshalled tuple behind its length in four bytes:
@@ -85,7 +85,7 @@ from runner.runtime.child_root import (
     set_hostname,
     write_sysctl,
 )
-from store import kernel
+from store.linux import descriptors, processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _watch(orders: list[Any], extra: int) -> None:
     sandbox = Sandbox(write, extra, detached)
     if not _perform_outside(sandbox, orders[:here]):
         return
-    pid = kernel.clone(flags)
+    pid = processes.clone(flags)
     if pid == 0:
         posix.close(read)
         _become(sandbox, orders[here + 1 :])
@@ -205,7 +205,7 @@ def _follow_start(pid: int, reports: int) -> tuple[object, ...] | None:
     data = b""
     outcome: tuple[object, ...] = ("failed", "internal", "container start", "", 0, "the process died")
     while True:
-        if CONTROL in kernel.poll({reports: kernel.POLLIN, CONTROL: 0}):
+        if CONTROL in descriptors.poll({reports: descriptors.POLLIN, CONTROL: 0}):
             posix.kill(pid, _SIGKILL)
             return None
         chunk = posix.read(reports, 65536)
@@ -224,7 +224,7 @@ def _follow_start(pid: int, reports: int) -> tuple[object, ...] | None:
 
 def _wait_for_end(pid: int, pidfd: int) -> int:
     """The wait status, after killing the container first if the launcher ends before it."""
-    if pidfd not in kernel.poll({pidfd: kernel.POLLIN, CONTROL: 0}):
+    if pidfd not in descriptors.poll({pidfd: descriptors.POLLIN, CONTROL: 0}):
         posix.kill(pid, _SIGKILL)
     return posix.waitpid(pid, 0)[1]
 

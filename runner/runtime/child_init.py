@@ -12,7 +12,7 @@ import posix
 
 from runner.runtime.child_process import die_with_watcher
 from runner.runtime.child_root import Sandbox
-from store import kernel
+from store.linux import processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def stay_as_init(sandbox: Sandbox, terminal: int) -> None:
     """
     if not sandbox.detached:
         die_with_watcher(sandbox)
-    kernel.reset_signals()
+    processes.reset_signals()
     expected = _signal.valid_signals() - _FAULTS
     _signal.pthread_sigmask(_signal.SIG_BLOCK, expected)
     child = posix.fork()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import posix
 
 from runner.runtime.child_root import Sandbox, directory
-from store import kernel
+from store.linux import mounts, paths, processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,14 +20,14 @@ _CHUNK = 1 << 20
 
 
 def offset_clocks(offsets: tuple[tuple[bytes, bytes, bytes], ...]) -> None:
-    kernel.unshare(kernel.CLONE_NEWTIME)
+    processes.unshare(processes.CLONE_NEWTIME)
     if offsets:
         _write("/proc/self/timens_offsets", b"".join(b"%s %s %s\n" % offset for offset in offsets))
 
 
 def make_id_map(sandbox: Sandbox, slot: int, uid_map: bytes, gid_map: bytes) -> None:
     read, write = posix.pipe2(posix.O_CLOEXEC)
-    pid = kernel.clone(kernel.CLONE_NEWUSER)
+    pid = processes.clone(processes.CLONE_NEWUSER)
     if pid == 0:
         _stay(read, write)
     try:
@@ -50,7 +50,7 @@ def _stay(read: int, write: int) -> NoReturn:
 
 def map_ids(sandbox: Sandbox, slot: int, recursive: int) -> None:
     namespace = sandbox.maps.pop(slot)
-    kernel.map_mount_ids(sandbox.sources[slot], namespace, recursive=bool(recursive))
+    mounts.map_mount_ids(sandbox.sources[slot], namespace, recursive=bool(recursive))
     posix.close(namespace)
 
 
@@ -60,8 +60,8 @@ def copy_up(sandbox: Sandbox, target: bytes) -> None:
 
 def finish_copy_up(sandbox: Sandbox, target: bytes) -> None:
     place = directory(sandbox.root, target)
-    source = kernel.openat2(sandbox.copied, b".", posix.O_RDONLY | posix.O_DIRECTORY)
-    copy = kernel.openat2(place, b".", posix.O_RDONLY | posix.O_DIRECTORY)
+    source = paths.openat2(sandbox.copied, b".", posix.O_RDONLY | posix.O_DIRECTORY)
+    copy = paths.openat2(place, b".", posix.O_RDONLY | posix.O_DIRECTORY)
     _copy_tree(source, copy)
     for fd in (source, copy, place, sandbox.copied):
         posix.close(fd)

@@ -9,7 +9,7 @@ import posix
 
 from runner.runtime.accounts import read_accounts, resolve_user, users
 from runner.runtime.child_root import CONTROL, Refused, Sandbox, directory, frame, kind_of
-from store import kernel
+from store.linux import descriptors, paths, processes, routes, seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def report(sandbox: Sandbox, *event: object) -> None:
 
 def die_with_watcher(sandbox: Sandbox) -> None:
     """SIGKILL when the watcher ends; a change of credentials cancels it, so it is asked for twice."""
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, _SIGKILL)
-    if kernel.poll({sandbox.report: 0}, 0):
+    processes.prctl(processes.PR_SET_PDEATHSIG, _SIGKILL)
+    if descriptors.poll({sandbox.report: 0}, 0):
         posix._exit(137)  # it had ended before we asked: the pipe has no reader
 
 
@@ -44,17 +44,17 @@ def die_with_watcher(sandbox: Sandbox) -> None:
 def open_container(sandbox: Sandbox, pid: int, flags: int) -> None:
     sandbox.container = posix.pidfd_open(pid)  # the launcher sees whether it is still the same by our first event
     if flags:
-        kernel.setns(sandbox.container, flags)
+        processes.setns(sandbox.container, flags)
 
 
 def enter_container(sandbox: Sandbox, flags: int) -> None:
-    kernel.setns(sandbox.container, flags)
+    processes.setns(sandbox.container, flags)
     posix.close(sandbox.container)
-    sandbox.root = kernel.openat2(kernel.AT_FDCWD, b"/", kernel.O_PATH | posix.O_DIRECTORY)
+    sandbox.root = paths.openat2(paths.AT_FDCWD, b"/", paths.O_PATH | posix.O_DIRECTORY)
 
 
 def hide_process(_: Sandbox) -> None:
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    processes.prctl(processes.PR_SET_DUMPABLE, 0)
 
 
 # --- operations: meeting the parent ---------------------------------------------------------
@@ -74,15 +74,15 @@ def become_root(_: Sandbox) -> None:
 
 
 def unshare_cgroup(_: Sandbox) -> None:
-    kernel.unshare(kernel.CLONE_NEWCGROUP)
+    processes.unshare(processes.CLONE_NEWCGROUP)
 
 
 def configure_network(_: Sandbox, requests: tuple[bytes, ...]) -> None:
-    kernel.route_requests(requests)
+    routes.route_requests(requests)
 
 
 def open_fifo_directory(sandbox: Sandbox, path: bytes) -> None:
-    sandbox.fifo_directory = kernel.openat2(kernel.AT_FDCWD, path, kernel.O_PATH | posix.O_DIRECTORY)
+    sandbox.fifo_directory = paths.openat2(paths.AT_FDCWD, path, paths.O_PATH | posix.O_DIRECTORY)
 
 
 def await_hooks(sandbox: Sandbox) -> None:
@@ -103,7 +103,7 @@ def _read_all(fd: int, size: int) -> bytes:
 
 def await_start(sandbox: Sandbox) -> None:
     """From here on nobody but the reader of exec.fifo has a hand on us."""
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, 0)
+    processes.prctl(processes.PR_SET_PDEATHSIG, 0)
     report(sandbox, "started", tuple(sandbox.warnings))
     posix.close(sandbox.report)
     posix.close(CONTROL)
@@ -134,7 +134,7 @@ def run_hook(
         pass  # it does not want to know
     posix.close(feed)
     pidfd = posix.pidfd_open(pid)
-    late = not kernel.poll({pidfd: kernel.POLLIN}, timeout_s * 1000 if timeout_s else -1)
+    late = not descriptors.poll({pidfd: descriptors.POLLIN}, timeout_s * 1000 if timeout_s else -1)
     if late:
         posix.kill(pid, _SIGKILL)
     code = posix.waitstatus_to_exitcode(posix.waitpid(pid, 0)[1])
@@ -157,8 +157,8 @@ def _become_hook(path: bytes, args: tuple[bytes, ...], env: tuple[bytes, ...], s
         posix.dup2(stdin, 0)
         posix.dup2(stdout, 1)
         posix.dup2(stdout, 2)
-        kernel.close_on_exec_from(CONTROL)
-        kernel.reset_signals()
+        descriptors.close_on_exec_from(CONTROL)
+        processes.reset_signals()
         posix.execve(path, args, dict(item.split(b"=", 1) for item in env if b"=" in item))
     except OSError as error:
         posix.write(2, str(error).encode())
@@ -170,7 +170,7 @@ def _become_hook(path: bytes, args: tuple[bytes, ...], env: tuple[bytes, ...], s
 
 def set_rlimit(sandbox: Sandbox, name: bytes, resource: int, soft: int, hard: int, required: int) -> None:
     try:
-        kernel.prlimit(resource, soft, hard)
+        processes.prlimit(resource, soft, hard)
     except OSError as error:
         if error.errno != _EPERM or required:
             error.filename = b"%s=%d:%d" % (name, soft, hard)
@@ -200,7 +200,7 @@ def find_user(sandbox: Sandbox, text: bytes, groups: tuple[bytes, ...]) -> None:
 def start_session(sandbox: Sandbox, umask: int, terminal: int) -> None:
     posix.setsid()
     if terminal:
-        kernel.ioctl(sandbox.console, kernel.TIOCSCTTY)
+        descriptors.ioctl(sandbox.console, descriptors.TIOCSCTTY)
         for fd in (0, 1, 2):
             posix.dup2(sandbox.console, fd)
         posix.close(sandbox.console)
@@ -222,7 +222,7 @@ def _give_stdio(uid: int, terminal: int) -> None:
 
 def enter_directory(_: Sandbox, path: bytes, make: int) -> None:
     if make:
-        posix.close(directory(kernel.AT_FDCWD, path, 0))
+        posix.close(directory(paths.AT_FDCWD, path, 0))
     try:
         posix.chdir(path)
     except OSError as error:
@@ -233,35 +233,35 @@ def enter_directory(_: Sandbox, path: bytes, make: int) -> None:
 
 
 def set_personality(_: Sandbox, persona: int) -> None:
-    kernel.personality(persona)
+    processes.personality(persona)
 
 
 def set_scheduler(
     _: Sandbox, policy: int, flags: int, nice: int, priority: int, times_ns: tuple[int, int, int]
 ) -> None:
-    kernel.sched_setattr(policy, flags, nice, priority, times_ns)
+    processes.sched_setattr(policy, flags, nice, priority, times_ns)
 
 
 def set_io_priority(_: Sandbox, priority: int) -> None:
-    kernel.ioprio_set(priority)
+    processes.ioprio_set(priority)
 
 
 def no_new_privileges(_: Sandbox) -> None:
-    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    processes.prctl(processes.PR_SET_NO_NEW_PRIVS, 1)
 
 
 def load_seccomp(_: Sandbox, program: bytes, flags: int, listener: int) -> None:
     if not listener:
-        kernel.load_seccomp(program, flags)
+        seccomp.load_seccomp(program, flags)
         return
-    fd = kernel.load_seccomp_listener(program)
-    kernel.send_descriptor(CONTROL, frame("listener"), fd)
+    fd = seccomp.load_seccomp_listener(program)
+    descriptors.send_descriptor(CONTROL, frame("listener"), fd)
     posix.close(fd)
 
 
 def hand_over_listener(_: Sandbox, program: bytes) -> None:
-    fd = kernel.load_seccomp_listener(program)
-    kernel.send_descriptor(CONTROL, frame("listener"), fd)
+    fd = seccomp.load_seccomp_listener(program)
+    descriptors.send_descriptor(CONTROL, frame("listener"), fd)
     posix.close(fd)
 
 
@@ -271,19 +271,19 @@ def drop_privileges(
     held = 0  # what this process may pass on: asking for all gives no more than that
     for capability in range(64):
         try:
-            held |= kernel.prctl(kernel.PR_CAPBSET_READ, capability) << capability
+            held |= processes.prctl(processes.PR_CAPBSET_READ, capability) << capability
         except OSError:
             break  # past the last one that this kernel has
         if not bounding >> capability & 1:
-            kernel.prctl(kernel.PR_CAPBSET_DROP, capability)
-    kernel.prctl(kernel.PR_SET_KEEPCAPS, 1)
+            processes.prctl(processes.PR_CAPBSET_DROP, capability)
+    processes.prctl(processes.PR_SET_KEEPCAPS, 1)
     _become_user(sandbox)
-    kernel.prctl(kernel.PR_SET_KEEPCAPS, 0)
-    kernel.capset(effective & held, permitted & held, inheritable & held)
+    processes.prctl(processes.PR_SET_KEEPCAPS, 0)
+    processes.capset(effective & held, permitted & held, inheritable & held)
     raised = ambient & permitted & inheritable & held
     for capability in range(64):
         if raised >> capability & 1:
-            kernel.prctl(kernel.PR_CAP_AMBIENT, kernel.PR_CAP_AMBIENT_RAISE, capability)
+            processes.prctl(processes.PR_CAP_AMBIENT, processes.PR_CAP_AMBIENT_RAISE, capability)
 
 
 def _become_user(sandbox: Sandbox) -> None:
@@ -317,15 +317,15 @@ def execute(sandbox: Sandbox, args: tuple[bytes, ...], env: tuple[bytes, ...]) -
     variables.setdefault(b"HOME", sandbox.home)
     program = find_program(args[0], variables.get(b"PATH", b""))
     if sandbox.detached:
-        kernel.prctl(kernel.PR_SET_PDEATHSIG, 0)
+        processes.prctl(processes.PR_SET_PDEATHSIG, 0)
     elif sandbox.report >= 0:
         die_with_watcher(sandbox)
-    kernel.reset_signals()
+    processes.reset_signals()
     if sandbox.report >= 0:
         report(sandbox, "started", tuple(sandbox.warnings))  # believed unless a failure follows
     for position in range(sandbox.extra):
         posix.dup2(_FIRST_EXTRA + position, CONTROL + position)
-    kernel.close_on_exec_from(CONTROL + sandbox.extra)
+    descriptors.close_on_exec_from(CONTROL + sandbox.extra)
     try:
         posix.execve(program, args, variables)
     except OSError as error:

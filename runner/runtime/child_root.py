@@ -10,7 +10,7 @@ import marshal
 import posix
 import sys
 
-from store import kernel
+from store.linux import descriptors, mounts, paths, processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ CONTROL = 3
 
 _ENOENT, _ENOTDIR = 2, 20
 _S_IFMT, _S_IFDIR, _S_IFCHR = 0o170000, 0o040000, 0o020000
-_IN_ROOT = kernel.RESOLVE_IN_ROOT
-_NO_LINKS = kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_SYMLINKS
+_IN_ROOT = paths.RESOLVE_IN_ROOT
+_NO_LINKS = paths.RESOLVE_IN_ROOT | paths.RESOLVE_NO_SYMLINKS
 
 
 class Refused(Exception):  # a fact told to the launcher, not an error of ours
@@ -77,9 +77,9 @@ def kind_of(fd: int) -> int:
 
 def directory(root: int, path: bytes, resolve: int = _IN_ROOT) -> int:
     """An O_PATH descriptor of a directory of the root, made with its parents if absent."""
-    flags = kernel.O_PATH | posix.O_DIRECTORY
+    flags = paths.O_PATH | posix.O_DIRECTORY
     try:
-        return kernel.openat2(root, path, flags, 0, resolve)
+        return paths.openat2(root, path, flags, 0, resolve)
     except OSError as error:
         if error.errno != _ENOENT:
             raise
@@ -91,7 +91,7 @@ def directory(root: int, path: bytes, resolve: int = _IN_ROOT) -> int:
         pass  # a dangling link, which the second try reports, or somebody else's mkdir
     finally:
         posix.close(parent)
-    return kernel.openat2(root, path, flags, 0, resolve)
+    return paths.openat2(root, path, flags, 0, resolve)
 
 
 def _parent(root: int, path: bytes) -> tuple[int, bytes]:
@@ -105,14 +105,14 @@ def _parent(root: int, path: bytes) -> tuple[int, bytes]:
 def _file(root: int, path: bytes) -> int:
     """An O_PATH descriptor of something at ``path``, an empty file if there was nothing."""
     try:
-        return kernel.openat2(root, path, kernel.O_PATH, 0, _IN_ROOT)
+        return paths.openat2(root, path, paths.O_PATH, 0, _IN_ROOT)
     except OSError as error:
         if error.errno != _ENOENT:
             raise
     parent, name = _parent(root, path)
     try:
-        posix.close(kernel.openat2(parent, name, posix.O_CREAT | posix.O_WRONLY | posix.O_NOFOLLOW, 0o644))
-        return kernel.openat2(parent, name, kernel.O_PATH | posix.O_NOFOLLOW)
+        posix.close(paths.openat2(parent, name, posix.O_CREAT | posix.O_WRONLY | posix.O_NOFOLLOW, 0o644))
+        return paths.openat2(parent, name, paths.O_PATH | posix.O_NOFOLLOW)
     finally:
         posix.close(parent)
 
@@ -120,7 +120,7 @@ def _file(root: int, path: bytes) -> int:
 def _existing(root: int, path: bytes) -> int | None:
     """An O_PATH descriptor, or None where this system has no such path."""
     try:
-        return kernel.openat2(root, path, kernel.O_PATH, 0, _IN_ROOT)
+        return paths.openat2(root, path, paths.O_PATH, 0, _IN_ROOT)
     except OSError as error:
         if error.errno in (_ENOENT, _ENOTDIR):
             return None
@@ -132,7 +132,7 @@ def _existing(root: int, path: bytes) -> int | None:
 
 def join_keyring(_: Sandbox, name: bytes) -> None:
     try:  # noqa: SIM105  # contextlib costs more than the whole operation
-        kernel.join_session_keyring(name)
+        processes.join_session_keyring(name)
     except OSError:
         pass  # no keyrings in this kernel, a quota, or an outer filter: the caller's keys stay out of reach by uid
 
@@ -140,44 +140,44 @@ def join_keyring(_: Sandbox, name: bytes) -> None:
 def join_namespace(_: Sandbox, path: bytes, flag: int) -> None:
     fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
-        kernel.setns(fd, flag)
+        processes.setns(fd, flag)
     finally:
         posix.close(fd)
 
 
 def isolate_mounts(_: Sandbox, propagation: int) -> None:
-    kernel.mount(None, b"/", None, kernel.MS_REC | propagation)
+    mounts.mount(None, b"/", None, mounts.MS_REC | propagation)
 
 
 def mount_overlay(sandbox: Sandbox, base: bytes, options: bytes, target: bytes) -> None:
     posix.chdir(base)
-    kernel.mount(b"overlay", target, b"overlay", 0, options)
-    sandbox.root = kernel.openat2(kernel.AT_FDCWD, target, kernel.O_PATH | posix.O_DIRECTORY)
+    mounts.mount(b"overlay", target, b"overlay", 0, options)
+    sandbox.root = paths.openat2(paths.AT_FDCWD, target, paths.O_PATH | posix.O_DIRECTORY)
 
 
 def bind_root(sandbox: Sandbox, path: bytes) -> None:
-    place = kernel.openat2(kernel.AT_FDCWD, path, kernel.O_PATH | posix.O_DIRECTORY)
-    flags = kernel.OPEN_TREE_CLONE | kernel.AT_RECURSIVE | kernel.AT_EMPTY_PATH
-    tree = kernel.open_tree(place, b"", flags)
-    kernel.move_mount(tree, place)
+    place = paths.openat2(paths.AT_FDCWD, path, paths.O_PATH | posix.O_DIRECTORY)
+    flags = mounts.OPEN_TREE_CLONE | paths.AT_RECURSIVE | paths.AT_EMPTY_PATH
+    tree = mounts.open_tree(place, b"", flags)
+    mounts.move_mount(tree, place)
     posix.close(place)
     sandbox.root = tree
 
 
 def open_source(sandbox: Sandbox, slot: int, source: bytes, recursive: int, subdirectory: bytes) -> None:
-    flags = kernel.OPEN_TREE_CLONE | (kernel.AT_RECURSIVE if recursive else 0)
+    flags = mounts.OPEN_TREE_CLONE | (paths.AT_RECURSIVE if recursive else 0)
     if not subdirectory:
-        sandbox.sources[slot] = kernel.open_tree(kernel.AT_FDCWD, source, flags)
+        sandbox.sources[slot] = mounts.open_tree(paths.AT_FDCWD, source, flags)
         return
-    whole = posix.open(source, kernel.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    whole = posix.open(source, paths.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:  # another container may be putting a link there at this moment
-        part = kernel.openat2(whole, subdirectory, kernel.O_PATH, 0, _IN_ROOT)
+        part = paths.openat2(whole, subdirectory, paths.O_PATH, 0, _IN_ROOT)
     except OSError as error:
         error.filename = subdirectory
         raise
     finally:
         posix.close(whole)
-    sandbox.sources[slot] = kernel.open_tree(part, b"", flags | kernel.AT_EMPTY_PATH)
+    sandbox.sources[slot] = mounts.open_tree(part, b"", flags | paths.AT_EMPTY_PATH)
     posix.close(part)
 
 
@@ -187,9 +187,9 @@ def attach_source(
     tree = sandbox.sources.pop(slot)
     place = (directory if kind_of(tree) == _S_IFDIR else _file)(sandbox.root, target)
     if attributes or cleared or propagation:
-        clear = cleared | (kernel.MOUNT_ATTR_ATIME_MASK if attributes & kernel.MOUNT_ATTR_ATIME_MASK else 0)
-        kernel.mount_setattr(tree, set_=attributes, clear=clear, propagation=propagation, recursive=bool(recursive))
-    kernel.move_mount(tree, place)
+        clear = cleared | (mounts.MOUNT_ATTR_ATIME_MASK if attributes & mounts.MOUNT_ATTR_ATIME_MASK else 0)
+        mounts.mount_setattr(tree, set_=attributes, clear=clear, propagation=propagation, recursive=bool(recursive))
+    mounts.move_mount(tree, place)
     posix.close(place)
     posix.close(tree)
 
@@ -200,7 +200,7 @@ def mount_filesystem(
     place = directory(sandbox.root, target, _IN_ROOT if follow else _NO_LINKS)
     try:
         posix.fchdir(place)  # "." is the one name of the place that cannot be a link
-        kernel.mount(source, b".", fstype, flags, data or None)
+        mounts.mount(source, b".", fstype, flags, data or None)
     except OSError as error:
         error.filename = target
         raise
@@ -226,9 +226,9 @@ def make_device(
 
 
 def bind_device(sandbox: Sandbox, path: bytes) -> None:
-    tree = kernel.open_tree(kernel.AT_FDCWD, path, kernel.OPEN_TREE_CLONE)
+    tree = mounts.open_tree(paths.AT_FDCWD, path, mounts.OPEN_TREE_CLONE)
     place = _file(sandbox.root, path)
-    kernel.move_mount(tree, place)
+    mounts.move_mount(tree, place)
     posix.close(place)
     posix.close(tree)
 
@@ -245,42 +245,42 @@ def make_link(sandbox: Sandbox, target: bytes, path: bytes) -> None:
 
 def make_console(sandbox: Sandbox, rows: int, columns: int, mount: int) -> None:
     access = posix.O_RDWR | posix.O_NOCTTY
-    master = kernel.openat2(sandbox.root, b"dev/pts/ptmx", access, 0, _IN_ROOT)
+    master = paths.openat2(sandbox.root, b"dev/pts/ptmx", access, 0, _IN_ROOT)
     if posix.fstat(master).st_rdev != posix.makedev(5, 2):
         raise Refused("internal", "/dev/pts/ptmx of the container is no terminal multiplexer")
-    kernel.ioctl_buffer(master, kernel.TIOCSPTLCK, bytes(4))
-    number = int.from_bytes(kernel.ioctl_buffer(master, kernel.TIOCGPTN, bytes(4)), sys.byteorder)
-    sandbox.console = kernel.ioctl(master, kernel.TIOCGPTPEER, access | posix.O_CLOEXEC)
+    descriptors.ioctl_buffer(master, descriptors.TIOCSPTLCK, bytes(4))
+    number = int.from_bytes(descriptors.ioctl_buffer(master, descriptors.TIOCGPTN, bytes(4)), sys.byteorder)
+    sandbox.console = descriptors.ioctl(master, descriptors.TIOCGPTPEER, access | posix.O_CLOEXEC)
     if rows and columns:
         size = rows.to_bytes(2, sys.byteorder) + columns.to_bytes(2, sys.byteorder) + bytes(4)
-        kernel.ioctl_buffer(master, kernel.TIOCSWINSZ, size)
+        descriptors.ioctl_buffer(master, descriptors.TIOCSWINSZ, size)
     if mount:
         _mount_console(sandbox, number)
-    kernel.send_descriptor(CONTROL, frame("console"), master)
+    descriptors.send_descriptor(CONTROL, frame("console"), master)
     posix.close(master)
 
 
 def _mount_console(sandbox: Sandbox, number: int) -> None:
     """The container's end as /dev/console, for pid 1."""
-    pts = kernel.openat2(sandbox.root, b"dev/pts/%d" % number, kernel.O_PATH, 0, _NO_LINKS)
-    tree = kernel.open_tree(pts, b"", kernel.OPEN_TREE_CLONE | kernel.AT_EMPTY_PATH)
+    pts = paths.openat2(sandbox.root, b"dev/pts/%d" % number, paths.O_PATH, 0, _NO_LINKS)
+    tree = mounts.open_tree(pts, b"", mounts.OPEN_TREE_CLONE | paths.AT_EMPTY_PATH)
     place = _file(sandbox.root, b"/dev/console")
-    kernel.move_mount(tree, place)
+    mounts.move_mount(tree, place)
     for fd in (pts, tree, place):
         posix.close(fd)
 
 
 def set_hostname(_: Sandbox, name: bytes) -> None:
-    kernel.sethostname(name)
+    processes.sethostname(name)
 
 
 def set_domainname(_: Sandbox, name: bytes) -> None:
-    kernel.setdomainname(name)
+    processes.setdomainname(name)
 
 
 def write_sysctl(sandbox: Sandbox, path: bytes, value: bytes, required: int) -> None:
     try:
-        fd = kernel.openat2(sandbox.root, path, posix.O_WRONLY, 0, _NO_LINKS)
+        fd = paths.openat2(sandbox.root, path, posix.O_WRONLY, 0, _NO_LINKS)
     except OSError:
         if required:
             raise
@@ -299,16 +299,16 @@ def make_readonly(sandbox: Sandbox, path: bytes) -> None:
     place = _existing(sandbox.root, path)
     if place is None:
         return
-    tree = kernel.open_tree(place, b"", kernel.OPEN_TREE_CLONE | kernel.AT_RECURSIVE | kernel.AT_EMPTY_PATH)
-    kernel.mount_setattr(tree, set_=kernel.MOUNT_ATTR_RDONLY, recursive=True)
-    kernel.move_mount(tree, place)
+    tree = mounts.open_tree(place, b"", mounts.OPEN_TREE_CLONE | paths.AT_RECURSIVE | paths.AT_EMPTY_PATH)
+    mounts.mount_setattr(tree, set_=mounts.MOUNT_ATTR_RDONLY, recursive=True)
+    mounts.move_mount(tree, place)
     posix.close(tree)
     posix.close(place)
 
 
 def remount_readonly(sandbox: Sandbox, path: bytes) -> None:
     place = directory(sandbox.root, path)
-    kernel.mount_setattr(place, set_=kernel.MOUNT_ATTR_RDONLY, recursive=True)
+    mounts.mount_setattr(place, set_=mounts.MOUNT_ATTR_RDONLY, recursive=True)
     posix.close(place)
 
 
@@ -318,17 +318,17 @@ def mask_path(sandbox: Sandbox, path: bytes) -> None:
         return
     if kind_of(place) == _S_IFDIR:
         posix.fchdir(place)
-        kernel.mount(b"tmpfs", b".", b"tmpfs", kernel.MS_RDONLY, b"nr_blocks=1,nr_inodes=1")
+        mounts.mount(b"tmpfs", b".", b"tmpfs", mounts.MS_RDONLY, b"nr_blocks=1,nr_inodes=1")
     else:
-        tree = kernel.open_tree(_null_device(sandbox.root), b"", kernel.OPEN_TREE_CLONE | kernel.AT_EMPTY_PATH)
-        kernel.move_mount(tree, place)
+        tree = mounts.open_tree(_null_device(sandbox.root), b"", mounts.OPEN_TREE_CLONE | paths.AT_EMPTY_PATH)
+        mounts.move_mount(tree, place)
         posix.close(tree)
     posix.close(place)
 
 
 def _null_device(root: int) -> int:
     """The container's /dev/null, and nothing that an image has put in its place."""
-    fd = kernel.openat2(root, b"dev/null", kernel.O_PATH | posix.O_NOFOLLOW, 0, _IN_ROOT)
+    fd = paths.openat2(root, b"dev/null", paths.O_PATH | posix.O_NOFOLLOW, 0, _IN_ROOT)
     found = posix.fstat(fd)
     if found.st_mode & _S_IFMT != _S_IFCHR or found.st_rdev != posix.makedev(1, 3):
         raise Refused("internal", "/dev/null of the container is not the null device: cannot mask paths with it")
@@ -336,19 +336,19 @@ def _null_device(root: int) -> int:
 
 
 def readonly_root(sandbox: Sandbox) -> None:
-    kernel.mount_setattr(sandbox.root, set_=kernel.MOUNT_ATTR_RDONLY)
+    mounts.mount_setattr(sandbox.root, set_=mounts.MOUNT_ATTR_RDONLY)
 
 
 def pivot_root(sandbox: Sandbox) -> None:
     posix.fchdir(sandbox.root)
-    kernel.pivot_root(b".", b".")  # the old root is stacked on the new one, and taken off again
-    kernel.umount2(b".", kernel.MNT_DETACH)
+    mounts.pivot_root(b".", b".")  # the old root is stacked on the new one, and taken off again
+    mounts.umount2(b".", mounts.MNT_DETACH)
     posix.chdir("/")
 
 
 def move_root(sandbox: Sandbox) -> None:
     posix.fchdir(sandbox.root)
-    kernel.mount(b".", b"/", None, kernel.MS_MOVE)
+    mounts.mount(b".", b"/", None, mounts.MS_MOVE)
     posix.chroot(".")
     posix.chdir("/")
 

@@ -23,7 +23,7 @@ from runner.runtime.privileges import Privileges
 from runner.runtime.running import Running
 from runner.runtime.spawn import Stdio, Watcher, spawn
 from runner.runtime.spec import DockerSeccomp, Process, Seccomp
-from store import kernel
+from store.linux import descriptors, processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from typing import Final
 
 _NAMESPACES: Final = {
-    "user": kernel.CLONE_NEWUSER,
-    "pid": kernel.CLONE_NEWPID,
-    "mnt": kernel.CLONE_NEWNS,
-    "uts": kernel.CLONE_NEWUTS,
-    "ipc": kernel.CLONE_NEWIPC,
-    "net": kernel.CLONE_NEWNET,
-    "cgroup": kernel.CLONE_NEWCGROUP,
-    "time": kernel.CLONE_NEWTIME,
+    "user": processes.CLONE_NEWUSER,
+    "pid": processes.CLONE_NEWPID,
+    "mnt": processes.CLONE_NEWNS,
+    "uts": processes.CLONE_NEWUTS,
+    "ipc": processes.CLONE_NEWIPC,
+    "net": processes.CLONE_NEWNET,
+    "cgroup": processes.CLONE_NEWCGROUP,
+    "time": processes.CLONE_NEWTIME,
 }
-_FOR_CHILDREN: Final = kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID
+_FOR_CHILDREN: Final = processes.CLONE_NEWUSER | processes.CLONE_NEWPID
 """A process joins a pid namespace by being born in it; the user namespace gives the right to."""
 
 
@@ -118,7 +118,7 @@ def _pid_of(pidfd: int) -> int:
     """The number of a process that lives. Raises ContainerNotFound."""
     with open(f"/proc/self/fdinfo/{pidfd}") as file:
         pid = next((int(line.split()[1]) for line in file if line.startswith("Pid:")), -1)
-    if pid <= 0 or kernel.poll({pidfd: kernel.POLLIN}, 0):
+    if pid <= 0 or descriptors.poll({pidfd: descriptors.POLLIN}, 0):
         raise ContainerNotFound("the container is not running")
     return pid
 

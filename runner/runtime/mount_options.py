@@ -6,7 +6,7 @@ Spec: runtime-spec 1.2, "Linux mount options".
 from __future__ import annotations
 
 from image.value import dataclass
-from store import kernel
+from store.linux import mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,65 +14,65 @@ if TYPE_CHECKING:
     from typing import Final
 
 _FLAGS: Final = {
-    "ro": kernel.MS_RDONLY,
-    "nosuid": kernel.MS_NOSUID,
-    "nodev": kernel.MS_NODEV,
-    "noexec": kernel.MS_NOEXEC,
-    "sync": kernel.MS_SYNCHRONOUS,
-    "mand": kernel.MS_MANDLOCK,
-    "dirsync": kernel.MS_DIRSYNC,
-    "nosymfollow": kernel.MS_NOSYMFOLLOW,
-    "noatime": kernel.MS_NOATIME,
-    "nodiratime": kernel.MS_NODIRATIME,
-    "relatime": kernel.MS_RELATIME,
-    "strictatime": kernel.MS_STRICTATIME,
-    "iversion": kernel.MS_I_VERSION,
-    "lazytime": kernel.MS_LAZYTIME,
-    "silent": kernel.MS_SILENT,
+    "ro": mounts.MS_RDONLY,
+    "nosuid": mounts.MS_NOSUID,
+    "nodev": mounts.MS_NODEV,
+    "noexec": mounts.MS_NOEXEC,
+    "sync": mounts.MS_SYNCHRONOUS,
+    "mand": mounts.MS_MANDLOCK,
+    "dirsync": mounts.MS_DIRSYNC,
+    "nosymfollow": mounts.MS_NOSYMFOLLOW,
+    "noatime": mounts.MS_NOATIME,
+    "nodiratime": mounts.MS_NODIRATIME,
+    "relatime": mounts.MS_RELATIME,
+    "strictatime": mounts.MS_STRICTATIME,
+    "iversion": mounts.MS_I_VERSION,
+    "lazytime": mounts.MS_LAZYTIME,
+    "silent": mounts.MS_SILENT,
 }
 _CLEARED: Final = {
-    "rw": kernel.MS_RDONLY,
-    "suid": kernel.MS_NOSUID,
-    "dev": kernel.MS_NODEV,
-    "exec": kernel.MS_NOEXEC,
-    "async": kernel.MS_SYNCHRONOUS,
-    "nomand": kernel.MS_MANDLOCK,
-    "symfollow": kernel.MS_NOSYMFOLLOW,
-    "atime": kernel.MS_NOATIME,
-    "diratime": kernel.MS_NODIRATIME,
-    "norelatime": kernel.MS_RELATIME,
-    "nostrictatime": kernel.MS_STRICTATIME,
-    "noiversion": kernel.MS_I_VERSION,
-    "nolazytime": kernel.MS_LAZYTIME,
-    "loud": kernel.MS_SILENT,
+    "rw": mounts.MS_RDONLY,
+    "suid": mounts.MS_NOSUID,
+    "dev": mounts.MS_NODEV,
+    "exec": mounts.MS_NOEXEC,
+    "async": mounts.MS_SYNCHRONOUS,
+    "nomand": mounts.MS_MANDLOCK,
+    "symfollow": mounts.MS_NOSYMFOLLOW,
+    "atime": mounts.MS_NOATIME,
+    "diratime": mounts.MS_NODIRATIME,
+    "norelatime": mounts.MS_RELATIME,
+    "nostrictatime": mounts.MS_STRICTATIME,
+    "noiversion": mounts.MS_I_VERSION,
+    "nolazytime": mounts.MS_LAZYTIME,
+    "loud": mounts.MS_SILENT,
     "defaults": 0,
 }
 _PROPAGATION: Final = {
-    "private": kernel.MS_PRIVATE,
-    "shared": kernel.MS_SHARED,
-    "slave": kernel.MS_SLAVE,
-    "unbindable": kernel.MS_UNBINDABLE,
+    "private": mounts.MS_PRIVATE,
+    "shared": mounts.MS_SHARED,
+    "slave": mounts.MS_SLAVE,
+    "unbindable": mounts.MS_UNBINDABLE,
 }
 _ATTRIBUTES: Final = {
-    kernel.MS_RDONLY: kernel.MOUNT_ATTR_RDONLY,
-    kernel.MS_NOSUID: kernel.MOUNT_ATTR_NOSUID,
-    kernel.MS_NODEV: kernel.MOUNT_ATTR_NODEV,
-    kernel.MS_NOEXEC: kernel.MOUNT_ATTR_NOEXEC,
-    kernel.MS_NOATIME: kernel.MOUNT_ATTR_NOATIME,
-    kernel.MS_STRICTATIME: kernel.MOUNT_ATTR_STRICTATIME,
-    kernel.MS_NODIRATIME: kernel.MOUNT_ATTR_NODIRATIME,
-    kernel.MS_NOSYMFOLLOW: kernel.MOUNT_ATTR_NOSYMFOLLOW,
+    mounts.MS_RDONLY: mounts.MOUNT_ATTR_RDONLY,
+    mounts.MS_NOSUID: mounts.MOUNT_ATTR_NOSUID,
+    mounts.MS_NODEV: mounts.MOUNT_ATTR_NODEV,
+    mounts.MS_NOEXEC: mounts.MOUNT_ATTR_NOEXEC,
+    mounts.MS_NOATIME: mounts.MOUNT_ATTR_NOATIME,
+    mounts.MS_STRICTATIME: mounts.MOUNT_ATTR_STRICTATIME,
+    mounts.MS_NODIRATIME: mounts.MOUNT_ATTR_NODIRATIME,
+    mounts.MS_NOSYMFOLLOW: mounts.MOUNT_ATTR_NOSYMFOLLOW,
 }
 _RECURSIVE_ATTRIBUTES: Final = frozenset({"rro", "rnosuid", "rnodev", "rnoexec", "rnoatime", "rnodiratime",
     "rstrictatime", "rrelatime", "rnosymfollow"})  # fmt: skip
 _RECURSIVE_CLEARED: Final = {
-    "rrw": kernel.MOUNT_ATTR_RDONLY,
-    "rsuid": kernel.MOUNT_ATTR_NOSUID,
-    "rdev": kernel.MOUNT_ATTR_NODEV,
-    "rexec": kernel.MOUNT_ATTR_NOEXEC,
-    "rdiratime": kernel.MOUNT_ATTR_NODIRATIME,
-    "rsymfollow": kernel.MOUNT_ATTR_NOSYMFOLLOW,
-    **dict.fromkeys(("ratime", "rnorelatime", "rnostrictatime"), kernel.MOUNT_ATTR_ATIME_MASK),  # the kernel's rule
+    "rrw": mounts.MOUNT_ATTR_RDONLY,
+    "rsuid": mounts.MOUNT_ATTR_NOSUID,
+    "rdev": mounts.MOUNT_ATTR_NODEV,
+    "rexec": mounts.MOUNT_ATTR_NOEXEC,
+    "rdiratime": mounts.MOUNT_ATTR_NODIRATIME,
+    "rsymfollow": mounts.MOUNT_ATTR_NOSYMFOLLOW,
+    **dict.fromkeys(("ratime", "rnorelatime", "rnostrictatime"), mounts.MOUNT_ATTR_ATIME_MASK),  # the kernel's rule
 }
 
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from store import kernel
+from store.linux import mounts, processes
 
 _PARTS: Final = ("lower", "upper", "work", "work/work", "merged")
 _WORDS: Final = b"lowerdir=lower,upperdir=upper,workdir=work,userxattr"
@@ -70,7 +70,7 @@ def _try(place: Path, uid: int, gid: int, report: int) -> None:
         (place / part).mkdir(parents=True, exist_ok=True)
     os.chdir(place)
     try:
-        kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID)
+        processes.unshare(processes.CLONE_NEWUSER | processes.CLONE_NEWNS | processes.CLONE_NEWPID)
         for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
             Path("/proc/self", name).write_text(text)
     except OSError:
@@ -81,7 +81,7 @@ def _try(place: Path, uid: int, gid: int, report: int) -> None:
         return
     for what, kind, words in (("overlay", b"overlay", _WORDS), ("proc", b"proc", b"")):
         try:
-            kernel.mount(kind, b"merged", kind, 0, words)
+            mounts.mount(kind, b"merged", kind, 0, words)
         except OSError as error:
             os.write(report, f"{what} {error.errno}".encode())
             return

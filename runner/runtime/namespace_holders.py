@@ -27,7 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from store import kernel
+from store.linux import processes
 
 _FLOCK: Final = "hhqqi"
 """struct flock: type, whence, start, length, pid."""
@@ -107,7 +107,7 @@ class Holders:
         try:
             if self._locked(pid, pid + 1) != (pid, pid):  # else the number has become another's meanwhile
                 return False
-            kernel.setns(fd, kernel.CLONE_NEWUSER)
+            processes.setns(fd, processes.CLONE_NEWUSER)
         except OSError:
             return False
         finally:

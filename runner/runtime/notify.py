@@ -1,6 +1,6 @@
 """seccomp user notification: system calls of another process, answered by this one.
 
-A filter that was loaded with ``store.kernel.load_seccomp_listener`` lets each call that it
+A filter that was loaded with ``store.linux.seccomp.load_seccomp_listener`` lets each call that it
 gives SECCOMP_RET_USER_NOTIF wait for an answer on the listener's descriptor. Hot: a build
 asks tens of thousands of times, so a notification is a plain tuple and buffers are reused.
 

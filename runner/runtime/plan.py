@@ -23,7 +23,7 @@ from runner.runtime.operations import Operation
 from runner.runtime.plan_process import process_steps
 from runner.runtime.privileges import Privileges
 from runner.runtime.spec import Device, IdMapping, Mount, Spec
-from store import kernel
+from store.linux import mounts, processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
     from store.layers import OverlayMount
 
 _CLONE_FLAGS: Final = {
-    "pid": kernel.CLONE_NEWPID,
-    "network": kernel.CLONE_NEWNET,
-    "mount": kernel.CLONE_NEWNS,
-    "ipc": kernel.CLONE_NEWIPC,
-    "uts": kernel.CLONE_NEWUTS,
-    "user": kernel.CLONE_NEWUSER,
+    "pid": processes.CLONE_NEWPID,
+    "network": processes.CLONE_NEWNET,
+    "mount": processes.CLONE_NEWNS,
+    "ipc": processes.CLONE_NEWIPC,
+    "uts": processes.CLONE_NEWUTS,
+    "user": processes.CLONE_NEWUSER,
 }
 _TIME: Final = "time"
 _CGROUP: Final = "cgroup"
-_JOIN_FLAGS: Final = {**_CLONE_FLAGS, _CGROUP: kernel.CLONE_NEWCGROUP, _TIME: kernel.CLONE_NEWTIME}
+_JOIN_FLAGS: Final = {**_CLONE_FLAGS, _CGROUP: processes.CLONE_NEWCGROUP, _TIME: processes.CLONE_NEWTIME}
 NEW_NAMESPACES: Final = frozenset(_CLONE_FLAGS) - {"user"} | {_CGROUP, _TIME}
 """The types that this runtime can make anew."""
 
@@ -80,7 +80,7 @@ _SYSCTL_NAMESPACES: Final = (
     ("kernel.shm", "ipc"),
     ("kernel.domainname", "uts"),
 )
-_PEERS: Final = kernel.MS_SHARED | kernel.MS_SLAVE
+_PEERS: Final = mounts.MS_SHARED | mounts.MS_SLAVE
 _SUBDIRECTORY: Final = "X-mount.subdir="
 
 
@@ -139,7 +139,7 @@ def _steps(
     sources = [(slot, mount, parse_options(mount.options)) for slot, mount in enumerate(filter(_is_bind, spec.mounts))]
     # a mount that shares or follows what the host mounts is copied while it is still the host's peer
     yield from (_source(*source) for source in sources if source[2].propagation & _PEERS)
-    yield operations.isolate_mounts(kernel.MS_SLAVE if shared else kernel.MS_PRIVATE)
+    yield operations.isolate_mounts(mounts.MS_SLAVE if shared else mounts.MS_PRIVATE)
     yield from (_source(*source) for source in sources if not source[2].propagation & _PEERS)
     yield _root(spec, rootfs)
     yield from _mounts(spec, privileges)
@@ -180,7 +180,7 @@ def _namespaces(spec: Spec, lifecycle: Lifecycle) -> Iterator[Operation]:
         if not entry.path:
             flags |= _CLONE_FLAGS.get(entry.type, 0)  # the cgroup namespace comes once we are in our group
     if spec.uid_mappings:
-        flags |= kernel.CLONE_NEWUSER
+        flags |= processes.CLONE_NEWUSER
     yield operations.clone(flags, detached=lifecycle.detached)
     if spec.uid_mappings:
         yield operations.become_root()
@@ -314,7 +314,7 @@ def _cgroup_mounts(mount: Mount, options: MountOptions, privileges: Privileges) 
     if groups.layout == "v2":
         yield operations.mount_filesystem("cgroup2", _CGROUP, mount.destination, options.flags)
     elif groups.layout in ("v1", "hybrid"):
-        writable = options.flags & ~kernel.MS_RDONLY
+        writable = options.flags & ~mounts.MS_RDONLY
         yield operations.mount_filesystem("tmpfs", "tmpfs", mount.destination, writable, "mode=755,size=64k")
         together: dict[str, list[str]] = {}
         for controller, place in groups.v1.items():
@@ -325,7 +325,7 @@ def _cgroup_mounts(mount: Mount, options: MountOptions, privileges: Privileges) 
             if len(controllers) > 1:
                 for name in controllers:
                     yield operations.make_link(",".join(controllers), f"{mount.destination}/{name}")
-        if options.flags & kernel.MS_RDONLY:
+        if options.flags & mounts.MS_RDONLY:
             yield operations.remount_readonly(mount.destination)
 
 

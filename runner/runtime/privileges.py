@@ -13,7 +13,7 @@ from image.errors import NotPermitted
 from image.value import dataclass
 from runner.runtime import capabilities
 from runner.runtime.user_namespace import Entered, entered
-from store import kernel
+from store.linux.seccomp import seccomp_has_action
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def probe() -> Privileges:
         capabilities=_effective_capabilities(_read("/proc/self/status")),
         initial_user_namespace=_read("/proc/self/uid_map").split() == ["0", "0", "4294967295"],
         cgroups=parse_cgroups(_read("/proc/self/mountinfo")),
-        seccomp=kernel.seccomp_has_action(0x7FFF0000),
+        seccomp=seccomp_has_action(0x7FFF0000),
         mapped_gids=_mapped_ids(_read("/proc/self/gid_map")),
         rootless=entered(),
     )

@@ -22,7 +22,7 @@ from contextlib import suppress
 from image.errors import ContainerNotFound, InvalidInput, NameInUse, NotPermitted
 from image.value import dataclass
 from runner.runtime.state import check_id
-from store import kernel
+from store.linux import descriptors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Record:
         if self.pid:
             with suppress(ProcessLookupError):
                 fd = os.pidfd_open(self.pid)
-                if start_time(self.pid) == self.start_time and not kernel.poll({fd: kernel.POLLIN}, 0):
+                if start_time(self.pid) == self.start_time and not descriptors.poll({fd: descriptors.POLLIN}, 0):
                     return fd
                 os.close(fd)
         raise ContainerNotFound(f"container {self.id} is not running")

@@ -2,7 +2,7 @@
 
 Pure. Only what starting a container needs, because importing a netlink library costs more
 than starting ten containers. ``Connection`` in ``runner.network.link`` sends them; inside a
-container ``store.kernel.route_requests`` does.
+container ``store.linux.routes.route_requests`` does.
 
 Source: Linux ``include/uapi/linux/rtnetlink.h``, ``if_link.h``.
 """

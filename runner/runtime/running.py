@@ -20,7 +20,7 @@ from struct import pack
 from image.errors import CommandNotStarted, InvalidInput, KernelError, NotPermitted, TierceError
 from runner.runtime import cgroup
 from runner.runtime.operations import Operation
-from store import kernel
+from store.linux import descriptors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Running:
     def resize(self, rows: int, columns: int) -> None:
         """Tell the terminal its size; the foreground process gets WINCH."""
         if self.console is not None:
-            fcntl.ioctl(self.console, kernel.TIOCSWINSZ, pack("HHHH", rows, columns, 0, 0))
+            fcntl.ioctl(self.console, descriptors.TIOCSWINSZ, pack("HHHH", rows, columns, 0, 0))
 
     def close(self) -> None:
         """Kill the process if it lives, and remove its control groups. Idempotent."""
@@ -214,7 +214,7 @@ class Running:
                 attach(pid)
             self._control.sendall(b"g")
         except (TierceError, OSError) as error:
-            if self._pidfd >= 0 and not kernel.poll({self._pidfd: kernel.POLLIN}, 0):
+            if self._pidfd >= 0 and not descriptors.poll({self._pidfd: descriptors.POLLIN}, 0):
                 raise _as_tierce_error(error) from error
 
     def _pass_on(self, listener: Callable[[int, int], None] | None) -> None:

@@ -13,7 +13,7 @@ import sys
 
 from image.errors import NotPermitted
 from image.value import dataclass
-from store import kernel
+from store.linux import mounts, paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,11 +102,11 @@ def _readonly_program(interpreter: str, above: int, held: list[int]) -> str:
     without the right to mount gains and loses nothing: what the container could write is theirs.
     """
     try:
-        tree = kernel.open_tree(kernel.AT_FDCWD, os.fsencode(interpreter), kernel.OPEN_TREE_CLONE)
+        tree = mounts.open_tree(paths.AT_FDCWD, os.fsencode(interpreter), mounts.OPEN_TREE_CLONE)
     except OSError:
         return interpreter
     try:
-        kernel.mount_setattr(tree, set_=kernel.MOUNT_ATTR_RDONLY)
+        mounts.mount_setattr(tree, set_=mounts.MOUNT_ATTR_RDONLY)
         held.append(fcntl.fcntl(tree, fcntl.F_DUPFD_CLOEXEC, above))
     finally:
         os.close(tree)

@@ -18,7 +18,7 @@ import signal
 from contextlib import suppress
 
 from image.value import dataclass
-from store import kernel
+from store.linux import processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _make(uid: int, gid: int) -> Entered:
     ranges, problem = subordinate(uid)
     wait = _Mapper(uid, gid, ranges) if ranges is not None else None
     try:
-        kernel.unshare(kernel.CLONE_NEWUSER)
+        processes.unshare(processes.CLONE_NEWUSER)
     except OSError as error:
         if wait is not None:
             wait.cancel()

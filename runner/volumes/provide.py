@@ -16,8 +16,8 @@ from image.value import dataclass, replace
 from runner.runtime.spec import Mount
 from runner.volumes.request import Kind, MountRequest
 from runner.volumes.volumes import DRIVER, Volume, Volumes
-from store import kernel
 from store.content import storage_errors
+from store.linux import paths
 
 ImageTree = Callable[[], AbstractContextManager[int]]
 """Opens the image's merged tree and gives a descriptor of it."""
@@ -192,7 +192,7 @@ class _Trees:
             self._root = self._held.enter_context(self._image())
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         try:
-            return kernel.openat2(self._root, path.encode(), flags, 0, kernel.RESOLVE_IN_ROOT)
+            return paths.openat2(self._root, path.encode(), flags, 0, paths.RESOLVE_IN_ROOT)
         except OSError as error:
             if error.errno == errno.ENOENT:
                 return None

@@ -20,9 +20,9 @@ pytestmark = pytest.mark.root
 _RESTRICTED = """
 import os, sys
 from runner.isolation import filters
-from store import kernel
-kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-kernel.load_seccomp(filters.program({272: filters.errno(1), 308: filters.errno(1), 165: filters.errno(1)}))
+from store.linux import processes, seccomp
+processes.prctl(processes.PR_SET_NO_NEW_PRIVS, 1)
+seccomp.load_seccomp(filters.program({272: filters.errno(1), 308: filters.errno(1), 165: filters.errno(1)}))
 os.execv(sys.argv[1], sys.argv[1:])
 """
 

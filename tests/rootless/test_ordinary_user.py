@@ -194,9 +194,9 @@ def test_another_command_attaches(either: OrdinaryUser) -> None:
 _HIDING = """
 import os, sys
 from runner.runtime.user_namespace import enter
-from store import kernel
+from store.linux import mounts, processes
 enter(os.environ)
-kernel.prctl(kernel.PR_SET_DUMPABLE, int(sys.argv[1]))
+processes.prctl(processes.PR_SET_DUMPABLE, int(sys.argv[1]))
 print(os.stat("/proc/self/ns/user").st_ino, flush=True)
 sys.stdin.read()
 """
@@ -219,14 +219,14 @@ _ON_OVERLAY = """
 import os, sys
 from pathlib import Path
 from runner.runtime.user_namespace import enter
-from store import kernel
+from store.linux import mounts, processes
 uid, gid = os.geteuid(), os.getegid()
-kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS)
+processes.unshare(processes.CLONE_NEWUSER | processes.CLONE_NEWNS)
 for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
     Path("/proc/self", name).write_text(text)
 for name in ("lower", "upper", "work", "merged"):
     os.makedirs(name)
-kernel.mount(b"overlay", b"merged", b"overlay", 0, b"lowerdir=lower,upperdir=upper,workdir=work,userxattr")
+mounts.mount(b"overlay", b"merged", b"overlay", 0, b"lowerdir=lower,upperdir=upper,workdir=work,userxattr")
 found = enter({"TIERCE_RUNTIME_DIR": os.path.abspath("run")}, Path("merged/store").absolute())
 print(found.how, found.problem, os.listdir("merged/store"))
 """

@@ -10,7 +10,7 @@ import pytest
 
 from image.errors import InvalidSpec
 from runner.runtime.spec import IdMapping, IoPriority, Mount, Namespace, Scheduler
-from store import kernel
+from store.linux import mounts
 from tests.support.boxes import Box, make_rootfs
 
 pytestmark = pytest.mark.root
@@ -92,13 +92,13 @@ def test_idmap_without_a_mapping(box: Box, tmp_path: Path) -> None:
 def test_attributes_of_a_source_are_cleared(box: Box, tmp_path: Path, options: tuple[str, ...], expected: str) -> None:
     source = tmp_path / "source"
     source.mkdir()
-    kernel.mount(b"tmpfs", os.fsencode(source), b"tmpfs", 0, b"")
+    mounts.mount(b"tmpfs", os.fsencode(source), b"tmpfs", 0, b"")
     try:
-        kernel.mount(b"", os.fsencode(source), b"", kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY, b"")
+        mounts.mount(b"", os.fsencode(source), b"", mounts.MS_REMOUNT | mounts.MS_BIND | mounts.MS_RDONLY, b"")
         mount = Mount("/x", "bind", str(source), ("rbind", *options))
         spec = box.spec("sh", "-c", "touch /x/new 2>/dev/null && echo written || echo read-only")
         assert box.run(replace(spec, mounts=(*spec.mounts, mount))).out == expected
         with pytest.raises(OSError, match="Read-only"):
             (source / "host").touch()
     finally:
-        kernel.umount2(os.fsencode(source), 0)
+        mounts.umount2(os.fsencode(source), 0)

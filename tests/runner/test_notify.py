@@ -14,19 +14,19 @@ from socket import AF_UNIX, recv_fds, socketpair
 import pytest
 
 from runner.runtime.notify import Listener, Notification
-from store import kernel
+from store.linux import memory, paths
 
 _MKDIR = {"x86_64": 83}.get(os.uname().machine)
 _OPENAT = 257
 _CHILD = """
 import ctypes, os, socket, struct, sys
-from store import kernel
+from store.linux import descriptors, memory, paths, processes, seccomp
 def ret(k): return struct.pack("<HBBI", 6, 0, 0, k)
 program = struct.pack("<HBBI", 0x20, 0, 0, 0) + struct.pack("<HBBI", 0x15, 0, 1, int(sys.argv[2]))
 program += ret(0x7FC00000) + ret(0x7FFF0000)
-kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-fd = kernel.load_seccomp_listener(program)
-kernel.send_descriptor(int(sys.argv[1]), b"x", fd)
+processes.prctl(processes.PR_SET_NO_NEW_PRIVS, 1)
+fd = seccomp.load_seccomp_listener(program)
+descriptors.send_descriptor(int(sys.argv[1]), b"x", fd)
 os.close(fd)
 try:
     print(eval(sys.argv[3]))
@@ -61,7 +61,7 @@ pytestmark = pytest.mark.skipif(_MKDIR is None, reason="needs x86_64's call numb
 def test_answer(tmp_path: Path, value: int, said: str) -> None:
     with child(83, f"os.mkdir({str(tmp_path / 'd')!r})") as (listener, process):
         call = received(listener)
-        name = kernel.read_memory(call.pid, call.arguments[0], 4096).split(b"\0")[0]
+        name = memory.read_memory(call.pid, call.arguments[0], 4096).split(b"\0")[0]
         assert (call.number, name) == (83, os.fsencode(tmp_path / "d"))
         assert listener.waits(call.cookie)
         listener.answer(call.cookie, value)
@@ -92,12 +92,12 @@ def test_write_into_the_caller() -> None:
     expression = "(lambda b: (ctypes.CDLL(None).mkdir(b, 0), b.value))(ctypes.create_string_buffer(b'before'))"
     with child(83, expression) as (listener, process):
         call = received(listener)
-        kernel.write_memory(call.pid, call.arguments[0], b"after!")
+        memory.write_memory(call.pid, call.arguments[0], b"after!")
         listener.answer(call.cookie, 7)
         assert process.stdout is not None
         assert process.stdout.read().strip() == "(7, b'after!')"
 
 
 def test_statx_tells_the_time_of_birth(tmp_path: Path) -> None:
-    found = kernel.statx(kernel.AT_FDCWD, os.fsencode(tmp_path), kernel.AT_SYMLINK_NOFOLLOW, 0x800)
+    found = paths.statx(paths.AT_FDCWD, os.fsencode(tmp_path), paths.AT_SYMLINK_NOFOLLOW, 0x800)
     assert struct.unpack_from("<q", found, 80)[0] > 0

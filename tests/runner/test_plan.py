@@ -13,8 +13,8 @@ from runner.runtime.operations import Operation
 from runner.runtime.plan import plan
 from runner.runtime.privileges import Cgroups, Privileges, parse_cgroups
 from runner.runtime.spec import IdMapping, Mount, NamedUser, Namespace, Process, Rlimit, Spec
-from store import kernel
 from store.layers import OverlayMount
+from store.linux import processes
 
 V2 = Privileges(0, (1 << 41) - 1, initial_user_namespace=True, cgroups=Cgroups({}, "/sys/fs/cgroup"), seccomp=True)
 V1 = replace(V2, cgroups=Cgroups({"memory": "/c/memory", "cpu": "/c/cpu,cpuacct", "cpuacct": "/c/cpu,cpuacct"}))
@@ -54,7 +54,7 @@ def test_without_new_privileges_the_filter_comes_last() -> None:
 def test_the_cgroup_namespace_waits_for_the_parent() -> None:
     steps = names(plan(SPEC, ROOT, V2))
     assert ordered(steps, "clone", "await_parent", "unshare_cgroup")
-    assert not plan(SPEC, ROOT, V2)[0].arguments[0] & kernel.CLONE_NEWCGROUP  # type: ignore[operator]
+    assert not plan(SPEC, ROOT, V2)[0].arguments[0] & processes.CLONE_NEWCGROUP  # type: ignore[operator]
     assert steps.count("await_parent") == 1
 
 
@@ -89,7 +89,7 @@ def test_a_user_namespace_changes_what_it_must() -> None:
     mapped = replace(SPEC, namespaces=own, uid_mappings=mapping, gid_mappings=mapping)
     overlay = OverlayMount(Path("/store"), ("l/a",), "u", "w", "merged")
     steps = plan(mapped, overlay, V2)
-    assert steps[0].arguments[0] & kernel.CLONE_NEWUSER  # type: ignore[operator]
+    assert steps[0].arguments[0] & processes.CLONE_NEWUSER  # type: ignore[operator]
     assert "bind_device" in names(steps)
     assert "make_device" not in names(steps)
     texts = [str(step) for step in steps]
@@ -157,5 +157,7 @@ def test_the_child_loads_almost_nothing() -> None:
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert set(loaded) == {
         "__future__", "_ctypes", "runner", "runner.runtime", "runner.runtime.accounts", "runner.runtime.child",
-        "runner.runtime.child_process", "runner.runtime.child_root", "store", "store.kernel",
+        "runner.runtime.child_process", "runner.runtime.child_root", "store", "store.linux", "store.linux.descriptors",
+        "store.linux.foreign", "store.linux.mounts", "store.linux.paths", "store.linux.processes", "store.linux.routes",
+        "store.linux.seccomp",
     }  # fmt: skip

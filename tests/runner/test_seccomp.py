@@ -18,7 +18,7 @@ from image.errors import InvalidSpec
 from runner.runtime import capabilities, seccomp
 from runner.runtime.seccomp_default import default_filter
 from runner.runtime.spec import Seccomp, SeccompArgument, SeccompRule
-from store import kernel
+from store.linux.seccomp import seccomp_has_action
 
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _X86_64 = 0xC000003E
@@ -166,10 +166,10 @@ _CALLS = (
 )
 _PROBE = """
 import ctypes, sys
-from store import kernel
+from store.linux.seccomp import load_seccomp
 from runner.runtime.seccomp_default import default_filter
 libc = ctypes.CDLL(None, use_errno=True)
-kernel.load_seccomp(default_filter("x86_64"))
+load_seccomp(default_filter("x86_64"))
 for line in sys.argv[1:]:
     ctypes.set_errno(0)
     libc.syscall(*(ctypes.c_long(int(word)) for word in line.split()))
@@ -180,7 +180,7 @@ for line in sys.argv[1:]:
 @pytest.mark.root
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers are those of x86_64")
 def test_real_calls_under_dockers_filter() -> None:
-    assert kernel.seccomp_has_action(_ALLOW)
+    assert seccomp_has_action(_ALLOW)
     lines = [" ".join(str(word) for word in (call.number, *call.args)) for call in _CALLS]
     done = subprocess.run(
         [sys.executable, "-c", _PROBE, *lines],

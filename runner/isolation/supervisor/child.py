@@ -10,8 +10,8 @@ from typing import Final, NoReturn
 
 from runner.isolation import filters
 from runner.isolation.request import StepRequest
-from store import kernel
-from store.kernel_confine import Allowed, landlock, landlock_abi
+from store.linux import descriptors, processes, seccomp
+from store.linux.confine import Allowed, landlock, landlock_abi
 
 _CAP_SYS_CHROOT: Final = 18
 _KEPT: Final = sum(1 << bit for bit in (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 31))
@@ -36,7 +36,7 @@ def become_step(request: StepRequest, control: socket.socket, *, supervisor: int
     """Turn this forked process into the step. A failure is told on ``control``, which exec closes."""
     try:
         os.setsid()
-        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        processes.prctl(processes.PR_SET_PDEATHSIG, signal.SIGKILL)
         if request.rung == "emulated":
             from runner.isolation.supervisor.emulated_child import become_emulated
 
@@ -51,11 +51,11 @@ def become_step(request: StepRequest, control: socket.socket, *, supervisor: int
 
 
 def _become_chrooted(request: StepRequest, control: socket.socket, supervisor: int, builder: int) -> NoReturn:
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+    processes.prctl(processes.PR_SET_DUMPABLE, 1)
     abi = landlock_abi()
     permitted = _permitted()  # /proc is out of reach later
     os.chdir(request.root)
-    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    processes.prctl(processes.PR_SET_NO_NEW_PRIVS, 1)
     if abi >= 2:  # the first version refuses every rename from one directory to another
         landlock([Allowed(request.root, "rw")])
     os.chroot(".")
@@ -65,8 +65,8 @@ def _become_chrooted(request: StepRequest, control: socket.socket, supervisor: i
     os.setgroups(request.groups)
     os.setresgid(request.gid, request.gid, request.gid)
     os.setresuid(request.uid, request.uid, request.uid)
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # which a change of uid takes away
-    listener = kernel.load_seccomp_listener(
+    processes.prctl(processes.PR_SET_DUMPABLE, 1)  # which a change of uid takes away
+    listener = seccomp.load_seccomp_listener(
         filters.chroot_filter(supervisor=supervisor, builder=builder, landlock_abi=abi)
     )
     socket.send_fds(control, [b"listener"], [listener])
@@ -77,11 +77,11 @@ def _drop_capabilities(permitted: int) -> None:
     for bit in range(64):
         if not _KEPT >> bit & 1:
             try:
-                kernel.prctl(kernel.PR_CAPBSET_DROP, bit)
+                processes.prctl(processes.PR_CAPBSET_DROP, bit)
             except OSError:
                 break
     kept = permitted & _KEPT
-    kernel.capset(kept, kept, 0)
+    processes.capset(kept, kept, 0)
 
 
 def enter(directory: str) -> None:
@@ -97,9 +97,9 @@ def _permitted() -> int:
 
 def execute(request: StepRequest) -> NoReturn:
     """exec, with the command found by PATH. Raises CommandRefused as docker has it: 127 not found, 126 not executable."""
-    kernel.reset_signals()
+    processes.reset_signals()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    kernel.close_on_exec_from(3)
+    descriptors.close_on_exec_from(3)
     env = dict(item.partition("=")[::2] for item in request.env)
     name = request.args[0]
     failure: OSError | None = None

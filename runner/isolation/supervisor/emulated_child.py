@@ -10,23 +10,23 @@ from runner.isolation import filters
 from runner.isolation.request import StepRequest
 from runner.isolation.supervisor.paths import open_inside
 from runner.isolation.supervisor.procfs import DEVICES
-from store import kernel
-from store.kernel_confine import Allowed, landlock
+from store.linux import processes, seccomp
+from store.linux.confine import Allowed, landlock
 
 
 def become_emulated(request: StepRequest, control: socket.socket) -> NoReturn:
     """Go on when the supervisor traces this process; then confine it and execute."""
     from runner.isolation.supervisor.child import execute
 
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+    processes.prctl(processes.PR_SET_DUMPABLE, 1)
     control.send(b"ready")
     control.recv(16)
-    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    processes.prctl(processes.PR_SET_NO_NEW_PRIVS, 1)
     os.umask(0o022)
     _enter(request)
     devices = [Allowed(f"/dev/{name}", "file") for name in sorted(DEVICES)]
     landlock([Allowed(request.root, "rw"), Allowed(request.cache, "rx"), *devices])
-    listener = kernel.load_seccomp_listener(filters.emulated_filter(is_root=not (request.uid or request.gid)))
+    listener = seccomp.load_seccomp_listener(filters.emulated_filter(is_root=not (request.uid or request.gid)))
     socket.send_fds(control, [b"listener"], [listener])
     os.close(listener)
     execute(request)

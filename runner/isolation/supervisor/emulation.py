@@ -27,7 +27,7 @@ from runner.isolation.supervisor.paths import AT_FDCWD, Root
 from runner.isolation.supervisor.procfs import ProcessView
 from runner.runtime.notify import Listener, Notification
 from store import owners
-from store.kernel_confine import fstatfs, renameat2
+from store.linux.confine import fstatfs, renameat2
 
 _NOFOLLOW, _FOLLOW, _EMPTY_PATH, _REMOVEDIR = 0x100, 0x400, 0x1000, 0x200
 _TMPFILE: Final = 0o20000000

@@ -20,8 +20,8 @@ from runner.isolation.request import StepRequest
 from runner.isolation.supervisor.child import become_step
 from runner.isolation.supervisor.procfs import ProcessView
 from runner.runtime.notify import Listener
-from store import kernel
-from store.kernel_confine import child_signals
+from store.linux import processes
+from store.linux.confine import child_signals
 
 CONTROL: Final = 3
 REPORT: Final = 4
@@ -31,8 +31,8 @@ _TICK_MS: Final = 200
 
 def main() -> NoReturn:
     """Never returns."""
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
-    kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    processes.prctl(processes.PR_SET_DUMPABLE, 0)
+    processes.prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
     request = StepRequest.from_json(_read_request())
     try:
         status = _supervised(request)

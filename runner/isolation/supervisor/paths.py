@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from store import kernel
+from store.linux import paths
 
 AT_FDCWD: Final = -100
 
@@ -17,7 +17,7 @@ AT_FDCWD: Final = -100
 def open_inside(root: int, path: str, flags: int, mode: int = 0) -> int:
     """openat2(2) with the directory ``root`` as the limit. Raises OSError, FileNotFoundError among them."""
     try:
-        return kernel.openat2(root, os.fsencode(path), flags, mode, kernel.RESOLVE_IN_ROOT)
+        return paths.openat2(root, os.fsencode(path), flags, mode, paths.RESOLVE_IN_ROOT)
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None  # which Python makes the class for this number
 

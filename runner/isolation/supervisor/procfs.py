@@ -21,7 +21,7 @@ from typing import Final
 from runner.isolation import filters
 from runner.isolation.supervisor import memory
 from runner.runtime.notify import Listener, Notification
-from store.kernel_confine import set_file_ids
+from store.linux.confine import set_file_ids
 
 DEVICES: Final = frozenset({"null", "zero", "full", "random", "urandom", "tty"})
 _SYSTEM: Final = re.compile(

@@ -23,7 +23,7 @@ from runner.isolation.request import StepRequest
 from runner.isolation.supervisor import memory
 from runner.isolation.supervisor.paths import AT_FDCWD, Root
 from store import owners
-from store.kernel_confine import (
+from store.linux.confine import (
     PTRACE_CONT,
     PTRACE_EVENT_SECCOMP,
     PTRACE_EVENT_STOP,

@@ -12,7 +12,7 @@ from image.value import replace
 from runner.owners.calls import Call
 from runner.owners.credentials import Credentials
 from runner.owners.tracee import write_ids
-from store import kernel
+from store.linux import memory
 
 _LEAVE = 0xFFFFFFFF
 _MOST_GROUPS = 65536
@@ -58,7 +58,7 @@ def setgroups(call: Call) -> int:
         return -errno.EPERM
     if count > _MOST_GROUPS:
         return -errno.EINVAL
-    groups = unpack(f"={count}I", kernel.read_memory(call.pid, call.a[1], 4 * count)) if count else ()
+    groups = unpack(f"={count}I", memory.read_memory(call.pid, call.a[1], 4 * count)) if count else ()
     return _become(call, replace(now, groups=groups))
 
 

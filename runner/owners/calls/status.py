@@ -9,7 +9,7 @@ from typing import Final
 
 from runner.owners.calls import Call
 from runner.owners.tracee import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, descriptor
-from store import kernel
+from store.linux import memory, paths
 from store.owners import Record
 
 _STATX_UID, _STATX_GID = 0x08, 0x10
@@ -47,7 +47,7 @@ def statx(call: Call) -> int | None:
     if record is None:
         return None
     kept = flags & ~AT_EMPTY_PATH & ~(AT_SYMLINK_NOFOLLOW if follow else 0)
-    kernel.write_memory(call.pid, call.a[4], _patched_statx(kernel.statx(kernel.AT_FDCWD, path, kept, mask), record))
+    memory.write_memory(call.pid, call.a[4], _patched_statx(paths.statx(paths.AT_FDCWD, path, kept, mask), record))
     return 0
 
 
@@ -68,12 +68,12 @@ def _stat(call: Call, path: bytes, address: int, *, follow: bool) -> int | None:
     record = call.world.records.read(path, follow=follow)
     if record is None:
         return None
-    data = bytearray(kernel.fstatat(kernel.AT_FDCWD, path, 0 if follow else AT_SYMLINK_NOFOLLOW))
+    data = bytearray(paths.fstatat(paths.AT_FDCWD, path, 0 if follow else AT_SYMLINK_NOFOLLOW))
     mode_at, owner_at, device_at = (24, 28, 40) if len(data) == _SIZE else (16, 24, 32)
     pack_into("=II", data, owner_at, record.uid, record.gid)
     if record.mode:
         mode = int.from_bytes(data[mode_at : mode_at + 4], "little")
         pack_into("=I", data, mode_at, mode & 0o7777 | st.S_IFMT(record.mode))
         pack_into("=Q", data, device_at, record.device)
-    kernel.write_memory(call.pid, address, bytes(data))
+    memory.write_memory(call.pid, address, bytes(data))
     return 0

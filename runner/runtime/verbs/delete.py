@@ -12,7 +12,7 @@ from runner.runtime import cgroup, freezer
 from runner.runtime.call import Call
 from runner.runtime.record import Record
 from runner.runtime.spec import Hook
-from store import kernel
+from store.linux import descriptors
 
 _PATIENCE_MS = 10_000
 
@@ -44,7 +44,7 @@ def end(found: Record) -> None:
             if found.frozen:
                 with suppress(TierceError):  # a frozen process of v1 dies once it thaws
                     freezer.thaw(found.groups)
-            if not kernel.poll({pidfd: kernel.POLLIN}, _PATIENCE_MS):
+            if not descriptors.poll({pidfd: descriptors.POLLIN}, _PATIENCE_MS):
                 raise TierceError(f"container {found.id} still runs ten seconds after SIGKILL")
         finally:
             os.close(pidfd)

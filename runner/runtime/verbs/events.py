@@ -11,7 +11,7 @@ from image.errors import Conflict, ContainerNotFound, InvalidInput
 from runner.runtime.call import Call, say
 from runner.runtime.record import Record
 from runner.runtime.usage import oom_kills, usage
-from store import kernel
+from store.linux import descriptors
 
 _LOOK_S = 0.2
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -39,7 +39,7 @@ def _follow(found: Record, pidfd: int, interval_s: float) -> None:
     ended = False
     while not ended:
         wait_s = max(0.0, min(_LOOK_S, due - time.monotonic()))
-        ended = bool(kernel.poll({pidfd: kernel.POLLIN}, int(wait_s * 1000) + 1))
+        ended = bool(descriptors.poll({pidfd: descriptors.POLLIN}, int(wait_s * 1000) + 1))
         now = oom_kills(found.groups)
         if now > killed:
             _tell(found, "oom", None)

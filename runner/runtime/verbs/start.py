@@ -9,7 +9,7 @@ from image.errors import Conflict, TierceError
 from runner.runtime.bundle import stored_spec
 from runner.runtime.call import Call
 from runner.runtime.record import FIFO, Record
-from store import kernel
+from store.linux import descriptors
 
 
 def run(call: Call) -> int:
@@ -30,7 +30,7 @@ def open_fifo(found: Record) -> None:
     try:
         fifo = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            events = kernel.poll({fifo: kernel.POLLIN, pidfd: kernel.POLLIN})
+            events = descriptors.poll({fifo: descriptors.POLLIN, pidfd: descriptors.POLLIN})
             data = os.read(fifo, 1) if fifo in events else b""
         finally:
             os.close(fifo)

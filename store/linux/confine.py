@@ -1,7 +1,7 @@
-"""System calls of the isolations that need no namespace: landlock, ptrace.
+"""What the isolations that need no namespace call: landlock, ptrace.
 
-Beside ``store.kernel`` because only steps inside unprivileged containers need them, in a
-process of their own. Failures are OSError.
+Only steps inside unprivileged containers need it, in a process of their own, so it may import what
+it likes. Failures are OSError.
 """
 
 from __future__ import annotations

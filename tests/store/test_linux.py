@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from store import kernel
+from store.linux import descriptors, foreign, nftables, paths
 
-CHECKOUT = Path(kernel.__file__).parent.parent
-PROGRAM = "import sys; sys.path.append(sys.argv[1]); from store import kernel; import posix\n"
+CHECKOUT = Path(foreign.__file__).parents[2]
+PROGRAM = "import sys; sys.path.append(sys.argv[1]); from store.linux import descriptors, foreign, mounts, paths, processes; import posix\n"
 
 
 def bare(code: str, *arguments: str) -> str:
-    """What ``code`` prints when a bare interpreter runs it beside the kernel module."""
+    """What ``code`` prints when a bare interpreter runs it beside these modules."""
     command = [os.path.realpath(sys.executable), "-I", "-S", "-c", PROGRAM + code, str(CHECKOUT), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -33,14 +33,14 @@ def test_bare_interpreter_loads_it_without_the_standard_library() -> None:
 class TestMounts:
     def test_mount_and_umount_stay_in_the_namespace(self, tmp_path: Path) -> None:
         code = """
-kernel.unshare(kernel.CLONE_NEWNS)
-kernel.mount(None, b'/', None, kernel.MS_REC | kernel.MS_PRIVATE)
+processes.unshare(processes.CLONE_NEWNS)
+mounts.mount(None, b'/', None, mounts.MS_REC | mounts.MS_PRIVATE)
 target = sys.argv[2].encode()
-kernel.mount(b'tmpfs', target, b'tmpfs', kernel.MS_NOSUID, b'mode=711')
+mounts.mount(b'tmpfs', target, b'tmpfs', mounts.MS_NOSUID, b'mode=711')
 print(oct(posix.stat(target).st_mode & 0o777))
-kernel.umount2(target)
+mounts.umount2(target)
 try:
-    kernel.umount2(target)
+    mounts.umount2(target)
 except OSError as error:
     print(error.errno, error.syscall, error.filename)
 """
@@ -52,12 +52,12 @@ except OSError as error:
         target.mkdir()
         (source / "file").write_text("seen")
         code = """
-kernel.unshare(kernel.CLONE_NEWNS)
-kernel.mount(None, b'/', None, kernel.MS_REC | kernel.MS_PRIVATE)
-tree = kernel.open_tree(kernel.AT_FDCWD, sys.argv[2].encode(), kernel.OPEN_TREE_CLONE)
-kernel.mount_setattr(tree, set_=kernel.MOUNT_ATTR_RDONLY)
-place = kernel.openat2(kernel.AT_FDCWD, sys.argv[3].encode(), kernel.O_PATH)
-kernel.move_mount(tree, place)
+processes.unshare(processes.CLONE_NEWNS)
+mounts.mount(None, b'/', None, mounts.MS_REC | mounts.MS_PRIVATE)
+tree = mounts.open_tree(paths.AT_FDCWD, sys.argv[2].encode(), mounts.OPEN_TREE_CLONE)
+mounts.mount_setattr(tree, set_=mounts.MOUNT_ATTR_RDONLY)
+place = paths.openat2(paths.AT_FDCWD, sys.argv[3].encode(), paths.O_PATH)
+mounts.move_mount(tree, place)
 print(posix.listdir(sys.argv[3]))
 try:
     posix.mkdir(sys.argv[3] + '/more')
@@ -71,9 +71,9 @@ except OSError as error:
 @pytest.mark.root
 def test_clone_makes_an_init_process() -> None:
     code = """
-pid = kernel.clone(kernel.CLONE_NEWPID | kernel.CLONE_NEWUTS)
+pid = processes.clone(processes.CLONE_NEWPID | processes.CLONE_NEWUTS)
 if pid == 0:
-    kernel.sethostname(b'inside')
+    processes.sethostname(b'inside')
     posix.write(1, f'{posix.getpid()} {posix.uname().nodename}'.encode())
     posix._exit(3)
 print('', posix.waitstatus_to_exitcode(posix.waitpid(pid, 0)[1]))
@@ -85,9 +85,9 @@ def test_openat2_keeps_a_hostile_link_in_the_root(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/passwd").write_text("inside")
     (tmp_path / "link").symlink_to("/../../../etc/passwd")
-    root = os.open(tmp_path, kernel.O_PATH)
+    root = os.open(tmp_path, paths.O_PATH)
     try:
-        fd = kernel.openat2(root, b"link", os.O_RDONLY, 0, kernel.RESOLVE_IN_ROOT)
+        fd = paths.openat2(root, b"link", os.O_RDONLY, 0, paths.RESOLVE_IN_ROOT)
         assert not os.get_inheritable(fd)
         with open(fd) as file:
             assert file.read() == "inside"
@@ -97,8 +97,8 @@ def test_openat2_keeps_a_hostile_link_in_the_root(tmp_path: Path) -> None:
 
 def test_error_names_call_and_path(tmp_path: Path) -> None:
     missing = tmp_path / "missing"
-    with pytest.raises(kernel.SyscallError) as caught:
-        kernel.openat2(kernel.AT_FDCWD, os.fsencode(missing), os.O_RDONLY)
+    with pytest.raises(foreign.SyscallError) as caught:
+        paths.openat2(paths.AT_FDCWD, os.fsencode(missing), os.O_RDONLY)
     assert (caught.value.errno, caught.value.syscall, caught.value.filename) == (errno.ENOENT, "openat2", str(missing))
     assert str(caught.value) == f"openat2 {missing}: No such file or directory"
 
@@ -107,9 +107,9 @@ def test_poll_tells_which_descriptor_is_ready() -> None:
     read, write = os.pipe()
     idle_read, idle_write = os.pipe()
     try:
-        assert kernel.poll({read: kernel.POLLIN, idle_read: kernel.POLLIN}, 0) == {}
+        assert descriptors.poll({read: descriptors.POLLIN, idle_read: descriptors.POLLIN}, 0) == {}
         os.write(write, b"x")
-        assert kernel.poll({idle_read: kernel.POLLIN, read: kernel.POLLIN}) == {read: kernel.POLLIN}
+        assert descriptors.poll({idle_read: descriptors.POLLIN, read: descriptors.POLLIN}) == {read: descriptors.POLLIN}
     finally:
         for fd in (read, write, idle_read, idle_write):
             os.close(fd)
@@ -121,23 +121,23 @@ def test_descriptor_arrives_over_a_socket() -> None:
     left, right = socket.socketpair()
     read, write = os.pipe()
     with left, right:
-        kernel.send_descriptor(left.fileno(), b"here", write)
-        payload, descriptors, _, _ = socket.recv_fds(right, 100, 1)
-        os.write(descriptors[0], b"through")
+        descriptors.send_descriptor(left.fileno(), b"here", write)
+        payload, received, _, _ = socket.recv_fds(right, 100, 1)
+        os.write(received[0], b"through")
         assert (payload, os.read(read, 100)) == (b"here", b"through")
-    for fd in (read, write, *descriptors):
+    for fd in (read, write, *received):
         os.close(fd)
 
 
 @pytest.mark.root
 def test_nftables_runs_commands_as_one_transaction() -> None:
-    probe = kernel.run_nftables(b"list tables")
+    probe = nftables.run_nftables(b"list tables")
     if probe is None:
         pytest.skip("libnftables.so.1 is not installed")
-    text = kernel.run_nftables(b"add table ip tierce_test_kernel\nadd rule ip tierce_test_kernel absent accept")
+    text = nftables.run_nftables(b"add table ip tierce_test_linux\nadd rule ip tierce_test_linux absent accept")
     assert text
     assert "No such file or directory" in text
     assert (
-        "tierce_test_kernel"
+        "tierce_test_linux"
         not in subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
     )
