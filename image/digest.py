@@ -7,18 +7,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Self
-
 from image.errors import InvalidDigest
 from image.value import dataclass
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from hashlib import _Hash
+    from typing import Self
 
-_SUM = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z")
+_LENGTHS = {"sha256": 64, "sha512": 128}
+_HEX = frozenset("0123456789abcdef")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -28,13 +27,16 @@ class _Sum:
     value: str
 
     def __post_init__(self) -> None:
-        if not _SUM.match(self.value):
+        algorithm, _, encoded = self.value.partition(":")
+        if _LENGTHS.get(algorithm) != len(encoded) or not _HEX.issuperset(encoded):
             raise InvalidDigest(f"invalid digest {self.value[:150]!r}: want sha256:<64 hex> or sha512:<128 hex>")
 
     @classmethod
     def of(cls, data: bytes, algorithm: str = "sha256") -> Self:
         """The digest of ``data``."""
-        return cls(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
+        from hashlib import new  # which loads a large library, and many a command hashes nothing
+
+        return cls(f"{algorithm}:{new(algorithm, data).hexdigest()}")
 
     @classmethod
     def from_hash(cls, hasher: _Hash) -> Self:
@@ -56,7 +58,9 @@ class _Sum:
 
     def hasher(self) -> _Hash:
         """A fresh hash object of this digest's algorithm."""
-        return hashlib.new(self.algorithm)
+        from hashlib import new
+
+        return new(self.algorithm)
 
     def __str__(self) -> str:
         return self.value

@@ -4,6 +4,8 @@
 contains a dot or a colon or is ``localhost``.
 
 Spec: distribution ``reference`` grammar.
+
+The grammar is compiled when a name first needs it: that takes longer than reading a name.
 """
 
 from __future__ import annotations
@@ -15,14 +17,14 @@ from image.errors import InvalidDigest, InvalidReference
 from image.value import dataclass, field, replace
 
 DEFAULT_DOMAIN = "docker.io"
-_DOMAIN = re.compile(
+_DOMAIN = (
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
     r"|\[[A-Fa-f0-9:]+\])(?::[0-9]{1,5})?\Z"
 )
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
-_BARE_ID = re.compile(r"[0-9a-f]{64}\Z")
+_PATH = rf"{_COMPONENT}(?:/{_COMPONENT})*\Z"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z"
+_HEX = frozenset("0123456789abcdef")
 _MAX_NAME_LENGTH = 255
 
 
@@ -40,14 +42,14 @@ class Reference:
     short: bool = field(default=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not _DOMAIN.match(self.domain):
+        if self.domain != DEFAULT_DOMAIN and not re.match(_DOMAIN, self.domain):
             raise InvalidReference(f"invalid registry host {self.domain!r}")
-        if not _PATH.match(self.path):
+        if not re.match(_PATH, self.path):
             hint = ": repository names are lowercase" if self.path != self.path.lower() else ""
             raise InvalidReference(f"invalid repository name {self.path[:300]!r}{hint}")
         if len(self.domain) + 1 + len(self.path) > _MAX_NAME_LENGTH:
             raise InvalidReference(f"image name {self.path[:40]!r}... is longer than {_MAX_NAME_LENGTH} characters")
-        if self.tag is not None and not _TAG.match(self.tag):
+        if self.tag is not None and self.tag != "latest" and not re.match(_TAG, self.tag):
             raise InvalidReference(f"invalid tag {self.tag[:150]!r}")
 
     @classmethod
@@ -56,7 +58,7 @@ class Reference:
 
         Raises InvalidReference.
         """
-        if _BARE_ID.match(text):
+        if len(text) == 64 and _HEX.issuperset(text):
             raise InvalidReference(f"invalid image name {text!r}: 64 hex digits are an id, not a name")
         rest, at, digest_text = text.partition("@")
         digest: Digest | None = None

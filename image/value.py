@@ -6,7 +6,7 @@ interpreter's own start. Here the methods that can be shared are shared, and ``_
 alone is compiled, when the first instance of a class is made. The real fields of the
 standard library are made when ``dataclasses`` itself asks for them.
 
-Classes that are not frozen and slotted, or are ordered, go to the standard library. To a
+Classes that are not frozen and slotted go to the standard library. To a
 type checker, and to ``dataclasses.asdict`` and ``match``, all is the standard library's.
 """
 
@@ -91,8 +91,8 @@ else:
         """See ``dataclasses.dataclass``."""
 
         def decorate(plain):
-            if frozen and slots and not order and not options and _is_ours(plain):
-                return _value_class(plain, eq=eq, kw_only=kw_only)
+            if frozen and slots and eq >= order and not options and _is_ours(plain):
+                return _value_class(plain, eq=eq, kw_only=kw_only, order=order)
             import dataclasses
 
             for name, member in list(vars(plain).items()):
@@ -115,7 +115,7 @@ else:
             "__dataclass_fields__" in vars(base) and "__members__" not in vars(base) for base in bases
         )
 
-    def _value_class(plain, *, eq, kw_only):
+    def _value_class(plain, *, eq, kw_only, order):
         """``plain`` once more, with slots and the shared methods."""
         namespace = dict(vars(plain))
         own = [_member(name, kind, namespace, kw_only) for name, kind in plain.__annotations__.items()]
@@ -145,6 +145,8 @@ else:
                 "__eq__": _equal,
                 "__hash__": _hash,
             }
+        if order:
+            namespace |= {"__lt__": _less, "__le__": _less_or_equal, "__gt__": _greater, "__ge__": _greater_or_equal}
         return type(plain)(plain.__name__, plain.__bases__, namespace)
 
     def _member(name, kind, namespace, kw_only):
@@ -226,3 +228,18 @@ else:
 
     def _hash(self):
         return hash(tuple(getattr(self, name) for name in self.__hashed__))
+
+    def _compared(self):
+        return tuple(getattr(self, name) for name in self.__compared__)
+
+    def _less(self, other):
+        return _compared(self) < _compared(other) if other.__class__ is self.__class__ else NotImplemented
+
+    def _less_or_equal(self, other):
+        return _compared(self) <= _compared(other) if other.__class__ is self.__class__ else NotImplemented
+
+    def _greater(self, other):
+        return _compared(self) > _compared(other) if other.__class__ is self.__class__ else NotImplemented
+
+    def _greater_or_equal(self, other):
+        return _compared(self) >= _compared(other) if other.__class__ is self.__class__ else NotImplemented

@@ -74,6 +74,11 @@ class ContainerRows:
         """False when the container is gone."""
         return self._metadata._change("UPDATE containers SET state = ? WHERE id = ?", state, container_id) > 0
 
+    def change_state(self, container_id: str, known: str, state: str) -> bool:
+        """False when the state is not the known one any more, or the container gone."""
+        change = "UPDATE containers SET state = ? WHERE id = ? AND state = ?"
+        return self._metadata._change(change, state, container_id, known) > 0
+
     def set_document(self, container_id: str, document: str) -> bool:
         """False when the container is gone."""
         return self._metadata._change("UPDATE containers SET document = ? WHERE id = ?", document, container_id) > 0

@@ -21,7 +21,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -237,6 +236,8 @@ class Session:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         for path in self._scratch:  # first, as a full disk may leave no room for what the end writes
+            import shutil  # most sessions have none
+
             shutil.rmtree(path, ignore_errors=True)
         try:
             self.store._end_session(self._path)

@@ -29,6 +29,12 @@ def test_the_way_to_a_container_imports_nothing_heavy(case: str) -> None:
     assert not imported(ON_THE_WAY[case]) & unwanted
 
 
+def test_what_watches_a_running_container_imports_our_own_files_and_a_few_modules_in_c() -> None:
+    found = imported(("runner.containers.keeper", "runner.network.resolver")) - imported(("os",))
+    few = {"__future__", "_struct", "_socket", "fcntl", "select", "struct", "termios", "time"}
+    assert {name for name in found if name.partition(".")[0] not in ("image", "runner", "store")} <= few
+
+
 def test_the_process_that_becomes_a_container_imports_our_own_files_alone() -> None:
     bare = imported(("posix",))
     found = imported(("runner.runtime.child",)) - bare

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -43,7 +43,7 @@ def create(
     if name:
         check_name(name)
     records = Records(store)
-    container_id = secrets.token_hex(_ID_BYTES)
+    container_id = os.urandom(_ID_BYTES).hex()
     wanted = merge(
         options.mounts, inherited=inherited(records, options.volumes_from), image=image.config.config.volumes
     )

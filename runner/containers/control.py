@@ -76,10 +76,13 @@ class Control:
             with self.connect(record) as connection:
                 words = (wire.frame(wire.WATCH), wire.frame(wire.STOP), wire.frame(wire.SIGNAL, str(number).encode()))
                 connection.sendall(b"".join(words))
-                if not _ended_within(connection, limit if limit >= 0 else None):
+                if _ended_within(connection, limit if limit >= 0 else None) is None:
                     connection.sendall(wire.frame(wire.SIGNAL, b"9"))
                     _ended_within(connection, _SETTLE_S)
         except ContainerNotFound:
+            if (now := self.records.get(record.id)).state != record.state:  # it ended, and starts again perhaps
+                self.stop(now, timeout_s=timeout_s, signal_name=signal_name)
+                return
             _signal_process(record, number)
             if not self._gone_within(record, limit if limit >= 0 else 1e9):
                 _signal_process(record, signal.SIGKILL)
@@ -94,6 +97,7 @@ class Control:
                     code = _ended_within(connection, None)
                     if code:
                         return int(code)
+                self._gone_within(record, _SETTLE_S)
             except ContainerNotFound:
                 self._gone_within(record, 1e9)
             with suppress(ContainerNotFound):
@@ -110,7 +114,7 @@ class Control:
         from runner.containers.freezer import freeze
 
         freeze(record.state.pid, record.id, self.groups(record))
-        self._say(record, "paused")
+        self.records.change(record, replace(record.state, status="paused"))
 
     def unpause(self, record: Record) -> None:
         """Raises Conflict unless it is paused."""
@@ -119,7 +123,7 @@ class Control:
         from runner.containers.freezer import thaw
 
         thaw(record.id)
-        self._say(record, "running")
+        self.records.change(record, replace(record.state, status="running"))
 
     def groups(self, record: Record) -> tuple[str, ...]:
         """The control groups that it has now."""
@@ -127,17 +131,6 @@ class Control:
         from runner.runtime.privileges import probe
 
         return groups_of(probe().cgroups, record.id, record.made.options.cgroups_path(record.id))
-
-    def _say(self, record: Record, status: str) -> None:
-        try:
-            with self.connect(record) as connection:
-                connection.sendall(wire.frame(wire.STATE, status.encode()))
-                frames = wire.Frames()
-                while data := connection.recv(4096):
-                    if any(kind in (wire.STATE, wire.ENDED) for kind, _ in frames.feed(data)):
-                        return
-        except ContainerNotFound:
-            self.records.set(record, replace(record.state, status=status))
 
     def settle(self, record: Record) -> None:
         """Until the monitor has given everything back. Raises Conflict when that takes too long."""
@@ -157,8 +150,8 @@ def _stop_number(record: Record) -> int:
     return policies.signal_number(policies.stop_signal(record.made.policy, record.made.config))
 
 
-def _ended_within(connection: socket.socket, seconds: float | None) -> bytes:
-    """The exit code as the monitor says it; nothing when the time is up or the monitor gone."""
+def _ended_within(connection: socket.socket, seconds: float | None) -> bytes | None:
+    """The exit code as the monitor says it, nothing when the monitor is gone; None when the time is up."""
     frames = wire.Frames()
     deadline = None if seconds is None else time.monotonic() + seconds
     while True:
@@ -166,14 +159,14 @@ def _ended_within(connection: socket.socket, seconds: float | None) -> bytes:
         try:
             data = connection.recv(wire.CHUNK)
         except TimeoutError:
-            return b""
+            return None
         except OSError:
-            return b"137"
+            return b""
         for kind, body in frames.feed(data):
             if kind == wire.ENDED:
                 return body
         if not data:
-            return b"137"
+            return b""
 
 
 def _signal_process(record: Record, number: int) -> None:

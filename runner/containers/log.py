@@ -2,31 +2,36 @@
 
 A line is ``{"log":"text\\n","stream":"stdout","time":"..."}``. A line of the container that is
 longer than 16 KiB becomes several, of which only the last ends in a newline. ``local`` is the
-same with a limit of its own; ``none`` writes nothing.
+same with a limit of its own; ``none`` writes nothing. Imports only what a bare interpreter has.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
-from typing import Final
 
-_LONGEST: Final = 16 << 10
-_BACKSLASH: Final = 0x5C
-_ESCAPES: Final = {_BACKSLASH: b"\\\\", 0x22: b'\\"', 0x09: b"\\t", 0x0D: b"\\r"}
-_PLAIN: Final = bytes(range(32, 127)).translate(None, b'"\\') + b"\n"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LONGEST = 16 << 10
+_BACKSLASH = 0x5C
+_ESCAPES = {_BACKSLASH: b"\\\\", 0x22: b'\\"', 0x09: b"\\t", 0x0D: b"\\r"}
+_PLAIN = bytes(range(32, 127)).translate(None, b'"\\') + b"\n"
 
 
 class LogWriter:
     """Appends to one file, and rotates it. A full disk loses lines, never the container."""
 
     def __init__(
-        self, path: Path, *, max_size: int = 0, max_file: int = 1, clock: Callable[[], int] = time.time_ns
+        self,
+        path: str | os.PathLike[str],
+        *,
+        max_size: int = 0,
+        max_file: int = 1,
+        clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        self._path = path
+        self._path = os.fspath(path)
         self._max_size = max_size
         self._max_file = max_file
         self._clock = clock
@@ -84,21 +89,31 @@ class LogWriter:
             while written < len(data):
                 written += os.write(self._fd, data[written:])
         except OSError:
-            with suppress(OSError):
-                os.ftruncate(self._fd, self._size)  # half a line would break its reader
+            self._undo()
             return
         self._size += written
 
+    def _undo(self) -> None:
+        try:  # noqa: SIM105  # no contextlib here
+            os.ftruncate(self._fd, self._size)  # half a line would break its reader
+        except OSError:
+            pass
+
     def _rotate(self) -> None:
         os.close(self._fd)
-        with suppress(OSError):
-            for number in range(self._max_file - 1, 0, -1):
-                older = self._path if number == 1 else Path(f"{self._path}.{number - 1}")
-                with suppress(FileNotFoundError):
-                    os.rename(older, f"{self._path}.{number}")
-            if self._max_file == 1:
-                os.unlink(self._path)  # a follower keeps its descriptor, and sees a new file
+        try:  # noqa: SIM105
+            self._make_room()
+        except OSError:
+            pass
         self._open()
+
+    def _make_room(self) -> None:
+        for number in range(self._max_file - 1, 0, -1):
+            older = self._path if number == 1 else f"{self._path}.{number - 1}"
+            if os.path.exists(older):
+                os.rename(older, f"{self._path}.{number}")
+        if self._max_file == 1:
+            os.unlink(self._path)  # a follower keeps its descriptor, and sees a new file
 
 
 def _lines(data: bytes) -> list[bytes]:

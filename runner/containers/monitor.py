@@ -1,10 +1,11 @@
-"""The process that watches over one container: it starts it, keeps its output, and sees its end.
+"""The process that watches over one container, while it starts the container and gives back what it had.
 
 The command line spawns it with one socket, on which the container's first client already
-listens; others connect to a socket in the container's directory. It writes the log, hands
-output and input on, asks after the container's health, records how it ended before anybody
-is told, and starts it again where the policy says so. When it is killed the kernel kills the
-container with it, and the next command writes that down (``records``).
+listens. It starts the container with the code that the foreground uses, becomes ``keeper`` for as
+long as the container runs, and is back afterwards: it records how the container ended before
+anybody is told, and starts it again where the policy says so. It holds the container's lock all
+the time. When it is killed the kernel kills the container with it, and the next command writes
+that down (``records``).
 """
 
 from __future__ import annotations
@@ -18,380 +19,234 @@ import sys
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol
+from typing import Final, NoReturn
 
 from image.errors import ContainerNotFound, TierceError
 from image.value import replace
+from runner.containers import ending, probe, wire
 from runner.containers import policy as policies
-from runner.containers import wire
-from runner.containers.begin import begin
-from runner.containers.log import LogWriter
-from runner.containers.probe import HealthProbe
-from runner.containers.records import Record, Records, State
-from runner.containers.start import CLI_FAILED, exit_status
+from runner.containers.begin import Begun, begin
+from runner.containers.clients import Client, Clients
+from runner.containers.kept import Kept, become, open_descriptors
+from runner.containers.members import groups_of
+from runner.containers.records import Records, State
+from runner.containers.start import CLI_FAILED, exit_status, give_back
 from runner.runtime import user_namespace
-from runner.runtime.privileges import probe
+from runner.runtime.cgroup import ControlGroups
+from runner.runtime.privileges import probe as probe_privileges
 from store.store import Store
-
-if TYPE_CHECKING:
-    from runner.containers.start import Container
 
 STARTER: Final = 3
 """The descriptor of the first client."""
 _FIRST_DELAY_S, _LAST_DELAY_S, _STEADY_S = 0.1, 60.0, 10.0
-_MOST_WAITING: Final = 1 << 20
-"""Bytes that a slow client may leave unread; then it is let go, and the log has the rest."""
-
-
-class Client:
-    """One connection. Never blocks the monitor."""
-
-    def __init__(self, connection: socket.socket, *, patient: bool = False) -> None:
-        connection.setblocking(False)
-        self.connection = connection
-        self.frames = wire.Frames()
-        self.attached = False
-        self.patient = patient
-        """Whether the container waits for it: a foreground command's reader slows the container down."""
-        self.waiting = b""
-
-    def send(self, kind: bytes, body: bytes = b"") -> None:
-        self.waiting += wire.frame(kind, body)
-        self.flush()
-
-    def flush(self) -> None:
-        with suppress(BlockingIOError):
-            while self.waiting:
-                self.waiting = self.waiting[self.connection.send(self.waiting) :]
-
-    @property
-    def is_full(self) -> bool:
-        return len(self.waiting) > _MOST_WAITING
 
 
 class Monitor:
-    """One container's, for as long as it is to run."""
+    """One container's. ``kept`` is what it knows of the container's last life, or that there was none."""
 
-    def __init__(self, records: Records, record: Record, root: Path, starter: Client) -> None:
+    def __init__(self, records: Records, kept: Kept) -> None:
         self._records = records
-        self._record = record
-        self._root = root
-        self._clients = [starter]
-        self._stopped = False
-        self._privileges = probe()
-        size, files = policies.log_limits(record.made.policy)
-        self._log = (
-            LogWriter(records.log(record), max_size=size, max_file=files)
-            if record.made.policy.log_driver != "none"
-            else None
-        )
-        self._container: Container | None = None
-        self._outputs: dict[int, bytes] = {}
-        self._input = -1
-        self._pending = b""
-        self._close_input = False
-        self._listener: socket.socket | None = None
-
-    # --- the container's lives ------------------------------------------------------------
+        self._kept = kept
+        self._record = records.unsettled(kept.id)
+        self._clients = Clients.of(kept.clients, kept.listener)
+        self._privileges = probe_privileges()
+        self._stopped = kept.stopped
 
     def run(self) -> None:
-        """Until it has ended for good."""
-        delay_s, restarts = _FIRST_DELAY_S, 0
-        while True:
-            began_s = time.monotonic()
-            code = self._live(restarts)
-            if code is None:
+        """Until this process is the container's keeper, or the container is to run no more."""
+        if not self._kept.watcher or self._after():
+            self._start()
+
+    # --- a life begins --------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """Does not return when the container has started."""
+        others = open_descriptors()
+        with ExitStack() as held:
+            try:
+                log = self._log()
+                ending.forget(self._records.store.root, self._record.id)
+                begun = held.enter_context(begin(self._records, self._record, Path(self._kept.root), self._privileges))
+            except (TierceError, OSError) as error:
+                self._failed(error)
                 return
-            if time.monotonic() - began_s >= _STEADY_S:
-                delay_s = _FIRST_DELAY_S
-            self._look_again()
-            if self._stopped or not policies.wants_restart(self._record.made.policy.restart, code, restarts):
-                return
-            self._record = self._records.set(self._record, replace(self._record.state, status="restarting"))
-            if not self._wait_for_restart(delay_s):
-                self._record = self._records.set(self._record, replace(self._record.state, status="exited"))
-                return
-            self._look_again()
-            delay_s = min(2 * delay_s, _LAST_DELAY_S)
-            restarts += 1
+            state = State(
+                "running", begun.container.pid, started_s=self._records.clock(), restarts=self._kept.restarts,
+                address=begun.container.address, ports=tuple(map(str, begun.ports)), volumes=begun.volumes,
+            )  # fmt: skip
+            self._record = self._records.set(self._record, state)
+            listener = wire.listen(begun.directory).detach()
+            pauses_s = self._health()
+            self._clients.tell(wire.STARTED, json.dumps(list(begun.container.warnings)).encode())
+            self._records.store.close()
+            become(
+                "runner.containers.keeper",
+                replace(_of_life(self._kept, begun, open_descriptors() - others, listener), log=log,
+                        pauses_s=pauses_s, clients=self._clients.states, stopped=False),
+            )  # fmt: skip
+
+    def _log(self) -> tuple[str, int, int] | None:
+        """Where to, made now so that an obstacle is seen before the container runs."""
+        policy = self._record.made.policy
+        if policy.log_driver == "none":
+            return None
+        path = self._records.log(self._record)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640))
+        return (str(path), *policies.log_limits(policy))
+
+    def _health(self) -> tuple[float, float, float] | None:
+        """The pauses between questions, when there are any."""
+        health = policies.health(self._record.made.policy, self._record.made.config)
+        if health is None:
+            return None
+        probe.begin(self._records.directory(self._record.id))
+        return health.interval_ns / 1e9, health.start_interval_ns / 1e9, health.start_period_ns / 1e9
+
+    def _failed(self, error: TierceError | OSError) -> None:
+        code = exit_status(error) if isinstance(error, TierceError) else CLI_FAILED
+        status = "created" if not self._record.state.started_s else "exited"
+        self._record = self._records.set(
+            self._record,
+            replace(
+                self._record.state, status=status, code=code, error=str(error), restarts=self._kept.restarts,
+                finished_s=self._records.clock(),
+            ),
+        )  # fmt: skip
+        self._clients.tell(wire.FAILED, json.dumps([code, str(error)]).encode())
+
+    # --- a life has ended -----------------------------------------------------------------
+
+    def _after(self) -> bool:
+        """Record it and give back what it had; whether it is to start again."""
+        kept = self._kept
+        groups = ControlGroups(
+            groups_of(self._privileges.cgroups, kept.id, self._record.made.options.cgroups_path(kept.id))
+        )
+        now = self._record.state
+        state = replace(
+            now, status="exited", code=kept.code, oom_killed=groups.oom_killed(), finished_s=kept.finished_s, pid=0,
+            address="", ports=(), stopped=kept.stopped,
+        )  # fmt: skip
+        self._record = self._records.set(self._record, state)
+        give_back(Path(kept.root) / "containers" / kept.id, groups)
+        os.close(kept.lease)
+        self._clients.stop_listening()
+        self._clients.tell(wire.ENDED, str(kept.code).encode())
+        return self._wants_restart() and self._wait_for_restart()
+
+    def _wants_restart(self) -> bool:
+        policy = self._record.made.policy
+        return not self._stopped and policies.wants_restart(policy.restart, self._kept.code, self._kept.restarts)
+
+    def _wait_for_restart(self) -> bool:
+        """False when somebody stops it meanwhile."""
+        steady = time.monotonic() - self._kept.began_s >= _STEADY_S
+        delay_s = _FIRST_DELAY_S if steady else self._kept.delay_s or _FIRST_DELAY_S
+        self._record = self._records.set(self._record, replace(self._record.state, status="restarting"))
+        self._clients.listener = wire.listen(self._records.directory(self._record.id)).detach()
+        self._serve_until(time.monotonic() + delay_s)
+        self._clients.stop_listening()
+        if self._stopped:
+            self._record = self._records.set(self._record, replace(self._record.state, status="exited"))
+            return False
+        self._look_again()
+        self._kept = replace(
+            self._kept, restarts=self._kept.restarts + 1, delay_s=min(2 * delay_s, _LAST_DELAY_S)
+        )  # fmt: skip
+        return True
+
+    def _serve_until(self, deadline_s: float) -> None:
+        while (left_s := deadline_s - time.monotonic()) > 0 and not self._stopped:
+            poller = select.poll()
+            for fd, mask in self._clients.interests(hear=True).items():
+                poller.register(fd, mask)
+            self._clients.serve(dict(poller.poll(max(1, int(left_s * 1000)))), self._obey)
+
+    def _obey(self, client: Client, kind: bytes, _body: bytes) -> None:
+        if kind == wire.ATTACH:
+            client.attached = True
+        elif kind == wire.STOP:
+            self._stopped = True
 
     def _look_again(self) -> None:
         """It may have been renamed meanwhile, or have other limits and another policy."""
         with suppress(ContainerNotFound):
             self._record = replace(self._records.unsettled(self._record.id), state=self._record.state)
 
-    def _live(self, restarts: int) -> int | None:
-        """One life of the container: its exit code, or None when it could not be started."""
-        with ExitStack() as held:
-            try:
-                begun = held.enter_context(begin(self._records, self._record, self._root, self._privileges))
-            except (TierceError, OSError) as error:
-                self._failed(error, restarts)
-                return None
-            self._container, self._outputs, self._input = begun.container, begun.outputs, begun.input
-            self._record = self._records.set(
-                self._record,
-                State(
-                    "running", begun.container.pid, started_s=self._records.clock(), restarts=restarts,
-                    address=begun.container.address, ports=tuple(map(str, begun.ports)), volumes=begun.volumes,
-                ),
-            )  # fmt: skip
-            self._listener = held.enter_context(wire.listen(begun.directory))
-            self._tell(wire.STARTED, json.dumps(list(begun.container.warnings)).encode())
-            health = policies.health(self._record.made.policy, self._record.made.config)
-            asking = held.enter_context(HealthProbe(health, self._records, self._record)) if health else None
-            self._serve(asking)
-            code, oom = begun.container.wait(), begun.container.oom_killed
-            self._container, self._listener = None, None
-        self._ended(code, oom)
-        return code
-
-    def _failed(self, error: TierceError | OSError, restarts: int) -> None:
-        code = exit_status(error) if isinstance(error, TierceError) else CLI_FAILED
-        status = "created" if not self._record.state.started_s else "exited"
-        self._record = self._records.set(
-            self._record,
-            replace(
-                self._record.state, status=status, code=code, error=str(error), restarts=restarts,
-                finished_s=self._records.clock(),
-            ),
-        )  # fmt: skip
-        self._tell(wire.FAILED, json.dumps([code, str(error)]).encode())
-
-    def _ended(self, code: int, oom: bool) -> None:
-        if self._log is not None:
-            self._log.flush()
-        now = self._records.clock()
-        state = replace(
-            self._record.state, status="exited", code=code, oom_killed=oom, finished_s=now, pid=0, address="", ports=(),
-            stopped=self._stopped,
-        )  # fmt: skip
-        self._record = self._records.set(self._record, state)
-        self._tell(wire.ENDED, str(code).encode())
-
     def finish(self) -> None:
-        """Let everybody have what they are owed, and remove the container where that was asked."""
-        if self._log is not None:
-            self._log.close()
+        """Remove the container where that was asked, let it go, and let everybody have what they are owed."""
         if self._record.made.policy.remove:
             from runner.containers.remove import remove
 
             remove(self._records, self._record, volumes=True)
-
-    def drain(self) -> None:
-        """Clients that are slow get the rest, as long as they listen."""
-        while waiting := [client for client in self._clients if client.waiting]:
-            poller = select.poll()
-            for client in waiting:
-                poller.register(client.connection, select.POLLOUT)
-            poller.poll()
-            for client in waiting:
-                self._guarded(client, client.flush)
-
-    # --- the loop -------------------------------------------------------------------------
-
-    def _serve(self, asking: HealthProbe | None) -> None:
-        container = self._container
-        assert container is not None
-        ended = False
-        while not ended:
-            events = self._poll(asking)
-            for fd in [fd for fd in self._outputs if fd in events]:
-                self._take_output(fd)
-            ended = container.fileno() in events
-            if container.resolver is not None and container.resolver.fileno() in events:
-                container.resolver.serve()
-            self._serve_clients(events)
-            if asking is not None:
-                asking.step(container)
-        self._take_the_rest()
-        self._close_descriptors()
-
-    def _poll(self, asking: HealthProbe | None) -> dict[int, int]:
-        assert self._container is not None
-        poller = select.poll()
-        poller.register(self._container.fileno(), select.POLLIN)
-        if not any(client.patient and client.is_full for client in self._clients):
-            for fd in self._outputs:
-                poller.register(fd, select.POLLIN)
-        if self._listener is not None:
-            poller.register(self._listener, select.POLLIN)
-        if self._container.resolver is not None:
-            poller.register(self._container.resolver.fileno(), select.POLLIN)
-        if self._pending:
-            masks = select.POLLOUT | (select.POLLIN if self._input in self._outputs else 0)
-            poller.register(self._input, masks)
-        for client in self._clients:
-            wants = select.POLLOUT if client.waiting else 0
-            poller.register(client.connection, wants | (0 if self._pending else select.POLLIN))
-        timeout = None
-        if asking is not None:
-            for fd in asking.descriptors:
-                poller.register(fd, select.POLLIN)
-            timeout = max(0, int(asking.due_s() * 1000) + 1)
-        return dict(poller.poll(timeout))
-
-    def _take_output(self, fd: int) -> bool:
-        """One piece of output to the log and everybody who listens; False at its end."""
-        try:
-            data = os.read(fd, wire.CHUNK)
-        except BlockingIOError:
-            return False
-        except OSError:  # EIO: every program has closed the terminal
-            data = b""
-        if not data:
-            stream = self._outputs.pop(fd)
-            if fd != self._input:
-                os.close(fd)
-            return bool(stream) and False
-        stream = self._outputs[fd]
-        if self._log is not None:
-            self._log.write(stream, data)
-        kind = wire.OUT if stream == b"stdout" else wire.ERR
-        for client in list(self._clients):
-            if client.attached:
-                self._guarded(client, lambda client=client: client.send(kind, data))
-                if client.is_full and not client.patient:
-                    self._drop(client)
-        return True
-
-    def _take_the_rest(self) -> None:
-        """What lies in the pipes of a container that has ended; a program elsewhere may hold them open."""
-        for fd in list(self._outputs):
-            os.set_blocking(fd, False)
-            while fd in self._outputs and self._take_output(fd):
-                pass
-
-    def _close_descriptors(self) -> None:
-        for fd in {*self._outputs, *([self._input] if self._input >= 0 else [])}:
-            with suppress(OSError):
-                if self._container is None or fd != self._container.console:
-                    os.close(fd)
-        self._outputs, self._input, self._pending = {}, -1, b""
-
-    def _serve_clients(self, events: dict[int, int]) -> None:
-        if self._listener is not None and self._listener.fileno() in events:
-            with suppress(OSError):
-                self._clients.append(Client(self._listener.accept()[0]))
-        if self._pending and self._input in events:
-            self._give_input()
-        for client in list(self._clients):
-            fd = client.connection.fileno()
-            if fd in events:
-                self._guarded(client, client.flush)
-            if fd in events and not self._pending:
-                self._hear(client)
-
-    def _hear(self, client: Client) -> None:
-        try:
-            data = client.connection.recv(wire.CHUNK)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._drop(client)
-            return
-        for kind, body in client.frames.feed(data):
-            self._obey(client, kind, body)
-
-    def _obey(self, client: Client, kind: bytes, body: bytes) -> None:
-        container = self._container
-        if kind == wire.ATTACH:
-            client.attached = True
-        elif kind == wire.STOP:
-            self._stopped = True
-        elif kind == wire.STATE:
-            status = "paused" if body == b"paused" else "running"
-            self._record = self._records.set(self._record, replace(self._record.state, status=status))
-            self._guarded(client, lambda: client.send(wire.STATE, body))
-        elif kind == wire.SIGNAL and container is not None:
-            container.kill(int(body))
-        elif kind == wire.RESIZE and container is not None:
-            rows, _, columns = body.partition(b" ")
-            with suppress(OSError):
-                container.resize(int(rows), int(columns))
-        elif kind == wire.INPUT:
-            self._pending += body
-            self._close_input = self._close_input or not body
-            self._give_input()
-
-    def _give_input(self) -> None:
-        if self._input < 0:
-            self._pending = b""
-            return
-        try:
-            while self._pending:
-                self._pending = self._pending[os.write(self._input, self._pending) :]
-        except BlockingIOError:
-            return
-        except OSError:  # EPIPE: nobody reads it
-            self._pending = b""
-        if self._close_input and self._input not in self._outputs:
-            os.close(self._input)
-            self._input = -1
-
-    def _tell(self, kind: bytes, body: bytes) -> None:
-        for client in list(self._clients):
-            self._guarded(client, lambda client=client: client.send(kind, body))
-
-    def _guarded(self, client: Client, act: _Act) -> None:
-        try:
-            act()
-        except OSError:
-            self._drop(client)
-
-    def _drop(self, client: Client) -> None:
-        if client in self._clients:
-            self._clients.remove(client)
-            client.waiting = b""
-            client.connection.close()
-
-    def _wait_for_restart(self, delay_s: float) -> bool:
-        """False when somebody stops it meanwhile."""
-        deadline = time.monotonic() + delay_s
-        with suppress(OSError), ExitStack() as held:
-            listener = held.enter_context(wire.listen(self._records.directory(self._record.id)))
-            while (left := deadline - time.monotonic()) > 0 and not self._stopped:
-                poller = select.poll()
-                poller.register(listener, select.POLLIN)
-                for client in self._clients:
-                    poller.register(client.connection, select.POLLIN)
-                events = dict(poller.poll(max(1, int(left * 1000))))
-                self._listener = listener
-                self._serve_clients(events)
-            self._listener = None
-        return not self._stopped
+        os.close(self._kept.lock)
+        self._clients.drain()
 
 
-class _Act(Protocol):
-    def __call__(self) -> object: ...
+def _of_life(kept: Kept, begun: Begun, held: set[int], listener: int) -> Kept:
+    """With what has just been started; ``held`` are the descriptors that are open since."""
+    container = begun.container
+    watcher, supervisor = container.processes
+    resolver = container.resolver
+    return replace(
+        kept,
+        lease=container.lease,
+        held=tuple(held - {container.lease, listener}),
+        listener=listener,
+        control=container.fileno(),
+        watcher=watcher,
+        pidfd=container.pidfd,
+        console=-1 if container.console is None else container.console,
+        outputs=tuple(begun.outputs.items()),
+        input=begun.input,
+        resolver=(str(begun.directory), *resolver.descriptors) if resolver is not None else None,
+        network_process=container.network_process,
+        supervisor=supervisor,
+        began_s=time.monotonic(),
+    )
 
 
 def main() -> NoReturn:
-    """Arguments: packages, store, runtime directory, container, whether the starter listens to output."""
-    store_root, root, container_id, attached = sys.argv[2:6]
+    """Arguments: packages, then those of ``spawn`` or of ``become``."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
-    starter = Client(socket.socket(fileno=STARTER), patient=attached == "1")
-    starter.attached = attached == "1"
-    user_namespace.hold(os.environ)
     code = 0
+    clients = Clients([])
     try:
-        with Store.open(Path(store_root)) as store:
+        kept = _received() if sys.argv[2].isdigit() else _first_kept()
+        clients = Clients.of(kept.clients)
+        with Store.open(Path(kept.store_root)) as store:
             records = Records(store)
-            lock = records.watch(container_id, timeout_s=10)
-            monitor = Monitor(records, records.unsettled(container_id), Path(root), starter)
+            if kept.lock < 0:
+                kept = replace(kept, lock=records.watch(kept.id, timeout_s=10))
+            monitor = Monitor(records, kept)
             monitor.run()
             monitor.finish()
-            os.close(lock)
-            monitor.drain()
     except TierceError as error:
-        with suppress(OSError):
-            starter.connection.setblocking(True)
-            starter.send(wire.FAILED, json.dumps([125, str(error)]).encode())
+        clients.tell(wire.FAILED, json.dumps([CLI_FAILED, str(error)]).encode())
+        clients.drain()
         code = 1
     os._exit(code)
+
+
+def _first_kept() -> Kept:
+    store_root, root, container_id, attached = sys.argv[2:6]
+    user_namespace.hold(os.environ)
+    starter = Client(STARTER, attached=attached == "1", patient=attached == "1")
+    return Kept(store_root, root, container_id, -1, clients=(starter.state,))
+
+
+def _received() -> Kept:
+    """From the keeper, after its container's end. What the container held is closed, but for its lease."""
+    kept = Kept.received(int(sys.argv[2]))
+    for fd in kept.held:
+        os.close(fd)
+    if kept.network_process:
+        os.kill(kept.network_process, signal.SIGKILL)
+    for pid in (kept.network_process, kept.supervisor):
+        if pid:
+            os.waitpid(pid, 0)
+    return replace(kept, held=())
 
 
 def spawn(store_root: Path, root: Path, container_id: str, *, attached: bool) -> socket.socket:

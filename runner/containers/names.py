@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import os
 from typing import Final
 
 _HOW: Final = [
@@ -143,6 +143,9 @@ _WHAT: Final = [
 
 def random_name(attempt: int = 0) -> str:
     """Such as ``quiet_otter``; with a number after some attempts."""
-    chooser = random.SystemRandom()
-    number = str(chooser.randrange(10_000)) if attempt > 2 else ""
-    return f"{chooser.choice(_HOW)}_{chooser.choice(_WHAT)}{number}"
+    number = str(_below(10_000)) if attempt > 2 else ""
+    return f"{_HOW[_below(len(_HOW))]}_{_WHAT[_below(len(_WHAT))]}{number}"
+
+
+def _below(limit: int) -> int:
+    return int.from_bytes(os.urandom(4), "big") % limit

@@ -3,6 +3,7 @@
     <store>/containers/ID/monitor     locked (flock) as long as the container's monitor lives
     <store>/containers/ID/ID-json.log what it has written
     <store>/containers/ID/health      what its health checks said last
+    <store>/containers/ID/ending      how it ended, until the record says so
 
 The monitor writes how the container goes into the database before anybody can see it. A record
 that says ``running`` while nobody holds the lock is that of a killed monitor, whose container
@@ -15,7 +16,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +25,7 @@ from typing import Final
 from image.config import ContainerConfig
 from image.errors import Conflict, ContainerNotFound, StorageError
 from image.value import dataclass, replace
+from runner.containers import ending
 from runner.containers.options import RunOptions
 from runner.containers.policy import Policy
 from runner.containers.stored import decode, encode
@@ -122,6 +123,8 @@ class Records:
         try:
             self.rows.add(row, holds)
         except BaseException:
+            import shutil
+
             shutil.rmtree(directory, ignore_errors=True)
             if lock >= 0:
                 os.close(lock)
@@ -156,6 +159,10 @@ class Records:
         self.rows.set_state(record.id, _text(state))
         return replace(record, state=state)
 
+    def change(self, record: Record, state: State) -> None:
+        """The same, unless somebody else has changed the state since the record was read."""
+        self.rows.change_state(record.id, _text(record.state), _text(state))
+
     def remake(self, record: Record, made: Made) -> Record:
         """It was created otherwise, as far as its next start goes."""
         self.rows.set_document(record.id, encode(made))
@@ -169,9 +176,11 @@ class Records:
         record = _record(self.rows.get(row.id))  # it may have ended between our two looks
         if _is_at_rest(record.state):
             return record
+        known = ending.read(self.store.root, record.id) or ending.Ending(_KILLED, self.clock())
         ended = replace(
-            record.state, status="exited", code=_KILLED, pid=0, finished_s=self.clock(), address="", ports=()
-        )
+            record.state, status="exited", code=known.code, pid=0, finished_s=known.finished_s, address="", ports=(),
+            stopped=known.stopped,
+        )  # fmt: skip
         if record.state.status == "restarting":
             ended = replace(ended, code=record.state.code, finished_s=record.state.finished_s)
         if record.made.policy.remove:
@@ -207,6 +216,8 @@ class Records:
         """Remove a container that does not run, with its files."""
         self.rows.remove(record.id)
         self.store.layers.discard(record.made.directory)
+        import shutil  # at the end, when a container's output has been seen
+
         shutil.rmtree(self.directory(record.id), ignore_errors=True)
         with suppress(StorageError):
             self.store.layers.empty_trash()

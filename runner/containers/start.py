@@ -17,6 +17,7 @@ from image.errors import CommandNotStarted, ContainerNotStarted, TierceError
 from image.value import replace
 from runner.containers.members import groups_of
 from runner.containers.sweep import remember_cgroups, sweep
+from runner.network import endpoints
 from runner.network.modes import Connection, Networking, NetworkMode, connect
 from runner.network.ports import Port
 from runner.runtime import state
@@ -27,6 +28,7 @@ from runner.runtime.privileges import Privileges
 from runner.runtime.running import Running
 from runner.runtime.spawn import Stdio, spawn
 from runner.runtime.spec import Namespace, Spec
+from runner.runtime.user_namespace import entered
 
 if TYPE_CHECKING:
     from store.layers import OverlayMount
@@ -45,9 +47,15 @@ class Container:
     """A running container and all that it holds. Use it as a context manager."""
 
     def __init__(
-        self, running: Running, connection: Connection, held: ExitStack, groups: Callable[[], ControlGroups]
+        self,
+        running: Running,
+        connection: Connection,
+        held: ExitStack,
+        groups: Callable[[], ControlGroups],
+        lease: int,
     ) -> None:
         self._running = running
+        self.lease = lease
         self._groups = groups
         self._held = held
         self.pid = running.pid
@@ -55,6 +63,7 @@ class Container:
         self.ports: tuple[Port, ...] = connection.ports
         self.address = connection.address
         self.resolver = connection.resolver
+        self.network_process = connection.process
         self.warnings = tuple(connection.warnings + running.warnings)
 
     def __enter__(self) -> Self:
@@ -68,6 +77,16 @@ class Container:
     def fileno(self) -> int:
         """Readable when the container has ended."""
         return self._running.fileno()
+
+    @property
+    def processes(self) -> tuple[int, int]:
+        """Children of this process: the watcher, and who answers for owners of files, or 0."""
+        return self._running.watcher, self._running.supervisor
+
+    @property
+    def pidfd(self) -> int:
+        """Of the container's first process."""
+        return self._running.pidfd
 
     def wait(self) -> int:
         """Until the end: its exit code, or 128 + the signal that killed it."""
@@ -137,7 +156,23 @@ def start(
                 trace=trace,
             )
         )
-        return Container(running, connection, held.pop_all(), groups)
+        return Container(running, connection, held.pop_all(), groups, lease.fd)
+
+
+def give_back(directory: Path, cgroups: ControlGroups) -> None:
+    """What ``Container.close`` does, of a container that has ended and whose objects are gone.
+
+    ``directory`` is the container's in the runtime directory, whose lease is held by the caller.
+    """
+    place = endpoints.read(directory)
+    if place is not None and place.endpoints and entered() is None:  # an ordinary user's containers have no bridge
+        from runner.network.bridge import leave
+
+        leave(directory.parents[1], directory)
+    cgroups.remove()
+    import shutil
+
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _on_network(spec: Spec, connection: Connection) -> Spec:

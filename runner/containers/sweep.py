@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +19,8 @@ def sweep(root: Path, cgroups: Cgroups) -> tuple[str, ...]:
     """
     if not state.stale(root):
         return ()
+    import shutil
+
     with state.locked(root):
         found = state.stale(root)
         for directory in found:

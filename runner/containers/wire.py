@@ -3,24 +3,25 @@
 A frame is a letter, the size of its body in four bytes, and the body. A client begins with
 ATTACH or WATCH; only the monitor sends STARTED, FAILED, OUT, ERR and ENDED.
 
-The socket is in the runtime directory and only its owner may connect.
+The socket is in the runtime directory and only its owner may connect. Imports only what a bare
+interpreter has, but for those who make or find it.
 """
 
 from __future__ import annotations
 
 import os
-import socket
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Final
 
-from image.errors import ContainerNotFound
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+    from pathlib import Path
 
 ATTACH, WATCH = b"A", b"Q"
-INPUT, RESIZE, SIGNAL, STOP, STATE = b"I", b"W", b"K", b"T", b"F"
+INPUT, RESIZE, SIGNAL, STOP = b"I", b"W", b"K", b"T"
 STARTED, FAILED, OUT, ERR, ENDED = b"S", b"X", b"1", b"2", b"E"
-CHUNK: Final = 1 << 16
-_NAME: Final = "attach"
+CHUNK = 1 << 16
+_NAME = "attach"
 
 
 def frame(kind: bytes, body: bytes = b"") -> bytes:
@@ -28,21 +29,21 @@ def frame(kind: bytes, body: bytes = b"") -> bytes:
 
 
 class Frames:
-    """Takes bytes as they come, gives whole frames."""
+    """Takes bytes as they come, gives whole frames. ``rest`` is what has come of the next one."""
 
-    def __init__(self) -> None:
-        self._data = b""
+    def __init__(self, rest: bytes = b"") -> None:
+        self.rest = rest
 
     def feed(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
-        self._data += data
+        self.rest += data
         at = 0
-        while len(self._data) - at >= 5:
-            end = at + 5 + int.from_bytes(self._data[at + 1 : at + 5], "little")
-            if len(self._data) < end:
+        while len(self.rest) - at >= 5:
+            end = at + 5 + int.from_bytes(self.rest[at + 1 : at + 5], "little")
+            if len(self.rest) < end:
                 break
-            yield self._data[at : at + 1], self._data[at + 5 : end]
+            yield self.rest[at : at + 1], self.rest[at + 5 : end]
             at = end
-        self._data = self._data[at:]
+        self.rest = self.rest[at:]
 
 
 def _through(directory: Path, name: str = _NAME) -> tuple[int, str]:
@@ -53,6 +54,8 @@ def _through(directory: Path, name: str = _NAME) -> tuple[int, str]:
 
 def listen(directory: Path) -> socket.socket:
     """The monitor's end."""
+    import socket
+
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     fd, path = _through(directory)
     try:
@@ -68,6 +71,10 @@ def listen(directory: Path) -> socket.socket:
 
 def connect(directory: Path) -> socket.socket:
     """A client's end. Raises ContainerNotFound when nobody listens."""
+    import socket
+
+    from image.errors import ContainerNotFound
+
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         fd, path = _through(directory)

@@ -176,6 +176,11 @@ class Connection:
         return dotted(self._places.record.endpoints[0].address) if self._places else ""
 
     @property
+    def process(self) -> int:
+        """The pid of a child of this process that is the container's network, or 0."""
+        return 0
+
+    @property
     def descriptors(self) -> list[int]:
         """What holds the published ports: for the process that watches the container."""
         return self._reservation.descriptors if self._reservation else []

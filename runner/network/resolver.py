@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import _socket
 import os
-import random
 import select
 from struct import pack, unpack_from
 
@@ -143,8 +142,7 @@ def addresses_of(name: str, places: list[Place]) -> list[bytes]:
     for place in places:
         if name in place.names or name in [f"{own}.{place.network_name.lower()}" for own in place.names]:
             found += place.addresses
-    random.shuffle(found)
-    return found
+    return sorted(found, key=lambda _: os.urandom(2))
 
 
 def name_of(name: str, places: list[Place]) -> str:
@@ -271,6 +269,11 @@ class Resolver:
 
     def fileno(self) -> int:
         return self._poll.fileno()
+
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """Those of ``open_sockets``, for another program of this process to serve."""
+        return self._datagrams.fileno(), self._listener.fileno()
 
     def close(self) -> None:
         for asked in list(self._asked.values()):

@@ -77,6 +77,10 @@ class UserConnection(Connection):
     def address(self) -> str:
         return _ADDRESS if self.mode is NetworkMode.BRIDGE else ""
 
+    @property
+    def process(self) -> int:
+        return self._process.pid if self._process is not None else 0
+
     def attach(self, pid: int) -> None:
         """Start the process on the network namespace of ``pid``, and wait until it is ready. Raises NotPermitted."""
         super().attach(pid)
@@ -214,13 +218,13 @@ class _Process:
         tied = ["setpriv", "--pdeathsig", "KILL", *argv]  # from util-linux: the signal survives its exec
         environ = {"PATH": ":".join(_SEARCH)}
         try:
-            self._pid = os.posix_spawnp(
+            self.pid = os.posix_spawnp(
                 tied[0], tied, environ, file_actions=actions, setsid=True, setsigmask=(),
                 setsigdef=[signal.SIGPIPE],  # Python ignores it, and pasta takes an ignored one for a failure
             )  # fmt: skip
         except OSError as error:
             raise NotPermitted(f"cannot start {self._name}: {os.strerror(error.errno or 0).lower()}") from error
-        self._pidfd = os.pidfd_open(self._pid)
+        self._pidfd = os.pidfd_open(self.pid)
 
     def await_ready(self, fd: int) -> None:
         """Until something is written to ``fd``. Raises NotPermitted with what the program said otherwise."""
@@ -244,6 +248,6 @@ class _Process:
         if self._pidfd >= 0:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
+            os.waitpid(self.pid, 0)
             os.close(self._pidfd)
             self._pidfd = -1

@@ -28,7 +28,7 @@ class Supervision:
 
     def __init__(self, rootfs: OverlayMount) -> None:
         self._rootfs = rootfs
-        self._pid = 0
+        self.pid = 0
         recorded = any((rootfs.base / lower / ".." / TABLE).exists() for lower in rootfs.lowers)
         self.filter = program(os.uname().machine, renames=recorded)
 
@@ -45,7 +45,7 @@ class Supervision:
         argv = [interpreter, "-I", "-S", "-c", _PROGRAM, _PACKAGES, str(pid)]
         argv += [str(self._rootfs.base), *self._rootfs.lowers]
         try:
-            self._pid = os.posix_spawn(interpreter, argv, {}, file_actions=actions, setsid=True, setsigmask=())
+            self.pid = os.posix_spawn(interpreter, argv, {}, file_actions=actions, setsid=True, setsigmask=())
         except OSError as error:
             raise NotPermitted(
                 f"cannot start the owners' supervisor: {os.strerror(error.errno or 0).lower()}"
@@ -56,9 +56,9 @@ class Supervision:
 
     def end(self) -> None:
         """Wait for it, once the container has ended. Idempotent."""
-        if self._pid:
-            os.waitpid(self._pid, 0)
-            self._pid = 0
+        if self.pid:
+            os.waitpid(self.pid, 0)
+            self.pid = 0
 
 
 _USER_CHANGES: Final = frozenset({"no_new_privileges", "load_seccomp", "drop_privileges"})

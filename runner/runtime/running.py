@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     class Supervision(Protocol):
         """A process that answers calls of the container's; see ``runner.owners``."""
 
+        @property
+        def pid(self) -> int: ...
+
         def end(self) -> None:
             """Wait for it, once the container has ended."""
 
@@ -82,6 +85,16 @@ class Running:
     def fileno(self) -> int:
         """Readable when the container has ended: for poll and select."""
         return self._control.fileno()
+
+    @property
+    def watcher(self) -> int:
+        """The process that sees the end first, a child of this one; 0 when this is closed."""
+        return self._watcher
+
+    @property
+    def supervisor(self) -> int:
+        """The pid of what ``supervise`` was told of; 0 for none."""
+        return self._supervision.pid if self._supervision is not None else 0
 
     @property
     def pidfd(self) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import operator
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -43,12 +45,43 @@ class Child(Base):
     word: str
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class OurPair:
+    a: int
+    b: str
+    c: int = field(default=0, compare=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
+class TheirPair:
+    a: int
+    b: str
+    c: int = dataclasses.field(default=0, compare=False)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Identity:
     a: int
 
 
 ARGUMENTS: list[tuple[Any, ...]] = [(1,), (1, "y"), (1, "x", (2,)), (1, "x", (), {"k": 1}), (2,)]
+
+
+PAIRS = [(1, "a"), (1, "b"), (2, "a"), (1, "a", 5)]
+
+
+@pytest.mark.parametrize("left", PAIRS)
+@pytest.mark.parametrize("right", PAIRS)
+@pytest.mark.parametrize("compare", [operator.lt, operator.le, operator.gt, operator.ge])
+def test_order_is_the_standard_librarys(
+    compare: Callable[[object, object], bool], left: tuple[Any, ...], right: tuple[Any, ...]
+) -> None:
+    assert compare(OurPair(*left), OurPair(*right)) is compare(TheirPair(*left), TheirPair(*right))
+
+
+def test_another_class_is_neither_less_nor_more() -> None:
+    with pytest.raises(TypeError):
+        _ = OurPair(1, "a") < TheirPair(2, "b")  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("left", ARGUMENTS)
