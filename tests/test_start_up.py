@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
+import click
 import pytest
 
 ON_THE_WAY = {
@@ -12,13 +14,20 @@ ON_THE_WAY = {
     "a runtime's run": ("runner.runtime.main", "runner.runtime.bundle", "runner.containers.attach"),
     "a runtime's exec": ("runner.runtime.main", "runner.runtime.verbs.exec", "runner.runtime.enter"),
 }
+COMMANDS = {
+    "run": ("tierce.cli.run", "tierce.run", "tierce.containers", "runner.containers.foreground"),
+    "run -d": ("tierce.cli.run", "tierce.containers", "tierce.cli.containers"),
+    "exec": ("tierce.cli.exec", "runner.containers.begin", "runner.containers.foreground", "runner.runtime.enter"),
+    "ps": ("tierce.cli.ps",),
+    "logs": ("tierce.cli.logs", "runner.containers.log_reader"),
+}
 HEAVY = {"argparse", "click", "dataclasses", "inspect", "logging", "pathlib", "shutil", "socket", "subprocess", "tempfile", "typing"}  # fmt: skip
 BEFORE_THE_SPAWN = HEAVY | {"contextlib", "enum", "json", "re", "signal", "runner.runtime.spec"}
 
 
-def imported(modules: tuple[str, ...]) -> set[str]:
-    """What a bare interpreter has loaded once it has loaded these."""
-    program = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+def imported(modules: tuple[str, ...], *, beside: str = "") -> set[str]:
+    """What a bare interpreter has loaded once it has loaded these; packages ``beside`` can be found too."""
+    program = f"import sys; sys.path.append({beside!r}); import {', '.join(modules)}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-S", "-c", program], check=True, capture_output=True, text=True)
     return set(done.stdout.split())
 
@@ -27,6 +36,15 @@ def imported(modules: tuple[str, ...]) -> set[str]:
 def test_the_way_to_a_container_imports_nothing_heavy(case: str) -> None:
     unwanted = BEFORE_THE_SPAWN if "spawned" in case else HEAVY
     assert not imported(ON_THE_WAY[case]) & unwanted
+
+
+@pytest.mark.parametrize("case", COMMANDS)
+def test_a_command_imports_click_and_nothing_else_that_is_heavy(case: str) -> None:
+    """What click brings along is ``typing``, ``datetime``, ``uuid``; of ``inspect`` there is a part of our own."""
+    found = imported(("tierce.cli.main", *COMMANDS[case]), beside=str(Path(click.__file__).parents[1]))
+    assert not found & (
+        HEAVY - {"click", "inspect", "pathlib", "typing", "socket"} | {"ast", "hashlib", "random", "secrets", "zlib"}
+    )
 
 
 def test_what_watches_a_running_container_imports_our_own_files_and_a_few_modules_in_c() -> None:
