@@ -16,7 +16,6 @@ from image.errors import InvalidInput, ReferenceNotFound
 from image.platform import Platform
 from image.reference import Reference
 from image.value import dataclass
-from runner.containers.begin import joined, networking, rootfs
 from runner.containers.options import RunOptions
 from runner.runtime.privileges import probe
 from runner.runtime.state import runtime_directory
@@ -110,6 +109,7 @@ def _watched(
 ) -> int:  # fmt: skip
     """From its start to its end, by this process."""
     from runner.containers import foreground  # after the image is there: a pull does not need it
+    from runner.containers.begin import joined, networking, rootfs
     from runner.containers.records import State
 
     def started(container: Container) -> None:

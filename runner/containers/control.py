@@ -13,8 +13,8 @@ from image.errors import Conflict, ContainerNotFound
 from image.value import replace
 from runner.containers import policy as policies
 from runner.containers import wire
-from runner.containers.monitor import spawn
 from runner.containers.records import Record, Records
+from runner.containers.summons import Summoned, summon
 
 _SETTLE_S = 30.0
 
@@ -26,13 +26,13 @@ class Control:
         self.records = records
         self.root = root
 
-    def start(self, record: Record, *, attached: bool) -> socket.socket:
-        """A monitor for it: the socket to follow. Raises Conflict when it runs."""
+    def start(self, record: Record, *, attached: bool, monitor: Summoned | None = None) -> socket.socket:
+        """Give it a monitor, perhaps one that waits already: the socket to follow. Raises Conflict when it runs."""
         if record.state.is_running or record.state.status == "restarting":
             raise Conflict(f"container {record.name} is already running")
         self.settle(record)
         self.root.mkdir(mode=0o711, parents=True, exist_ok=True)
-        return spawn(self.records.store.root, self.root, record.id, attached=attached)
+        return (monitor or summon()).watch(self.records.store.root, self.root, record.id, attached=attached)
 
     def connect(self, record: Record) -> socket.socket:
         """To its monitor. Raises ContainerNotFound when there is none to talk to."""

@@ -64,6 +64,9 @@ class Keeper:
             pass
         if self._health is not None:
             self._health.end()
+        if self._resolver is not None:
+            self._closed |= set(self._resolver.descriptors)
+            self._resolver.close()
         self._take_the_rest()
         if self._log is not None:
             self._log.close()

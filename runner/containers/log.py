@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _LONGEST = 16 << 10
+_SPARED = 512 << 10
+"""Bytes of a disk that no log takes: the database must say how containers end."""
 _BACKSLASH = 0x5C
 _ESCAPES = {_BACKSLASH: b"\\\\", 0x22: b'\\"', 0x09: b"\\t", 0x0D: b"\\r"}
 _PLAIN = bytes(range(32, 127)).translate(None, b'"\\') + b"\n"
 
 
 class LogWriter:
-    """Appends to one file, and rotates it. A full disk loses lines, never the container."""
+    """Appends to one file, and rotates it. A disk that is full but for a little loses lines, never the container."""
 
     def __init__(
         self,
@@ -86,6 +88,9 @@ class LogWriter:
     def _append(self, data: bytes) -> None:
         written = 0
         try:
+            disk = os.fstatvfs(self._fd)
+            if disk.f_blocks and disk.f_bfree * disk.f_frsize < _SPARED + len(data):
+                return
             while written < len(data):
                 written += os.write(self._fd, data[written:])
         except OSError:

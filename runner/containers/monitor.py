@@ -1,7 +1,7 @@
 """The process that watches over one container, while it starts the container and gives back what it had.
 
-The command line spawns it with one socket, on which the container's first client already
-listens. It starts the container with the code that the foreground uses, becomes ``keeper`` for as
+The command line spawns it with one socket, on which it is told of its container, and the
+container's first client listens (``summons``). It starts the container with the code that the foreground uses, becomes ``keeper`` for as
 long as the container runs, and is back afterwards: it records how the container ended before
 anybody is told, and starts it again where the policy says so. It holds the container's lock all
 the time. When it is killed the kernel kills the container with it, and the next command writes
@@ -14,14 +14,13 @@ import json
 import os
 import select
 import signal
-import socket
 import sys
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import NoReturn
 
-from image.errors import ContainerNotFound, TierceError
+from image.errors import ContainerNotFound, StorageError, TierceError
 from image.value import replace
 from runner.containers import ending, probe, wire
 from runner.containers import policy as policies
@@ -31,13 +30,13 @@ from runner.containers.kept import Kept, become, open_descriptors
 from runner.containers.members import groups_of
 from runner.containers.records import Records, State
 from runner.containers.start import CLI_FAILED, exit_status, give_back
+from runner.containers.summons import STARTER
 from runner.runtime import user_namespace
 from runner.runtime.cgroup import ControlGroups
 from runner.runtime.privileges import probe as probe_privileges
+from store.content import storage_errors
 from store.store import Store
 
-STARTER: Final = 3
-"""The descriptor of the first client."""
 _FIRST_DELAY_S, _LAST_DELAY_S, _STEADY_S = 0.1, 60.0, 10.0
 
 
@@ -64,8 +63,7 @@ class Monitor:
         others = open_descriptors()
         with ExitStack() as held:
             try:
-                log = self._log()
-                ending.forget(self._records.store.root, self._record.id)
+                log = self._files()
                 begun = held.enter_context(begin(self._records, self._record, Path(self._kept.root), self._privileges))
             except (TierceError, OSError) as error:
                 self._failed(error)
@@ -85,13 +83,15 @@ class Monitor:
                         pauses_s=pauses_s, clients=self._clients.states, stopped=False),
             )  # fmt: skip
 
-    def _log(self) -> tuple[str, int, int] | None:
-        """Where to, made now so that an obstacle is seen before the container runs."""
+    def _files(self) -> tuple[str, int, int] | None:
+        """What the keeper writes to, made now so that an obstacle is seen before the container runs; the log of ``Kept``."""
         policy = self._record.made.policy
-        if policy.log_driver == "none":
-            return None
         path = self._records.log(self._record)
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640))
+        with storage_errors(f"start container {self._record.name}"):
+            ending.prepare(self._records.store.root, self._record.id)
+            if policy.log_driver == "none":
+                return None
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640))
         return (str(path), *policies.log_limits(policy))
 
     def _health(self) -> tuple[float, float, float] | None:
@@ -127,7 +127,8 @@ class Monitor:
             now, status="exited", code=kept.code, oom_killed=groups.oom_killed(), finished_s=kept.finished_s, pid=0,
             address="", ports=(), stopped=kept.stopped,
         )  # fmt: skip
-        self._record = self._records.set(self._record, state)
+        with suppress(StorageError):  # a full disk: whoever looks next believes the file
+            self._record = self._records.set(self._record, state)
         give_back(Path(kept.root) / "containers" / kept.id, groups)
         os.close(kept.lease)
         self._clients.stop_listening()
@@ -207,13 +208,13 @@ def _of_life(kept: Kept, begun: Begun, held: set[int], listener: int) -> Kept:
 
 
 def main() -> NoReturn:
-    """Arguments: packages, then those of ``spawn`` or of ``become``."""
+    """Arguments: packages, then those of ``become``, or none of a new process."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     code = 0
     clients = Clients([])
     try:
-        kept = _received() if sys.argv[2].isdigit() else _first_kept()
+        kept = _received() if len(sys.argv) > 2 else _first_kept()
         clients = Clients.of(kept.clients)
         with Store.open(Path(kept.store_root)) as store:
             records = Records(store)
@@ -230,9 +231,17 @@ def main() -> NoReturn:
 
 
 def _first_kept() -> Kept:
-    store_root, root, container_id, attached = sys.argv[2:6]
+    """From the command line, when it knows. It may also change its mind."""
+    frames = wire.Frames()
+    order = b""
+    while not order:
+        data = os.read(STARTER, wire.CHUNK)
+        if not data:
+            os._exit(0)
+        order = next((body for _, body in frames.feed(data)), b"")
+    store_root, root, container_id, attached = os.fsdecode(order).split("\0")
     user_namespace.hold(os.environ)
-    starter = Client(STARTER, attached=attached == "1", patient=attached == "1")
+    starter = Client(STARTER, attached=bool(attached), patient=bool(attached), heard=frames.rest)
     return Kept(store_root, root, container_id, -1, clients=(starter.state,))
 
 
@@ -247,23 +256,3 @@ def _received() -> Kept:
         if pid:
             os.waitpid(pid, 0)
     return replace(kept, held=())
-
-
-def spawn(store_root: Path, root: Path, container_id: str, *, attached: bool) -> socket.socket:
-    """A monitor for this container: our end of the first client's socket."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    packages = str(Path(__file__).resolve().parents[2])
-    program = "import sys; sys.path.append(sys.argv[1]); from runner.containers.monitor import main; main()"
-    interpreter = os.path.realpath(sys.executable)
-    arguments = [packages, str(store_root), str(root), container_id, "1" if attached else "0"]
-    null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
-    with theirs:
-        high = os.dup(theirs.fileno())  # never 3 itself, whose close-on-exec would stay
-        try:
-            os.posix_spawn(
-                interpreter, [interpreter, "-I", "-S", "-c", program, *arguments], dict(os.environ),
-                file_actions=[*null, (os.POSIX_SPAWN_DUP2, high, STARTER)], setsid=True, setsigmask=(),
-            )  # fmt: skip
-        finally:
-            os.close(high)
-    return ours

@@ -1,7 +1,7 @@
 """What a container's monitor and its clients say to each other: frames over a unix socket.
 
 A frame is a letter, the size of its body in four bytes, and the body. A client begins with
-ATTACH or WATCH; only the monitor sends STARTED, FAILED, OUT, ERR and ENDED.
+ATTACH or WATCH, the command that wants a container with BEGIN; only the monitor sends STARTED, FAILED, OUT, ERR and ENDED.
 
 The socket is in the runtime directory and only its owner may connect. Imports only what a bare
 interpreter has, but for those who make or find it.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-ATTACH, WATCH = b"A", b"Q"
+BEGIN, ATTACH, WATCH = b"B", b"A", b"Q"
 INPUT, RESIZE, SIGNAL, STOP = b"I", b"W", b"K", b"T"
 STARTED, FAILED, OUT, ERR, ENDED = b"S", b"X", b"1", b"2", b"E"
 CHUNK = 1 << 16

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from runner.containers.options import RunOptions
     from runner.containers.policy import Policy
     from runner.containers.records import Record
+    from runner.containers.summons import Summoned
     from runner.runtime.operations import Operation
     from store.store import Store
     from tierce.images import RunnableImage
@@ -61,7 +63,7 @@ def run(
     is no such command.
     """
     try:
-        with settings.store() as store:
+        with settings.store() as store, _monitor(wanted=detach or not flags["remove"]) as monitor:
             chosen = _chosen(settings, store, image, flags)
             options, policy = read_options(words, flags), read_policy(flags)
             if not detach and (_is_plain(flags) or _ends_with_us(policy, flags, detach_keys)):
@@ -74,7 +76,7 @@ def run(
             else:
                 code = _run_watched(
                     settings, store, (image, chosen), (options, policy), flags,
-                    detach=detach, keys=detach_keys, proxy=sig_proxy,
+                    monitor, detach=detach, keys=detach_keys, proxy=sig_proxy,
                 )  # fmt: skip
     except TierceError as error:
         from runner.containers.start import exit_status
@@ -135,6 +137,7 @@ def _run_watched(
     image: tuple[str, RunnableImage],
     wanted: tuple[RunOptions, Policy],
     flags: Mapping[str, Any],
+    monitor: Summoned | None,
     *,
     detach: bool,
     keys: str,
@@ -151,7 +154,7 @@ def _run_watched(
     over = control(settings, Records(store))
     try:
         return follow(
-            over.start(record, attached=not detach), over, record,
+            over.start(record, attached=not detach, monitor=monitor), over, record,
             attached=not detach, interactive=options.interactive and not detach, keys=keys, proxy=proxy,
             started=(lambda: click.echo(record.id)) if detach else (lambda: None),
         )  # fmt: skip
@@ -162,6 +165,15 @@ def _run_watched(
             over.settle(record)
             remove(over.records, record, volumes=True)
         raise
+
+
+def _monitor(*, wanted: bool) -> AbstractContextManager[Summoned | None]:
+    """One that gets ready while this process finds out what to run."""
+    if not wanted:
+        return nullcontext()
+    from runner.containers.summons import summon
+
+    return summon()
 
 
 def _is_plain(flags: Mapping[str, Any]) -> bool:
