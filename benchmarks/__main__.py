@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from benchmarks import builds, caches, machine, mirrors, runs, transfers
+from benchmarks import builds, caches, containers, machine, mirrors, runs, transfers
 from benchmarks.measure import Outcome, measure
 from benchmarks.peers import bench
 from benchmarks.report import table, write_json
@@ -16,6 +16,14 @@ from fixtures.cache import PROJECT
 BENCHMARKS = {
     "start-up": runs.start_up,
     "run-true": runs.run_true,
+    "run-bridge": containers.run_bridge,
+    "run-detached": containers.run_detached,
+    "run-kept": containers.run_watched,
+    "run-many": containers.run_many,
+    "exec": containers.exec_true,
+    "output": containers.output,
+    "logs": containers.logs,
+    "ps": containers.ps,
     "runtime-run": runs.runtime_run,
     "runtime-exec": runs.runtime_exec,
     "cached-rebuild": builds.cached_rebuild,
@@ -35,6 +43,8 @@ BENCHMARKS = {
     "sync": mirrors.sync,
     "sync-again": mirrors.sync_again,
 }
+MEMORY = "memory"
+"""What running containers take, which is no time: it is shown, and not kept with the figures."""
 
 
 def main() -> None:
@@ -52,7 +62,10 @@ def main() -> None:
     print("\n".join(f"{name:<10} {value}" for name, value in facts.items()))
     results: dict[str, list[Outcome]] = {}
     with bench() as tools:
-        for name in options.names or BENCHMARKS:
+        for name in options.names or [*BENCHMARKS, MEMORY]:
+            if name == MEMORY:
+                print(f"\n{containers.residents(tools)}", flush=True)
+                continue
             benchmark = BENCHMARKS[name](tools)
             results[name] = measure(benchmark, repeat=options.repeat) if benchmark.contenders else []
             print(f"\n{table(benchmark, results[name])}", flush=True)
@@ -63,7 +76,9 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure Tierce beside its peers.")
-    parser.add_argument("names", nargs="*", metavar="NAME", choices=[*BENCHMARKS, []], help="what to measure (all)")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", choices=[*BENCHMARKS, MEMORY, []], help="what to measure (all)"
+    )
     parser.add_argument("--repeat", type=int, default=5, help="rounds that count (5)")
     parser.add_argument("--list", action="store_true", help="name the benchmarks and end")
     return parser.parse_args()

@@ -26,6 +26,8 @@ PATH_LIMIT: Final = 4095
 """Longest path in bytes that the kernel takes (PATH_MAX without its zero byte)."""
 
 _OPEN_LIMIT: Final = 128
+_ATTEMPTS: Final = 20
+"""Each gets further where another process removes the same tree."""
 _LINK_LIMIT: Final = 40  # as the kernel's own MAXSYMLINKS
 
 
@@ -194,6 +196,21 @@ def remove_tree(name: bytes, *, dir_fd: int, keep: Callable[[bytes], bool] = lam
         return
     with Descent(os.dup(dir_fd)) as descent:
         _empty(descent, name, keep)
+
+
+def discard_tree(path: str | os.PathLike[str]) -> None:
+    """Remove a tree of ours as far as it can be; other processes may do so at the same time.
+
+    In the place of ``shutil.rmtree``, whose import takes longer than what is to be removed.
+    """
+    above, name = os.path.split(os.path.abspath(os.fsencode(path)))
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as held:
+            fd = os.open(above, OPEN_DIRECTORY)
+            held.callback(os.close, fd)
+            remove_tree(name, dir_fd=fd)
+        if not os.path.lexists(path):
+            return
 
 
 def _empty(descent: Descent, top: bytes, keep: Callable[[bytes], bool]) -> None:

@@ -247,9 +247,9 @@ def _knows_volatile() -> bool:
 
 
 def _remove_tree(path: Path) -> None:
-    from shutil import rmtree  # most commands remove nothing
+    from store.directories import discard_tree  # most commands remove nothing
 
-    rmtree(path, ignore_errors=True)
+    discard_tree(path)
 
 
 def new_directory_name() -> str:

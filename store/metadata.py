@@ -140,6 +140,9 @@ class CacheRecord:
     took_s: float = 0.0
 
 
+_LEFT_OPEN: Final[list[sqlite3.Connection]] = []
+
+
 class Metadata:
     """One connection, used by any thread of the process."""
 
@@ -157,7 +160,17 @@ class Metadata:
 
     def close(self) -> None:
         with self._lock:
-            self._db.close()
+            if self._db not in _LEFT_OPEN:
+                self._db.close()
+
+    def leave_open(self) -> None:
+        """From here on ``close`` does nothing, and the end of the process is the end of the connection.
+
+        The last one that closes flushes the log of changes into the database and waits for the
+        disk, twice. Where nothing was written that somebody would miss after a power cut, that is
+        left to another command; a kill loses nothing either way.
+        """
+        _LEFT_OPEN.append(self._db)
 
     def _prepare(self) -> None:
         self._db.execute("PRAGMA foreign_keys = ON")

@@ -101,6 +101,7 @@ def run(
     finally:
         records.forget(record)
         os.close(lock)
+        store.metadata.leave_open()  # the container's record has come and gone
 
 
 def _watched(

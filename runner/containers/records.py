@@ -123,9 +123,9 @@ class Records:
         try:
             self.rows.add(row, holds)
         except BaseException:
-            import shutil
+            from store.directories import discard_tree
 
-            shutil.rmtree(directory, ignore_errors=True)
+            discard_tree(directory)
             if lock >= 0:
                 os.close(lock)
             raise
@@ -216,9 +216,9 @@ class Records:
         """Remove a container that does not run, with its files."""
         self.rows.remove(record.id)
         self.store.layers.discard(record.made.directory)
-        import shutil  # at the end, when a container's output has been seen
+        from store.directories import discard_tree
 
-        shutil.rmtree(self.directory(record.id), ignore_errors=True)
+        discard_tree(self.directory(record.id))
         with suppress(StorageError):
             self.store.layers.empty_trash()
 

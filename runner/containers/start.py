@@ -170,9 +170,9 @@ def give_back(directory: Path, cgroups: ControlGroups) -> None:
 
         leave(directory.parents[1], directory)
     cgroups.remove()
-    import shutil
+    from store.directories import discard_tree
 
-    shutil.rmtree(directory, ignore_errors=True)
+    discard_tree(directory)
 
 
 def _on_network(spec: Spec, connection: Connection) -> Spec:

@@ -19,13 +19,13 @@ def sweep(root: Path, cgroups: Cgroups) -> tuple[str, ...]:
     """
     if not state.stale(root):
         return ()
-    import shutil
+    from store.directories import discard_tree
 
     with state.locked(root):
         found = state.stale(root)
         for directory in found:
             if cgroup.leftovers(cgroups, directory.name, _cgroups_path(directory)).remove():
-                shutil.rmtree(directory, ignore_errors=True)  # else the next command tries again
+                discard_tree(directory)  # else the next command tries again
     if entered() is None:  # an ordinary user's containers have no bridge
         from runner.network.bridge import settle
 

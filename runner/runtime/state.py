@@ -80,9 +80,9 @@ class Lease:
     def release(self) -> None:
         """Forget the container. Idempotent."""
         if self.fd >= 0:
-            import shutil
+            from store.directories import discard_tree
 
-            shutil.rmtree(self.directory, ignore_errors=True)
+            discard_tree(self.directory)
             os.close(self.fd)
             self.fd = -1
 
@@ -94,9 +94,9 @@ def acquire(root: Path, container_id: str) -> Lease:
         if directory.exists():
             if _is_live(directory):
                 raise NameInUse(f"container {container_id} is already running")
-            import shutil
+            from store.directories import discard_tree
 
-            shutil.rmtree(directory, ignore_errors=True)
+            discard_tree(directory)
         directory.mkdir(mode=0o711, parents=True)
         fd = os.open(directory / "lease", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(fd, fcntl.LOCK_EX)

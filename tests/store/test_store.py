@@ -245,6 +245,27 @@ def test_processes_share_a_root(root: Path) -> None:
                 store.content.read(blob)
 
 
+LEAVER = """
+import os, sys
+from pathlib import Path
+from store.store import Store
+
+with Store.open(Path(sys.argv[1])) as store:
+    store.metadata.lease("somebody", "blob", "sha256:1")
+    store.metadata.leave_open()
+os._exit(0)
+"""
+
+
+def test_a_database_that_was_left_open_has_all_that_was_written(root: Path) -> None:
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", LEAVER, str(root)], check=True)
+    assert (root / "metadata.db-wal").stat().st_size > 0
+    with Store.open(root) as store:
+        assert store.metadata.lease_holdings("somebody", "blob") == {"sha256:1"}
+    assert not (root / "metadata.db-wal").exists()
+
+
 def test_a_root_that_is_no_store(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="open the store"):
