@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from image.value import replace
@@ -26,6 +26,7 @@ def user_registries(
     authfile: str | None = None,
     *,
     destination: bool = False,
+    warn: Callable[[str], None] = lambda _text: None,
 ) -> Registries:
     """Connections by the user's configuration; ``options.conf`` is read here. Raises InvalidInput.
 
@@ -39,4 +40,4 @@ def user_registries(
     if destination:
         conf = conf.without_redirection()
     credentials = Credentials(credential_files(environ, authfile), environ, conf.credential_helpers)
-    return Registries(environ, credentials, replace(options or RegistryOptions(), conf=conf))
+    return Registries(environ, credentials, replace(options or RegistryOptions(), conf=conf), warn=warn)

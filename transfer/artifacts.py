@@ -21,7 +21,7 @@ from image.manifest import Manifest
 from image.reference import Reference
 from image.value import dataclass
 from transfer.ports import Blocks
-from transfer.progress import BlobDone, BlobProgress, BlobStarted, Progress, one_at_a_time, silent
+from transfer.progress import BlobDone, BlobStarted, Progress, counted, one_at_a_time, silent
 from transfer.registries import Registries
 from transfer.registry.retry import Retry
 from transfer.transports.files import NewFile, file_blocks
@@ -144,16 +144,8 @@ def _place(sink: RegistrySink, blob: Descriptor, read: Callable[[], Blocks], ret
         emit(BlobDone(blob, "skipped"))
         return
     emit(BlobStarted(blob, blob.size))
-    retry.call(lambda: sink.put_blob(blob, _counted(blob, read(), emit)))
+    retry.call(lambda: sink.put_blob(blob, counted(blob, read(), emit)))
     emit(BlobDone(blob, "copied"))
-
-
-def _counted(blob: Descriptor, blocks: Blocks, emit: Progress) -> Blocks:
-    done = 0
-    for block in blocks:
-        yield block
-        done += len(block)
-        emit(BlobProgress(blob, done))
 
 
 # --- pulling ------------------------------------------------------------------------------
@@ -186,7 +178,7 @@ def pull(
         for layer, name in wanted:
             emit(BlobStarted(layer, layer.size))
             with _new_file(directory, name, keep_old=keep_old) as file, source.open_blob(layer) as blocks:
-                for block in _counted(layer, blocks, emit):
+                for block in counted(layer, blocks, emit):
                     file.write(block)
                 file.commit()
             emit(BlobDone(layer, "copied"))

@@ -33,11 +33,11 @@ from transfer.graph import MAX_MANIFESTS, MAX_NESTING, choose_platform, fetch_ch
 from transfer.ports import Block, Blocks, Sink, Source
 from transfer.progress import (
     BlobDone,
-    BlobProgress,
     BlobStarted,
     ImageStarted,
     ManifestDone,
     Progress,
+    counted,
     one_at_a_time,
     silent,
 )
@@ -239,7 +239,8 @@ class _Copy:
             self._emit(BlobStarted(blob, blob.size))
             self._retry.call(lambda: self._stream(blob))
         self._placed.add(blob.digest)
-        self._emit(BlobDone(blob, how or "copied"))
+        origin = self._source.repository if how == "mounted" else None
+        self._emit(BlobDone(blob, how or "copied", origin.path if origin else ""))
 
     def _stream(self, blob: Descriptor) -> None:
         with self._source.open_blob(blob) as blocks:
@@ -247,12 +248,9 @@ class _Copy:
 
     def _counted(self, blob: Descriptor, blocks: Blocks) -> Iterator[Block]:
         """The same blocks, with progress told and an ear for a stop."""
-        done = 0
-        for block in blocks:
+        for block in counted(blob, blocks, self._emit):
             self._check()
             yield block
-            done += len(block)
-            self._emit(BlobProgress(blob, done))
 
     # Layers in another compression
 
@@ -297,10 +295,10 @@ class _Copy:
         from transfer.layer_streams import inflated, packed
 
         with self._source.open_blob(layer) as blocks:
-            counted: Iterator[Block] = self._counted(layer, blocks)
+            content: Iterator[Block] = self._counted(layer, blocks)
             if str(layer.digest) != str(diff_id):
-                counted = inflated(counted, diff_id)
-            made = packed(counted, compression, self._conversion.level)
+                content = inflated(content, diff_id)
+            made = packed(content, compression, self._conversion.level)
             return self._sink.put_new_blob(media_types.oci_layer(compression), made)
 
     # Threads

@@ -13,7 +13,7 @@ from image.platform import Platform
 from image.reference import Reference
 from tierce.cli.command import Settings, binary, command, image_argument
 from tierce.cli.terminal import is_terminal
-from tierce.cli.transfer import copy_options, transfer_view
+from tierce.cli.transfer import copy_options, log_format_option, transfer_view
 from tierce.images import host_platform
 
 
@@ -29,6 +29,7 @@ tierce save hello busybox:latest | docker load
 @click.option("-o", "--output", default="-", metavar="FILE", help="Write to a file, not to standard output")
 @click.option("--platform", metavar="OS[/ARCH[/VARIANT]]", help="Which image of several platforms  [this machine's]")
 @click.option("-q", "--quiet", is_flag=True, help="No progress")
+@log_format_option
 @click.pass_obj
 def save(settings: Settings, words: Sequence[str], output: str, platform: str | None, quiet: bool) -> None:
     """Write images, all their layers and names to an archive that docker and podman load too."""
@@ -51,6 +52,7 @@ docker save hello | tierce load
 @click.option("-i", "--input", "source", default="-", metavar="FILE", help="Read from a file, not from standard input")
 @click.option("--platform", metavar="OS[/ARCH[/VARIANT]]", help="Which image of several platforms  [this machine's]")
 @click.option("-q", "--quiet", is_flag=True, help="No progress")
+@log_format_option
 @click.pass_obj
 def load(settings: Settings, source: str, platform: str | None, quiet: bool) -> None:
     """Read the images of an archive that docker, podman or Tierce saved, compressed or not."""

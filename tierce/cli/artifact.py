@@ -14,7 +14,7 @@ from image.reference import Reference
 from tierce.cli.command import Settings, command
 from tierce.cli.registry_flags import retry_options, retry_policy
 from tierce.cli.repositories import parse_name
-from tierce.cli.transfer import open_registries, registry_options, transfer_view
+from tierce.cli.transfer import log_format_option, open_registries, registry_options, transfer_view
 
 if TYPE_CHECKING:
     from image.descriptor import Descriptor
@@ -31,6 +31,7 @@ def _content_options(function: _F) -> _F:
         click.option("-a", "--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="For the manifest"),
         click.option("--config", metavar="FILE[:MEDIA-TYPE]", help="Configuration of the artifact  [an empty one]"),
         click.option("-q", "--quiet", is_flag=True, help="Only the digest"),
+        log_format_option,
     ):
         function = option(function)
     return function
@@ -127,8 +128,7 @@ def _push(settings: Settings, reference: Reference, flags: Mapping[str, Any], *,
             retry=retry,
             progress=view,
         )
-    if not quiet:
-        click.echo(f"{'Attached to' if attached else 'Pushed'} {reference}", err=True)
+        view.end([f"{'Attached to' if attached else 'Pushed'} {reference}"])
     click.echo(str(pushed.descriptor.digest))
 
 
@@ -144,6 +144,7 @@ tierce artifact pull -o out registry.example.com/app@sha256:…
 @click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), default=Path(), help="Where to  [here]")
 @click.option("-k", "--keep-old-files", is_flag=True, help="Do not replace files that exist: fail")
 @click.option("-q", "--quiet", is_flag=True, help="No progress")
+@log_format_option
 @registry_options
 @click.pass_obj
 def pull(settings: Settings, /, name: str, output: Path, keep_old_files: bool, quiet: bool, **reach: Any) -> None:
@@ -154,8 +155,7 @@ def pull(settings: Settings, /, name: str, output: Path, keep_old_files: bool, q
         root, files = artifacts.pull(
             parse_name(name).with_default_tag(), output, registries, keep_old=keep_old_files, progress=view
         )
-    if not quiet:
-        click.echo(f"Digest: {root.digest}", err=True)
+        view.end([f"Digest: {root.digest}"])
     for path in files:
         click.echo(str(path))
 

@@ -25,7 +25,7 @@ from builder.progress import (
 )
 from image.errors import InvalidInput
 from image.value import dataclass, field
-from tierce.cli.terminal import LiveBlock, cells, clip, is_live, printable
+from tierce.cli.terminal import Animation, LiveBlock, cells, clip, is_live, printable
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -237,16 +237,14 @@ class TerminalView(_Base):
         self._clock = clock
         self._began_s = clock()
         self._block = LiveBlock(stream)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._animate, name="progress", daemon=True)
+        self._animation = Animation(self._animate, _FRAME_S)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._animation.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._animation.stop()
         with self._lock:
             self._draw(finished=error is None)
             self._block.close()
@@ -254,9 +252,8 @@ class TerminalView(_Base):
             self._show_failures()
 
     def _animate(self) -> None:
-        while not self._stop.wait(_FRAME_S):
-            with self._lock:
-                self._draw(finished=False)
+        with self._lock:
+            self._draw(finished=False)
 
     def _draw(self, *, finished: bool) -> None:
         steps = list(self._steps.values())

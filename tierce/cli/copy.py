@@ -11,7 +11,7 @@ import click
 
 from tierce.cli.command import Settings, command, image_argument
 from tierce.cli.registry_flags import Side, retry_options, retry_policy, side_options
-from tierce.cli.transfer import PLATFORM, create_repository_option, transfer_view
+from tierce.cli.transfer import PLATFORM, create_repository_option, log_format_option, transfer_view
 
 if TYPE_CHECKING:
     from image.digest import Digest
@@ -64,6 +64,7 @@ tierce copy --dest-tls-verify=false app docker://localhost:5000/app
 @click.option("--verify", is_flag=True, help="Afterwards, read the copy again and look for every blob")
 @click.option("--digestfile", metavar="FILE", help="Write the digest of the copy to a file")
 @click.option("-q", "--quiet", is_flag=True, help="No progress")
+@log_format_option
 @click.option("--authfile", metavar="FILE", help="Credentials instead of docker's and podman's files")
 @create_repository_option
 @retry_options
@@ -127,12 +128,12 @@ def copy(
     )
     with transfer_view(settings, quiet=quiet) as view:
         copied, notes = job.run(settings, view)
+        view.end(notes)
     digest = copied.descriptor.digest
     if digestfile:
         with open(digestfile, "w", encoding="ascii") as file:
             file.write(str(digest))
     if not quiet:
-        click.echo("".join(f"{note}\n" for note in notes), err=True, nl=False)
         click.echo(str(digest))
 
 

@@ -11,7 +11,7 @@ import click
 
 from image.reference import Reference
 from tierce.cli.command import Settings, command, image_argument
-from tierce.cli.transfer import open_registries, registry_options, transfer_view
+from tierce.cli.transfer import log_format_option, open_registries, registry_options, transfer_view
 
 if TYPE_CHECKING:
     from image.descriptor import Descriptor
@@ -107,6 +107,7 @@ tierce manifest create app:all app:amd64 docker://registry.example.com/app:arm64
 @click.option("--all", "everything", is_flag=True, help="All images of an IMAGE that is a list itself")
 @click.option("-a", "--amend", is_flag=True, help="Add to a list that exists")
 @click.option("-q", "--quiet", is_flag=True, help="No progress")
+@log_format_option
 @registry_options
 @click.pass_obj
 def create(
@@ -134,6 +135,7 @@ tierce manifest add --variant v7 app:all app:arm
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE [IMAGE...]")
 @click.option("--all", "everything", is_flag=True, help="All images of an IMAGE that is a list itself")
 @click.option("-q", "--quiet", is_flag=True, help="No progress")
+@log_format_option
 @annotation_options
 @registry_options
 @click.pass_obj
@@ -296,6 +298,7 @@ tierce manifest push --purge registry.example.com/app:1.0
 @click.option("--digestfile", metavar="FILE", help="Write the digest of the list to a file")
 @click.option("-p", "--purge", "--rm", is_flag=True, help="Remove the list from the store afterwards")
 @click.option("-q", "--quiet", is_flag=True, help="No progress")
+@log_format_option
 @registry_options
 @click.pass_obj
 def push(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from tierce.cli.command import Settings, command, image_argument
-from tierce.cli.transfer import PLATFORM, open_registries, registry_options, transfer_view
+from tierce.cli.transfer import PLATFORM, log_format_option, open_registries, registry_options, transfer_view
 
 if TYPE_CHECKING:
     from image.digest import Digest
@@ -31,6 +31,7 @@ platform_option = click.option(
 def _common_options(function: _F) -> _F:
     for option in (
         quiet_option,
+        log_format_option,
         platform_option,
         click.option("-t", "--tag", "destination", required=True, metavar="DESTINATION", help="Where the result goes"),
     ):

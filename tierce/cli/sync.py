@@ -13,15 +13,16 @@ import click
 from image.value import replace
 from tierce.cli.command import Settings, command
 from tierce.cli.registry_flags import Side, retry_options, retry_policy, side_options
-from tierce.cli.transfer import PLATFORM, create_repository_option
+from tierce.cli.transfer import PLATFORM, create_repository_option, log_format_option, transfer_view
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from image.platform import Platform
+    from tierce.cli.progress import TransferView
     from transfer.registries import Registries
     from transfer.registry.retry import Retry
-    from transfer.sync.ends import Ends
+    from transfer.sync.ends import Ends, ProgressOf
     from transfer.sync.perform import Sync, SyncOptions
     from transfer.sync.plan import Pair
     from transfer.sync.report import Outcome, Report
@@ -61,6 +62,7 @@ tierce sync --src docker --dest dir --scoped registry.example.com/busybox /media
 )
 @click.option("--report", metavar="FILE", help="Write what was done as JSON; - is standard output")
 @click.option("-q", "--quiet", is_flag=True, help="Only failures, and the report")
+@log_format_option
 @click.option("--authfile", metavar="FILE", help="Credentials instead of docker's and podman's files")
 @click.option("--preserve-digests", is_flag=True, help="Accepted: digests stay, but for a choice of platforms")
 @create_repository_option
@@ -114,8 +116,11 @@ def sync(
     reach = {"source": Side.take("src", sides, authfile), "target": Side.take("dest", sides, authfile)}
     with ExitStack() as stack:
         retry = retry_policy(retry_times, retry_delay)
-        ends = _ends(settings, stack, configuration, reach, retry, here, create_repository=create_repository)
-        view = _View(options, report, quiet=quiet)
+        shown = stack.enter_context(transfer_view(settings, quiet=quiet, blobs_have_lines=False))
+        ends = _ends(
+            settings, stack, configuration, reach, retry, here, shown.image, create_repository=create_repository
+        )
+        view = _View(shown, options, report, quiet=quiet)
         if word == "server":
             _serve(settings, ends, configuration.rules, options, view)
         else:
@@ -182,7 +187,7 @@ def _name_backup(pair: Pair) -> str:
 
 def _ends(
     settings: Settings, stack: ExitStack, configuration: Configuration, reach: Mapping[str, Side], retry: Retry,
-    here: Platform, *, create_repository: bool,
+    here: Platform, progress: ProgressOf, *, create_repository: bool,
 ) -> Ends:  # fmt: skip
     """Connections to each host as the file says, or else as the flags for its side do."""
     from functools import cache
@@ -204,7 +209,7 @@ def _ends(
         with lock:
             return open_for(side, host if host in configuration.access else "")
 
-    return Ends(registries, here, retry)
+    return Ends(registries, here, retry, progress)
 
 
 def _sync(ends: Ends, options: SyncOptions, view: _View) -> Sync:
@@ -214,21 +219,27 @@ def _sync(ends: Ends, options: SyncOptions, view: _View) -> Sync:
 
 
 class _View:
-    """Lines as things happen, a summary and a report at the end."""
+    """Lines as things happen, beside the progress of what is under way; a summary and a report at the end.
 
-    def __init__(self, options: SyncOptions, report: str | None, *, quiet: bool) -> None:
+    Of ``--log-format json``, outcomes and the summary are events too, and no lines.
+    """
+
+    def __init__(self, shown: TransferView, options: SyncOptions, report: str | None, *, quiet: bool) -> None:
+        self._shown = shown
         self._options = options
         self._report = report
         self._quiet = quiet
 
     def tell(self, outcome: Outcome) -> None:
-        if outcome.status == "failed":
-            click.echo(outcome.line(), err=True)
-        elif not self._quiet and outcome.is_news and self._report != "-":
-            click.echo(outcome.line())
+        failed = outcome.status == "failed"
+        if self._shown.tell("outcome", **outcome.members()):
+            return
+        if failed or (not self._quiet and outcome.is_news and self._report != "-"):
+            self._shown.aside(lambda: click.echo(outcome.line(), err=failed))
 
     def note(self, text: str) -> None:
-        click.echo(text, err=True)
+        if not self._shown.tell("message", text=text):
+            self._shown.aside(lambda: click.echo(text, err=True))
 
     def end(self, report: Report) -> None:
         """Raises TierceError when anything failed."""
@@ -243,14 +254,14 @@ class _View:
         if self._report:
             document = json.dumps(report.members(), indent=2) + "\n"
             if self._report == "-":
-                click.echo(document, nl=False)
+                self._shown.aside(lambda: click.echo(document, nl=False))
             else:
                 with open(self._report, "w", encoding="utf-8") as file:
                     file.write(document)
-        if not self._quiet and self._report != "-":
-            click.echo(report.summary())
-            if self._options.dry_run:
-                click.echo(report.pulls_line())
+        lines = [report.summary(), *([report.pulls_line()] if self._options.dry_run else [])]
+        if self._quiet or self._report == "-" or self._shown.tell("summary", text="; ".join(lines)):
+            return
+        self._shown.aside(lambda: click.echo("\n".join(lines)))
 
 
 def _serve(

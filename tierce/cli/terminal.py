@@ -72,6 +72,31 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " if c in "\t\n\r" else "\ufffd" for c in text)
 
 
+class Animation:
+    """Draws again and again in a thread, until it is stopped."""
+
+    def __init__(self, draw: Callable[[], None], interval_s: float) -> None:
+        import threading
+
+        self._draw = draw
+        self._interval_s = interval_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """No frame is drawn after this returns."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._interval_s):
+            self._draw()
+
+
 class LiveBlock:
     """Lines at the bottom of a terminal. A context manager: what was drawn last stays.
 
@@ -91,13 +116,18 @@ class LiveBlock:
         self.close()
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Columns and rows of the terminal, now."""
+        return self._measure()
+
+    @property
     def columns(self) -> int:
-        return self._measure()[0]
+        return self.size[0]
 
     def draw(self, lines: Sequence[str], *, above: Sequence[str] = ()) -> None:
         """Replace the block by ``lines``; ``above`` is put before it and scrolls away with history.
 
-        Lines are clipped to the width. When there are more than fit, the last ones are shown:
+        Lines of the block are clipped to the width; those above may go over several rows. When there are more than fit, the last ones are shown:
         the cursor can't reach what has scrolled off.
         """
         columns, rows = self._measure()
@@ -106,8 +136,9 @@ class LiveBlock:
         self._hidden = True
         if self._height:
             frame.append(f"\x1b[{self._height}F")
-        frame += [f"{clip(line, columns)}{_ERASE_REST_OF_LINE}\n" for line in (*above, *shown)]
-        if len(shown) + len(above) < self._height:
+        whole = (*above, *(clip(line, columns) for line in shown))
+        frame += [f"{line}{_ERASE_REST_OF_LINE}\n" for line in whole]
+        if len(whole) < self._height:
             frame.append(_ERASE_BELOW)
         self._height = len(shown)
         self._stream.write("".join(frame))

@@ -15,7 +15,7 @@ from tierce.cli.command import Settings, command, image_argument
 
 if TYPE_CHECKING:
     from store.store import Store
-    from tierce.cli.progress import TransferView
+    from tierce.cli.progress import TransferView, Words
     from transfer.copy import CopyOptions
     from transfer.registries import Registries
     from transfer.registry.challenge import Credential
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 PLATFORM: Final = "OS[/ARCH[/VARIANT]]"
+_LOG_FORMAT: Final = "tierce.log_format"
+_VIEW: Final = "tierce.view"
 
 
 def registry_options(function: _F) -> _F:
@@ -66,8 +68,25 @@ def open_registries(
         not tls_verify, credential, cert_dir=cert_dir, retry=retry, create_repository=create_repository,
         uploads=settings.root / "uploads", paces=settings.root / "paces",
     )  # fmt: skip
-    with user_registries(settings.environ, options, authfile, destination=destination) as registries:
+    with user_registries(settings.environ, options, authfile, destination=destination, warn=_warner()) as registries:
         yield registries
+
+
+def _warner() -> Callable[[str], None]:
+    """Shows what registries warn of, beside the progress where there is some. For any thread."""
+    context = click.get_current_context(silent=True)
+    meta = context.meta if context else {}
+
+    def warn(text: str) -> None:
+        from tierce.cli.terminal import printable
+
+        view: TransferView | None = meta.get(_VIEW)
+        if view is None:
+            click.echo(f"warning: {printable(text)}", err=True)
+        else:
+            view.warn(text)
+
+    return warn
 
 
 def copy_options(platform: str | None) -> CopyOptions:
@@ -80,13 +99,37 @@ def copy_options(platform: str | None) -> CopyOptions:
     return CopyOptions(here, Platform.parse(platform, here) if platform else None)
 
 
-def transfer_view(settings: Settings, *, quiet: bool) -> TransferView:
-    """Progress on standard error."""
+def log_format_option(function: _F) -> _F:
+    """``--log-format``, which ``transfer_view`` looks up."""
+
+    def keep(context: click.Context, _option: click.Parameter, form: str) -> None:
+        context.meta[_LOG_FORMAT] = form
+
+    return click.option(
+        "--log-format",
+        type=click.Choice(["auto", "plain", "tty", "json"]),
+        default="auto",
+        expose_value=False,
+        callback=keep,
+        help="How progress is shown  [auto: bars on a terminal]",
+    )(function)
+
+
+def transfer_view(
+    settings: Settings, *, quiet: bool, words: Words | None = None, blobs_have_lines: bool = True
+) -> TransferView:
+    """Progress on standard error, as ``--log-format`` says where a command has that."""
     import time
 
-    from tierce.cli.progress import TransferView
+    from tierce.cli.progress import COPY, make_view
 
-    return TransferView(sys.stderr, settings.environ, time.monotonic, quiet=quiet)
+    meta = click.get_current_context().meta
+    form = "quiet" if quiet else meta.get(_LOG_FORMAT, "auto")
+    view = make_view(
+        form, sys.stderr, settings.environ, time.monotonic, words or COPY, blobs_have_lines=blobs_have_lines
+    )
+    meta[_VIEW] = view
+    return view
 
 
 @command(
@@ -101,6 +144,7 @@ tierce pull --tls-verify=false localhost:5000/app
 @click.argument("name", metavar="NAME[:TAG|@DIGEST]")
 @click.option("--platform", metavar=PLATFORM, help="Which image of several platforms  [this machine's]")
 @click.option("-q", "--quiet", is_flag=True, help="Only the name at the end")
+@log_format_option
 @registry_options
 @click.pass_obj
 def pull(
@@ -145,15 +189,14 @@ def pull_image(
 def _pull_one(
     settings: Settings, reference: Reference, store: Store, registries: Registries, *, platform: str | None, quiet: bool
 ) -> None:
+    from tierce.cli.progress import PULL
     from transfer.pull import pull as pull_into_store
 
-    if not quiet:
-        click.echo(f"{reference.tag or reference.digest}: Pulling from {reference.familiar_repository}", err=True)
-    with transfer_view(settings, quiet=quiet) as view:
+    with transfer_view(settings, quiet=quiet, words=PULL) as view:
+        view.say(f"{reference.tag or reference.digest}: Pulling from {reference.familiar_repository}")
         pulled = pull_into_store(reference, store, registries, copy_options(platform), view)
-    if not quiet:
         state = "Downloaded newer image for" if pulled.changed else "Image is up to date for"
-        click.echo(f"Digest: {pulled.source.digest}\nStatus: {state} {reference.familiar}", err=True)
+        view.end([f"Digest: {pulled.source.digest}", f"Status: {state} {reference.familiar}"])
 
 
 @command(
@@ -168,6 +211,7 @@ tierce push --tls-verify=false localhost:5000/app
 @click.option("--platform", metavar=PLATFORM, help="Only this image of several platforms  [all]")
 @click.option("-q", "--quiet", is_flag=True, help="Only the name at the end")
 @create_repository_option
+@log_format_option
 @registry_options
 @click.pass_obj
 def push(
@@ -175,6 +219,7 @@ def push(
     authfile: str | None, cert_dir: Path | None, create_repository: bool,
 ) -> None:  # fmt: skip
     """Upload an image under its own name. What the registry has already is not sent."""
+    from tierce.cli.progress import PUSH
     from transfer.push import push as push_from_store
 
     reference = Reference.parse(name).with_default_tag()
@@ -191,7 +236,7 @@ def push(
     ):
         if not quiet:
             click.echo(f"The push refers to repository [{reference.repository}]")
-        with transfer_view(settings, quiet=quiet) as view:
+        with transfer_view(settings, quiet=quiet, words=PUSH) as view:
             pushed = push_from_store(name, reference, store, registries, copy_options(platform), view)
     if quiet:
         click.echo(str(reference))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
@@ -20,7 +20,7 @@ from transfer.attached import Wish, copy_whole
 from transfer.copy import Copied, CopyOptions, copy
 from transfer.graph import choose_platform, sparse_index
 from transfer.ports import Sink, Source
-from transfer.progress import BlobDone
+from transfer.progress import BlobDone, Event, Progress, silent
 from transfer.registries import Registries
 from transfer.registry.retry import Retry
 from transfer.sync.plan import Pair, Step
@@ -31,8 +31,14 @@ _End = TypeVar("_End", Source, Sink)
 Side = Literal["source", "target"]
 RegistriesOf = Callable[[Side, str], Registries]
 """The connections to a host, as the source or as the target."""
+ProgressOf = Callable[[str], AbstractContextManager[Progress]]
+"""For the address that an image is copied to."""
 _BLOBS_AT_ONCE: Final = 2
 """Blobs of one image at once: several images are on their way already."""
+
+
+def _no_progress(_address: str) -> AbstractContextManager[Progress]:
+    return nullcontext(silent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +50,18 @@ class Seen:
 
 
 class Ends:
-    """``here`` is this machine's platform, for targets that hold no index. For any number of threads."""
+    """``here`` is this machine's platform, for targets that hold no index. For any number of threads.
 
-    def __init__(self, registries: RegistriesOf, here: Platform, retry: Retry) -> None:
+    ``progress`` gives what the events of one image's copy go to.
+    """
+
+    def __init__(
+        self, registries: RegistriesOf, here: Platform, retry: Retry, progress: ProgressOf = _no_progress
+    ) -> None:
         self._registries = registries
         self._here = here
         self._retry = retry
+        self._progress = progress
         self._lock = threading.Lock()
         self._open: set[Source | Sink] = set()
         self._stopped = False
@@ -114,11 +126,6 @@ class Ends:
         pair, sent = step.pair, 0
         platforms = pair.rule.platforms
 
-        def count(event: object) -> None:
-            nonlocal sent
-            if isinstance(event, BlobDone) and event.how == "copied":
-                sent += event.descriptor.size
-
         options = CopyOptions(
             self._here,
             platforms[0] if len(platforms) == 1 else None,
@@ -126,8 +133,17 @@ class Ends:
             concurrency=_BLOBS_AT_ONCE,
             retry=self._retry,
         )
-        with self._source("source", _pinned(pair.source, step.source)) as source, self._sink(pair.target) as sink:
-            copied, _ = copy_whole(source, sink, options, Wish(pair.rule.referrers), count)
+        source_address = _pinned(pair.source, step.source)
+        with self._progress(pair.target) as told, self._source("source", source_address) as source:
+
+            def count(event: Event) -> None:
+                nonlocal sent
+                if isinstance(event, BlobDone) and event.how == "copied":
+                    sent += event.descriptor.size
+                told(event)
+
+            with self._sink(pair.target) as sink:
+                copied, _ = copy_whole(source, sink, options, Wish(pair.rule.referrers), count)
         return copied, sent
 
     def back_up(self, step: Step) -> None:

@@ -156,3 +156,18 @@ def test_a_file_of_skopeos(tierce: Tierce, source: Emulator, target: Emulator, t
     found = target.content()
     assert found["ours/app"]["tags"] == found["theirs/app"]["tags"]
     assert len(found["ours/app"]["tags"]) == 3
+
+
+def test_events_as_json(tierce: Tierce, file: Path, source: Emulator, target: Emulator) -> None:
+    source.on("GET .*/blobs/", refused(404, "BLOB_UNKNOWN"))
+    done = tierce.attempt("sync", "-c", file, "--jobs", "1", "--log-format", "json")
+    assert done.code == 1
+    *lines, failure = done.stderr.splitlines()
+    assert failure == "tierce: sync: 1 failed, 0 were not tried"
+    events = [json.loads(line) for line in lines]
+    assert [one["status"] for one in events if one["event"] == "outcome"] == ["failed", "copied"]
+    blobs = [one for one in events if one["event"] == "blob" and one["phase"] == "copied"]
+    assert {one["image"] for one in blobs} == {f"docker://{target.host}/app:1.1"}
+    assert all(one["bytes"] == one["total"] for one in blobs)
+    assert [one["event"] for one in events[-2:]] == ["summary", "error"]
+    assert done.stdout == ""

@@ -214,7 +214,7 @@ def test_a_pull_in_a_terminal_draws_and_leaves_lines(
     os.close(leader)
     assert process.wait() == 0
     assert seen.count(b"\x1b[?25l") == seen.count(b"\x1b[?25h") == 1
-    assert b": copied" in seen
+    assert b": Pull complete" in seen
 
 
 class _Trickle(http.server.BaseHTTPRequestHandler):
