@@ -107,7 +107,7 @@ class Uploads(Blobs):
                 if reply.status not in _TAKEN:
                     raise self._refusal(reply)
                 position = self._moved(upload, reply)
-            self._finish(position, finish(), b"")
+            self._finish(position, finish(), memoryview(b""))
         return None
 
     def upload_chunks(
@@ -124,7 +124,7 @@ class Uploads(Blobs):
         an upload that fails stays open at the registry, for ``find_upload`` in another process.
         """
         with self._cancelling(upload) if keep is None else nullcontext():
-            position, held = upload, b""
+            position, held = upload, memoryview(b"")
             for chunk in _chunks(blocks, self._chunk_size(upload)):
                 if held:
                     position = self._send_chunk(position, held)
@@ -132,7 +132,7 @@ class Uploads(Blobs):
                         keep(position)
                 held = chunk
             if held and not self.profile.last_chunk_ends:
-                position, held = self._send_chunk(position, held), b""
+                position, held = self._send_chunk(position, held), memoryview(b"")
             self._finish(position, finish(), held)
 
     def find_upload(self, upload: Upload) -> Upload | None:
@@ -178,7 +178,7 @@ class Uploads(Blobs):
             raise RegistryError(f"push to {self.name}: the registry wants chunks of {size} bytes or more")
         return size
 
-    def _send_chunk(self, upload: Upload, chunk: bytes) -> Upload:
+    def _send_chunk(self, upload: Upload, chunk: memoryview) -> Upload:
         """The upload with one more chunk, in pieces where the registry finds it too large.
 
         A registry that lost the way is asked how far it came. Answers differ (some count one
@@ -213,7 +213,7 @@ class Uploads(Blobs):
             start = following
         raise RegistryError(f"push to {self.name}: the registry does not take a chunk of the upload", temporary=True)
 
-    def _patch(self, upload: Upload, start: int, data: bytes) -> tuple[Upload, RegistryError | None]:
+    def _patch(self, upload: Upload, start: int, data: memoryview) -> tuple[Upload, RegistryError | None]:
         """One PATCH; its failure, where another try may help."""
         place = {"Content-Range": f"{start}-{start + len(data) - 1}"}
         try:
@@ -265,7 +265,7 @@ class Uploads(Blobs):
             return upload
         return replace(upload, location=wire.resolve_location(reply.url, reply.headers))
 
-    def _finish(self, upload: Upload, digest: Digest, last: bytes) -> None:
+    def _finish(self, upload: Upload, digest: Digest, last: memoryview) -> None:
         """End an upload, with its last chunk where there is one left."""
         place = {"Content-Range": f"{upload.offset}-{upload.offset + len(last) - 1}"} if last else {}
         request = Request("PUT", wire.finish_url(upload.location, digest), _OCTETS | place, last)
@@ -286,17 +286,19 @@ def _bytes_arrived(reply: Reply) -> int:
     return last + 1 if last else 0
 
 
-def _chunks(blocks: Iterator[ReadableBuffer], size: int) -> Iterator[bytes]:
-    """The same bytes in chunks of ``size``, the last one shorter."""
-    chunk = bytearray()
+def _chunks(blocks: Iterator[ReadableBuffer], size: int) -> Iterator[memoryview]:
+    """The same bytes in chunks of ``size``, the last one shorter. A chunk is valid until the next but one."""
+    buffer, other = memoryview(bytearray(size)), memoryview(bytearray(size))
+    filled = 0
     for block in blocks:
         view = memoryview(block).cast("B")
-        while len(chunk) + len(view) >= size:
-            taken = size - len(chunk)
-            chunk += view[:taken]
+        while filled + len(view) >= size:
+            taken = size - filled
+            buffer[filled:] = view[:taken]
             view = view[taken:]
-            yield bytes(chunk)
-            chunk.clear()
-        chunk += view
-    if chunk:
-        yield bytes(chunk)
+            yield buffer
+            buffer, other, filled = other, buffer, 0
+        buffer[filled : filled + len(view)] = view
+        filled += len(view)
+    if filled:
+        yield buffer[:filled]

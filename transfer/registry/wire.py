@@ -36,7 +36,7 @@ class Request:
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, hash=False)
-    body: bytes = b""
+    body: bytes | memoryview = b""
 
     def with_header(self, name: str, value: str) -> Request:
         return replace(self, headers={**self.headers, name: value})
