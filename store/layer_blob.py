@@ -26,6 +26,7 @@ from image.value import dataclass
 from store.compression import compressor, decompressor
 from store.diff import Packed, pack
 from store.piece_thread import QUEUE_SIZE, PieceThread
+from store.room import Room
 from store.unpack import Unpacked, Whiteouts, unpack
 
 _READ_SIZE: Final = 1 << 18
@@ -49,11 +50,12 @@ def unpack_blob(
     target: Path,
     *,
     whiteouts: Whiteouts = "overlay",
+    room: Room | None = None,
 ) -> tuple[DiffID, Unpacked]:
     """Verify, inflate and unpack one layer blob into ``target``, which should be empty.
 
     ``read(n)`` gives up to n bytes of the blob, ``b""`` at its end, and is called in another thread;
-    never for more than ``descriptor.size`` and one byte. Content is unpacked before it is
+    never for more than ``descriptor.size`` and one byte. ``room`` bounds what is written. Content is unpacked before it is
     known to be right, so ``target`` is to be discarded when this raises. The caller compares the
     DiffID with the image's config.
 
@@ -64,7 +66,8 @@ def unpack_blob(
     inflow = _Inflow(read, descriptor, compression)
     inflow.start()
     try:
-        unpacked = unpack(inflow.read, target, whiteouts=whiteouts)
+        content = room.counted(inflow.read, f"unpacking layer {descriptor.digest}") if room else inflow.read
+        unpacked = unpack(content, target, whiteouts=whiteouts)
         inflow.finish()
     except InvalidArchive as error:
         try:

@@ -36,6 +36,7 @@ from store.gc import garbage
 from store.images import ImageFacts, image_facts
 from store.layers import LayerStore, Workspace, new_directory_name
 from store.metadata import LayerRecord, Metadata, NameRecord
+from store.room import Room
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -58,16 +59,23 @@ class Reclaimed:
 class Store:
     """Open with ``Store.open``; close when done."""
 
-    def __init__(self, root: Path, content: ContentStore, metadata: Metadata, layers: LayerStore) -> None:
+    def __init__(
+        self, root: Path, content: ContentStore, metadata: Metadata, layers: LayerStore, keep_free: int | None = None
+    ) -> None:
         self.root = root
         self.content = content
         self.metadata = metadata
         self.layers = layers
         self._leases = root / "leases"
+        self._keep_free = keep_free
+
+    def room(self) -> Room:
+        """What may still be written here of what comes from elsewhere."""
+        return Room(self.root, self._keep_free)
 
     @classmethod
-    def open(cls, root: Path) -> Store:
-        """The store at ``root``, made when absent. Raises StorageError."""
+    def open(cls, root: Path, keep_free: int | None = None) -> Store:
+        """The store at ``root``, made when absent; see ``Room`` for ``keep_free``. Raises StorageError."""
         with storage_errors(f"open the store {root}"):
             root.mkdir(parents=True, exist_ok=True)
             content = ContentStore(root)
@@ -77,7 +85,7 @@ class Store:
         layers = LayerStore(root, metadata)
         with storage_errors(f"open the store {root}"):
             layers.create()
-        store = cls(root, content, metadata, layers)
+        store = cls(root, content, metadata, layers, keep_free)
         if not store._index_is_current():
             with metadata.transaction():
                 if not store._index_is_current():  # another process may just have been between file and commit

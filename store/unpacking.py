@@ -109,8 +109,9 @@ class Unpacking:
             compression = _compression(file.read(PREFIX_SIZE))
             file.seek(0)
             diff_id, content = unpack_blob(
-                cast("Callable[[int], bytes]", file.read), descriptor, compression, workspace.diff
-            )
+                cast("Callable[[int], bytes]", file.read), descriptor, compression, workspace.diff,
+                room=self._session.store.room(),
+            )  # fmt: skip
         if diff_id != layer.diff_id:
             raise DigestMismatch(layer.diff_id, diff_id, what=f"content of layer {descriptor.digest}")
         self._progress(descriptor, content)

@@ -11,7 +11,7 @@ Spec: distribution-spec v1.1 "Listing Referrers", "Referrers Tag Schema"; cosign
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -57,10 +57,15 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """Whether to look for what is attached (``--referrers``), and to take signatures of that."""
+    """Whether to look for what is attached (``--referrers``), and what to take of that.
+
+    ``only`` chooses among referrers by their descriptors; what refers to one that was left out is
+    left out too. Tags of cosign's have no descriptors that say anything, and are not asked.
+    """
 
     referrers: bool = True
     signatures: bool = True
+    only: Callable[[Descriptor], bool] = lambda _referrer: True
 
 
 def copy_whole(
@@ -75,7 +80,8 @@ def copy_whole(
         return copy(source, sink, options, progress), ()
     _, target, document = select(source, sink, options)
     digests = [descriptor.digest for descriptor in named(source, target, document)]
-    found = tuple(entry for entry in find(source, digests) if wish.signatures or not entry.is_signature)
+    everything = find(source, digests, wish.only)
+    found = tuple(entry for entry in everything if wish.signatures or not entry.is_signature)
     if found and options.conversion and not options.immutable:
         why = f"{len(found)} signatures or other artifacts refer to it, which --no-referrers leaves behind"
         options = replace(options, immutable=why)
@@ -88,7 +94,9 @@ def copy_whole(
     return copied, found
 
 
-def find(source: RegistrySource, manifests: Iterable[Digest]) -> tuple[Attachment, ...]:
+def find(
+    source: RegistrySource, manifests: Iterable[Digest], only: Callable[[Descriptor], bool] = lambda _referrer: True
+) -> tuple[Attachment, ...]:
     """Everything attached to these manifests, and to what is attached; each once, subjects first.
 
     Raises InvalidManifest when there is no end to it; RegistryError.
@@ -102,7 +110,9 @@ def find(source: RegistrySource, manifests: Iterable[Digest]) -> tuple[Attachmen
                 entries = [
                     entry for several in pool.map(lambda digest: _attached(source, digest), level) for entry in several
                 ]
-                new = [entry for entry in entries if entry.tag or entry.target.digest not in seen]
+                new = [
+                    entry for entry in entries if entry.tag or (entry.target.digest not in seen and only(entry.target))
+                ]
                 found += new
                 level = [digest for digest in dict.fromkeys(entry.target.digest for entry in new) if digest not in seen]
                 seen.update(level)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.registries import PLAIN, emulate
 from tests.end_to_end.test_bad_input import names, told
 from tests.support.cli import Tierce
+from tests.support.tiny_image import tiny_image
 
 pytestmark = pytest.mark.root
 
@@ -67,3 +70,40 @@ def test_commit_leaves_the_store_as_it_was(small: Tierce) -> None:
     size = small("run", "--rm", "--network", "none", "made", "stat", "-c", "%s", "/big").stdout
     assert size == f"{2 << 20}\n"
     small("system", "check")
+
+
+def free(tierce: Tierce) -> int:
+    status = os.statvfs(tierce.root)
+    return status.f_bavail * status.f_frsize
+
+
+@pytest.mark.parametrize(
+    "words", [("pull", "-q", "{}"), ("copy", "-q", "docker://{}", "store:bomb")], ids=["pull", "copy"]
+)
+def test_a_layer_that_inflates_to_more_than_the_disk_has(small: Tierce, words: tuple[str, ...]) -> None:
+    """A hundred kilobytes that would be a hundred megabytes: refused while others still have room."""
+    before, room = names(small), free(small)
+    bomb = tiny_image({f"file{number}": bytes(10 << 20) for number in range(10)})
+    with emulate(PLAIN) as registry:
+        registry.add_image("bomb", "1", bomb.manifest.media_type, bomb.manifest.raw, bomb.blobs)
+        call = [word.format(f"{registry.host}/bomb:1") for word in words]
+        said = small.attempt(*call)
+        told(said, "it would leave less than")
+        assert names(small) == before
+        assert free(small) >= room - (200 << 10)
+        unbound = Tierce(small.root, {**small.environment, "TIERCE_KEEP_FREE": "0"})
+        told(unbound.attempt(*call), "no space left on device")
+    assert free(small) >= room - (200 << 10)
+    small("system", "check")
+
+
+def test_a_blob_that_says_it_is_larger_than_the_disk(small: Tierce) -> None:
+    """It is refused before a byte of it is asked for."""
+    image = tiny_image({"file": b"x"})
+    layer = image.manifest.layers[0]
+    raw = image.manifest.raw.replace(f'"size":{layer.size}'.encode(), b'"size":1000000000000')
+    assert raw != image.manifest.raw
+    with emulate(PLAIN) as registry:
+        registry.add_image("large", "1", image.manifest.media_type, raw, image.blobs)
+        told(small.attempt("pull", "-q", f"{registry.host}/large:1"), "it would leave less than")
+        assert registry.seen(f"GET .*{layer.digest}") == []

@@ -45,8 +45,17 @@ class Settings(NamedTuple):
 
             enter(os.environ, self.root)
 
-        with Store.open(self.root) as store:
+        with Store.open(self.root, self._keep_free()) as store:
             yield store
+
+    def _keep_free(self) -> int | None:
+        """How much of the disk pulls leave, where the user says so. Raises InvalidInput."""
+        kept = self.environ.get("TIERCE_KEEP_FREE")
+        if not kept:
+            return None
+        from tierce.cli.units import parse_size
+
+        return parse_size(kept)
 
 
 def default_root(environ: Mapping[str, str], uid: int) -> Path:

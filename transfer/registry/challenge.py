@@ -79,6 +79,11 @@ class Authorizer:
     def user(self) -> str:
         return self.credential.username or ("the stored token" if self.credential != ANONYMOUS else "anonymous")
 
+    @property
+    def realms(self) -> tuple[str, ...]:
+        """Where the registry says that tokens come from, once it was asked."""
+        return tuple(challenge.get("realm") for challenge in self._challenges)
+
     def base(self) -> str:
         """``scheme://host`` of the registry, found by the first call.
 

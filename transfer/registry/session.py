@@ -13,7 +13,7 @@ from image.digest import Digest
 from image.errors import InvalidDigest, ReferenceNotFound, RegistryError
 from transfer.registry import replies, wire
 from transfer.registry.challenge import Authorizer, unexpected
-from transfer.registry.profiles import Profile, profile_for
+from transfer.registry.profiles import QUAY, Profile, profile_for
 from transfer.registry.retry import Retry
 from transfer.registry.transport import Body, Reply, Transport
 from transfer.registry.wire import Request
@@ -69,6 +69,15 @@ class Session:
         """How many pulls the registry said last that remain; None where it says nothing."""
         return self.rate_limit.remaining if self.rate_limit else None
 
+    @property
+    def is_quay(self) -> bool:
+        """Whether this is Quay, also one that runs elsewhere: where its tokens come from tells."""
+        return self.profile is QUAY or any(realm.endswith("/v2/auth") for realm in self._authorizer.realms)
+
+    def warn(self, text: str) -> None:
+        """Tell the user something about this registry, once."""
+        self._warn(f"{self.domain}: {text}")
+
     def _base(self) -> str:
         return self._authorizer.base()
 
@@ -110,7 +119,7 @@ class Session:
     def _exchange(self, request: Request, body: Body | None, size: int | None) -> Reply:
         reply = self.transport.send(request, body, size=size)
         for text in replies.warnings(reply.headers):
-            self._warn(f"{self.domain}: {text}")
+            self.warn(text)
         self._authorizer.rate_limit = replies.rate_limit(reply.headers) or self._authorizer.rate_limit
         return reply
 

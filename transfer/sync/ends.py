@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeVar
 
 from image.descriptor import Descriptor
 from image.digest import Digest
-from image.errors import Cancelled, NotFound
+from image.errors import Cancelled, NotFound, ReferenceNotFound
 from image.manifest import Index
 from image.platform import Platform
 from image.reference import Reference
@@ -22,6 +22,7 @@ from transfer.graph import choose_platform, sparse_index
 from transfer.ports import Sink, Source
 from transfer.progress import BlobDone, Event, Progress, silent
 from transfer.registries import Registries
+from transfer.registry.client import Repository
 from transfer.registry.retry import Retry
 from transfer.sync.plan import Pair, Step
 from transfer.transports.address import Places, open_sink, open_source, parse_transport
@@ -86,18 +87,45 @@ class Ends:
             return None
 
     def look(self, side: Side, address: str) -> Seen | None:
-        """One HEAD, for a registry. None when nothing is there."""
+        """One HEAD, for a registry; for a source, the first of its mirrors that answers. None when nothing is there."""
         transport, rest = parse_transport(address)
         try:
             if transport == "docker":
-                reference = Reference.parse(rest).with_default_tag()
-                repository = self._registries(side, reference.domain).repository(reference)
-                found = repository.head_manifest(str(reference.digest or reference.tag))
-                return Seen(found, repository.pulls_left) if found else None
+                return self._look_in_registry(side, Reference.parse(rest).with_default_tag())
             with self._source(side, address) as source:
                 return Seen(source.root())
         except NotFound:
             return None
+
+    def _look_in_registry(self, side: Side, reference: Reference) -> Seen | None:
+        registries, name = self._registries(side, reference.domain), str(reference.digest or reference.tag)
+        if side == "target":
+            found = registries.repository(reference).head_manifest(name)
+            return Seen(found) if found else None
+
+        def ask(place: Repository) -> Descriptor:
+            if (found := place.head_manifest(name)) is None:
+                raise ReferenceNotFound(f"{reference.familiar} not found")
+            return found
+
+        repository, seen = registries.pull_places(reference).ask(ask)
+        return Seen(seen, repository.pulls_left)
+
+    def has_new_referrers(self, pair: Pair, digest: Digest) -> bool:
+        """Whether the source lists something wanted that refers to an image, and the target does not.
+
+        One request for an image that nothing refers to, two for others.
+        """
+        (origin, there), (transport, here) = parse_transport(pair.source), parse_transport(pair.target)
+        if (origin, transport) != ("docker", "docker"):
+            return False
+        source, target = Reference.parse(there), Reference.parse(here)
+        listed = self._registries("source", source.domain).repository(source).referrers(digest)
+        wanted = {one.digest for one in listed if pair.rule.wants_referrer(one)}
+        if wanted:
+            known = self._registries("target", target.domain).repository(target).referrers(digest)
+            wanted -= {one.digest for one in known}
+        return bool(wanted)
 
     def wanted(self, pair: Pair, seen: Descriptor) -> Digest:
         """The digest that a copy of what was seen would have: another, where only some platforms are wanted.
@@ -143,7 +171,9 @@ class Ends:
                 told(event)
 
             with self._sink(pair.target) as sink:
-                copied, _ = copy_whole(source, sink, options, Wish(pair.rule.referrers), count)
+                copied, _ = copy_whole(
+                    source, sink, options, Wish(pair.rule.referrers, only=pair.rule.wants_referrer), count
+                )
         return copied, sent
 
     def back_up(self, step: Step) -> None:

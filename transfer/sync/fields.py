@@ -81,6 +81,11 @@ class Fields:
             raise InvalidInput(f"{self._at(key)} should be a list of texts: write versions in quotes")
         return tuple(found)
 
+    def pairs(self, key: str) -> tuple[tuple[str, str], ...]:
+        """A mapping of texts to texts."""
+        found = self.mapping(key)
+        return tuple((name, found.text(name)) for name in found.items)
+
     def mapping(self, key: str) -> Fields:
         value = self.items.get(key)
         return Fields._of({} if value is None else value, self._at(key))

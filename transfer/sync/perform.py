@@ -71,6 +71,7 @@ class Sync:
         self._outcomes: list[Outcome] = []
         self._pulls_left: dict[str, int] = {}
         self._exact = True
+        self._asked: dict[tuple[str, str, Digest], bool] = {}
 
     def run(self, rules: Iterable[Rule]) -> Report:
         """Do it all. What fails is an outcome; raises only Cancelled and what ends the program."""
@@ -139,7 +140,7 @@ class Sync:
     def _look(self, pair: Pair) -> Step:
         seen = self._seen_source(pair)
         found = self._ends.look("target", pair.target)
-        return decide(
+        step = decide(
             pair,
             seen.descriptor,
             found.descriptor if found else None,
@@ -147,6 +148,17 @@ class Sync:
             backup=lambda pair: backup_address(pair.target, self._name_backup(pair)),
             missing_only=self._options.missing_only,
         )
+        if step.action == "unchanged" and pair.rule.recheck and not self._options.missing_only and self._has_more(step):
+            return replace(step, action="copy", why="more refers to it", pulls=1)
+        return step
+
+    def _has_more(self, step: Step) -> bool:
+        """Whether there are new referrers of an image that has not changed; asked once for all its tags."""
+        assert step.target is not None, "an unchanged image is there"
+        key = (step.pair.rule.source, step.pair.rule.target, step.target)
+        if key not in self._asked:
+            self._asked[key] = self._ends.has_new_referrers(step.pair, step.target)
+        return self._asked[key]
 
     def _seen_source(self, pair: Pair) -> Seen:
         seen = self._ends.look("source", pair.source)

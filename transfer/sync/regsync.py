@@ -16,7 +16,7 @@ from image.errors import InvalidInput
 from image.platform import Platform
 from image.value import dataclass
 from transfer.sync.fields import Fields
-from transfer.sync.rules import Access, Configuration, Floor, Kind, Rule, Selection, pattern
+from transfer.sync.rules import Access, Configuration, Floor, Kind, ReferrerFilter, Rule, Selection, pattern
 from transfer.sync.semver import Range
 
 Render = Callable[[str], str]
@@ -24,7 +24,7 @@ Render = Callable[[str], str]
 
 _SHARED: Final = (
     "backup", "digestTags", "fastCheck", "forceRecursive", "includeExternal", "interval", "mediaTypes", "ratelimit",
-    "referrers", "schedule",
+    "referrerFilters", "referrers", "schedule",
 )  # fmt: skip
 _DEFAULTS: Final = (*_SHARED, "cacheCount", "cacheTime", "blobLimit", "parallel", "skipDockerConfig", "userAgent")
 _ENTRY: Final = (*_SHARED, "source", "target", "type", "tags", "tagSets", "repos", "platform", "platforms")
@@ -46,6 +46,7 @@ def parse(data: bytes, name: str, render: Render, here: Platform) -> Configurati
     if top.number("version", 1) != 1:
         raise InvalidInput(f"{name}: version {top.number('version')} is not known: this reads version 1")
     defaults = top.mapping("defaults")
+    _refuse_commands(defaults)
     defaults.only(*_DEFAULTS)
     common = _Shared.read(defaults, _Shared())
     return Configuration(
@@ -67,6 +68,10 @@ class _Shared:
     referrers: bool = True
     media_types: frozenset[str] = frozenset()
     always: bool = False
+    filters: tuple[ReferrerFilter, ...] = ()
+    asked: bool = False
+    """Whether ``referrers: true`` is written down, and not just the default here."""
+    fast: bool = False
 
     @classmethod
     def read(cls, fields: Fields, above: _Shared) -> _Shared:
@@ -81,7 +86,21 @@ class _Shared:
             fields.flag("referrers", default=above.referrers),
             frozenset(fields.texts("mediaTypes")) or above.media_types,
             fields.flag("forceRecursive", default=above.always),
+            tuple(_referrer_filter(one) for one in fields.mappings("referrerFilters")) or above.filters,
+            fields.flag("referrers", default=above.asked),
+            fields.flag("fastCheck", default=above.fast),
         )
+
+
+def _referrer_filter(fields: Fields) -> ReferrerFilter:
+    fields.only("artifactType", "annotations")
+    return ReferrerFilter(fields.text("artifactType"), fields.pairs("annotations"))
+
+
+def _refuse_commands(fields: Fields) -> None:
+    """A file of rules that runs programs is more than it says it is; what has happened is in the report."""
+    if "hooks" in fields.items:
+        raise InvalidInput(f"{fields.failing('hooks')}: no commands are run: take it out, and act on --report")
 
 
 def _due(fields: Fields) -> str:
@@ -90,6 +109,7 @@ def _due(fields: Fields) -> str:
 
 
 def _rule(entry: Fields, common: _Shared, render: Render, here: Platform) -> Rule:
+    _refuse_commands(entry)
     entry.only(*_ENTRY)
     kind = _kind(entry)
     repositories = _selection(entry.mapping("repos"), ranges=False)
@@ -107,6 +127,8 @@ def _rule(entry: Fields, common: _Shared, render: Render, here: Platform) -> Rul
         platforms=tuple(Platform.parse(text, here) for text in platforms),
         companions=shared.companions,
         referrers=shared.referrers,
+        referrer_filters=shared.filters,
+        recheck=shared.asked and not shared.fast,
         media_types=shared.media_types,
         always=shared.always,
         backup=shared.backup,

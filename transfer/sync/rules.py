@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from image.descriptor import Descriptor
 from image.errors import InvalidInput
 from image.platform import Platform
 from image.value import dataclass, field
@@ -54,6 +55,20 @@ class Floor:
 
 
 @dataclass(frozen=True, slots=True)
+class ReferrerFilter:
+    """Referrers that are wanted: of this type ("" for any), with these annotations ("" for any value)."""
+
+    artifact_type: str = ""
+    annotations: tuple[tuple[str, str], ...] = ()
+
+    def fits(self, referrer: Descriptor) -> bool:
+        said = referrer.annotations
+        return self.artifact_type in {"", referrer.artifact_type} and all(
+            name in said and value in {"", said[name]} for name, value in self.annotations
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """One thing to keep equal to another.
 
@@ -76,6 +91,10 @@ class Rule:
     """Whether tags that sign or describe a chosen image (``sha256-….sig``) belong to it."""
     referrers: bool = True
     """Whether what refers to a chosen image in the registry comes along."""
+    referrer_filters: tuple[ReferrerFilter, ...] = ()
+    """Of referrers, those that one of these fits; all where there are none."""
+    recheck: bool = False
+    """Whether the source is asked for new referrers of images that have not changed."""
     media_types: frozenset[str] = frozenset()
     """Of manifests that are copied; none means any."""
     always: bool = False
@@ -83,6 +102,9 @@ class Rule:
     backup: str = ""
     floor: Floor = field(default=Floor())
     due: str = ""
+
+    def wants_referrer(self, referrer: Descriptor) -> bool:
+        return not self.referrer_filters or any(one.fits(referrer) for one in self.referrer_filters)
 
     def chosen(self, tags: Iterable[str]) -> tuple[str, ...]:
         """Those of a repository's tags that are wanted, without companions, in their order."""

@@ -180,15 +180,20 @@ class StoreSink(LocalSink):
         return "skipped"
 
     def put_blob(self, blob: Descriptor, blocks: Blocks) -> None:
+        room, what = self._store.room(), f"storing blob {blob.digest}"
+        room.check(blob.size, what)
         with self.session.writer() as writer:
             for block in blocks:
+                room.take(len(block), what)
                 writer.write_hashed(block)
             writer.commit_as(blob.digest)
         self._arrived(blob)
 
     def put_new_blob(self, media_type: str, blocks: Blocks) -> Descriptor:
+        room = self._store.room()
         with self.session.writer() as writer:
             for block in blocks:
+                room.take(len(block), "storing a layer")
                 writer.write(block)
             digest = writer.commit()
             return Descriptor(media_type, digest, writer.size)

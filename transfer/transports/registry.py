@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from image.descriptor import Descriptor
 from image.digest import DiffID, Digest
+from image.document import MAX_DOCUMENT_SIZE
 from image.errors import RegistryError
 from image.manifest import Index, Manifest
 from image.reference import Reference
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from transfer.upload_journal import Note
 
 
+QUAY_EXPIRY: Final = "quay.expires-after"
 RESUMABLE_FROM = 128 << 20
 """Bytes of a blob from which on its upload is remembered: chunks cost a round trip each."""
 
@@ -121,6 +124,7 @@ class RegistrySink:
         self._reference = reference.with_default_tag()
         self._tags = tuple(tags)
         self._held: set[Digest] = set()
+        self._config: Digest | None = None
         self._repository = registries.repository(reference, push=True)
         self._journal = registries.journal
         self._lock = threading.Lock()
@@ -134,8 +138,8 @@ class RegistrySink:
     def required_digest(self) -> Digest | None:
         return self._reference.digest
 
-    def begin(self, _manifest: Manifest) -> None:
-        """Nothing to prepare."""
+    def begin(self, manifest: Manifest) -> None:
+        self._config = manifest.config.digest
 
     def find_layer(self, _diff_id: DiffID) -> Descriptor | None:
         return None
@@ -155,6 +159,8 @@ class RegistrySink:
     def put_blob(self, blob: Descriptor, blocks: Blocks) -> None:
         with self._lock:
             upload = self._uploads.pop(blob.digest, None)
+        if blob.digest == self._config and blob.size <= MAX_DOCUMENT_SIZE and self._repository.is_quay:
+            blocks = self._watched(blocks)
         if self._journal is None or blob.size < RESUMABLE_FROM:
             self._repository.upload(blob, blocks, upload or self._open())
             return
@@ -163,6 +169,17 @@ class RegistrySink:
                 self._repository.upload(blob, blocks, upload or self._open())
             else:
                 self._put_resumably(blob, blocks, upload, note)
+
+    def _watched(self, blocks: Blocks) -> Iterator[Block]:
+        """A configuration on its way: Quay acts on one of its labels, whoever set it."""
+        seen = bytearray()
+        for block in blocks:
+            seen += block
+            yield block
+        if life := quay_expiry(bytes(seen)):
+            self._repository.warn(
+                f"{self._reference.familiar} has the label {QUAY_EXPIRY}={life}: Quay deletes the tag after that time"
+            )
 
     def _put_resumably(self, blob: Descriptor, blocks: Blocks, opened: Upload | None, note: Note) -> None:
         """In chunks, from where an earlier process stopped, if the registry still knows that upload.
@@ -271,6 +288,15 @@ class RegistrySink:
         for upload in self._uploads.values():
             self._repository.cancel_upload(upload)
         self._uploads.clear()
+
+
+def quay_expiry(config: bytes) -> str:
+    """How long Quay keeps a tag of an image with this configuration; "" for as long as its repository."""
+    try:
+        life = json.loads(config)["config"]["Labels"][QUAY_EXPIRY]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return life if isinstance(life, str) else ""
 
 
 def _after(blocks: Blocks, offset: int) -> Iterator[Block]:

@@ -53,7 +53,7 @@ def test_push_then_pull_gives_the_same_digest(
         f"The push refers to repository [{open_place.name('same/app')}]",
         f"1: digest: {target.digest} size: {target.size}",
     ]
-    assert ": copied" in pushed.stderr
+    assert ": Pushed " in pushed.stderr
     other = Tierce(tmp_path / "other")
     pulled = other("pull", name)
     assert pulled.stdout == f"{name}\n"

@@ -10,16 +10,22 @@ import pytest
 
 from fixtures.registries import DOCKER_HUB, PLAIN, Emulator, emulate
 from fixtures.registries.faults import refused
-from image.manifest import Index
+from image import media_types
+from image.descriptor import Descriptor
+from image.digest import Digest
+from image.manifest import Index, Manifest
 from image.platform import Platform
 from tests.support.tiny_image import AMD64, ARM64, TinyImage, tiny_image, tiny_index
 from tests.support.transfers import QUICK, anonymous_registries
+from transfer.artifacts import EMPTY_CONFIG
 from transfer.registries import RegistryOptions
+from transfer.registries_conf.values import Mirror, RegistriesConf
+from transfer.registries_conf.values import Rule as Redirection
 from transfer.sync.ends import Ends
 from transfer.sync.perform import Sync, SyncOptions
 from transfer.sync.plan import Pair
 from transfer.sync.report import Outcome, Report
-from transfer.sync.rules import Floor, Rule, Selection, pattern
+from transfer.sync.rules import Floor, ReferrerFilter, Rule, Selection, pattern
 
 Run = Callable[..., Report]
 
@@ -130,6 +136,74 @@ def test_signatures_by_tag_come_along_also_later(source: Emulator, target: Emula
     assert tags(target) == {"1": digest, digest.replace(":", "-") + ".sig": signature}
     assert report.count() == {"unchanged": 1, "copied": 1}
     assert run(rule(source, target, companions=False)).count() == {"unchanged": 1}
+
+
+def refer(registry: Emulator, subject: str, kind: str, **annotations: str) -> str:
+    """Something of a type that refers to a manifest of the repository ``app``."""
+    descriptor = Descriptor(media_types.OCI_MANIFEST, Digest(subject), 1)
+    manifest = Manifest.build(
+        EMPTY_CONFIG, [EMPTY_CONFIG], subject=descriptor, artifact_type=kind, annotations=annotations
+    )
+    registry.add_blob("app", b"{}")
+    return registry.add_manifest("app", str(manifest.digest), manifest.media_type, manifest.raw)
+
+
+def manifests(registry: Emulator, repository: str = "mirror/app") -> set[str]:
+    return set(registry.content()[repository]["manifests"])
+
+
+def test_referrers_that_are_added_later(source: Emulator, target: Emulator, run: Run) -> None:
+    digest = add(source, "app", "1", image("app"))
+    add(source, "app", "also-1", image("app"))
+    add(source, "app", "2", image("another"))
+    run(rule(source, target))
+    added = refer(source, digest, "application/vnd.example.sbom")
+    assert run(rule(source, target)).count() == {"unchanged": 3}
+    assert added not in manifests(target)
+    source.requests.clear()
+    report = run(rule(source, target, recheck=True), parallel=1)
+    assert {outcome.status for outcome in report.outcomes if not outcome.target.endswith(":2")} == {"copied"}
+    assert added in manifests(target)
+    source.requests.clear()
+    assert run(rule(source, target, recheck=True), parallel=1).count() == {"unchanged": 3}
+    assert len(source.seen("GET .*/referrers/")) == 2  # one a digest
+    assert source.seen("GET .*/manifests/") == []
+
+
+def test_only_the_referrers_that_are_wanted(source: Emulator, target: Emulator, run: Run) -> None:
+    digest = add(source, "app", "1", image("app"))
+    sbom = refer(source, digest, "application/vnd.example.sbom")
+    signed = refer(source, digest, "application/vnd.example.signature", stage="prod")
+    refer(source, digest, "application/vnd.example.signature", stage="test")
+    refer(source, digest, "application/vnd.example.scan")
+    filters = (
+        ReferrerFilter("application/vnd.example.sbom"),
+        ReferrerFilter("application/vnd.example.signature", (("stage", "prod"),)),
+    )
+    wanted = rule(source, target, referrer_filters=filters, recheck=True)
+    assert run(wanted).count() == {"copied": 1}
+    assert manifests(target) == {digest, sbom, signed}
+    assert run(wanted).count() == {"unchanged": 1}
+    anything = replace(wanted, referrer_filters=(ReferrerFilter(annotations=(("stage", ""),)),))
+    assert run(anything).count() == {"copied": 1}
+    assert len(manifests(target)) == 4
+
+
+def test_tags_are_looked_up_where_they_are_pulled_from(source: Emulator, target: Emulator) -> None:
+    digest = add(source, "mirrored/app", "1", image("1"))
+    mirror = Mirror(f"{source.host}/mirrored")
+    conf = RegistriesConf((Redirection("registry.invalid", location="registry.invalid", mirrors=(mirror,)),))
+
+    def sync(ends: Ends) -> dict[str, int]:
+        mirrored = Rule("image", "docker://registry.invalid/app:1", f"docker://{target.host}/app:1")
+        quiet = Sync(ends, SyncOptions(), name_backup=lambda _: "", tell=lambda _: None, note=lambda _: None)
+        return {str(status): count for status, count in quiet.run([mirrored]).count().items()}
+
+    with anonymous_registries(RegistryOptions(insecure=True, retry=QUICK, conf=conf)) as registries:
+        ends = Ends(lambda _side, _host: registries, AMD64, QUICK)
+        assert sync(ends) == {"copied": 1}
+        assert tags(target, "app") == {"1": digest}
+        assert sync(ends) == {"unchanged": 1}
 
 
 def test_one_failure_leaves_the_others_and_fails_the_whole(source: Emulator, target: Emulator, run: Run) -> None:

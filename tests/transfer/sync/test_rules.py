@@ -11,7 +11,7 @@ from image.platform import Platform
 from image.reference import Reference
 from transfer.sync import regsync, skopeo
 from transfer.sync.plan import at
-from transfer.sync.rules import Access, Configuration, Floor
+from transfer.sync.rules import Access, Configuration, Floor, ReferrerFilter
 from transfer.sync.schedule import next_due
 
 HERE = Platform("linux", "amd64")
@@ -81,8 +81,46 @@ class TestRegsync:
         assert rule.chosen(tags) == ("v1.2.0", "1.9", "edge")
 
     @pytest.mark.parametrize(
+        ("fields", "recheck"),
+        [
+            ("", False),
+            ("referrers: true", True),
+            ("referrers: true, fastCheck: true", False),
+            ("referrers: false", False),
+        ],
+    )
+    def test_referrers_are_looked_for_again_where_they_are_asked_for(self, fields: str, recheck: bool) -> None:
+        for text in (
+            f"sync: [{{source: a, target: b, type: image, {fields}}}]",
+            f"defaults: {{{fields}}}\nsync: [{{source: a, target: b, type: image}}]",
+        ):
+            (rule,) = parse(text).rules
+            assert rule.recheck is recheck
+            assert rule.referrers is (fields != "referrers: false")
+
+    def test_which_referrers(self) -> None:
+        (rule,) = parse(
+            """
+            sync:
+              - source: a
+                target: b
+                type: image
+                referrerFilters:
+                  - {artifactType: application/spdx+json}
+                  - {annotations: {stage: prod, any: ""}}
+            """
+        ).rules
+        assert rule.referrer_filters == (
+            ReferrerFilter("application/spdx+json"),
+            ReferrerFilter("", (("stage", "prod"), ("any", ""))),
+        )
+
+    @pytest.mark.parametrize(
         ("text", "words"),
         [
+            ("defaults: {hooks: {pre: {type: script, params: [ls]}}}", "defaults.hooks: no commands are run"),
+            ("sync: [{source: a, target: b, type: image, hooks: {}}]", r"sync\[0\].hooks: no commands are run"),
+            ("sync: [{source: a, target: b, type: image, referrerFilters: [{artifact: x}]}]", "did you mean 'artifactType'"),
             ("sync: [{source: a, target: b, type: repo}]", r"sync.yml: sync\[0\].type is 'repo': write registry, "),
             ("sync: [{source: a, type: image}]", r"sync\[0\].target is missing"),
             ("sync: [{source: a, target: b, type: image, tag: x}]", r"sync\[0\].tag is not known: did you mean 'tags'"),
