@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from image.platform import Platform
     from tierce.cli.progress import TransferView
+    from tierce.cli.sync_templates import SyncTemplates
     from transfer.registries import Registries
     from transfer.registry.retry import Retry
     from transfer.sync.ends import Ends, ProgressOf
@@ -99,13 +101,17 @@ def sync(
     Signatures and what else belongs to an image by its tag come along. The exit code is 1 when
     anything failed; the other images are copied all the same, unless --abort-on-error.
     """
+    from datetime import datetime
+
+    from tierce.cli.sync_templates import SyncTemplates
     from tierce.images import host_platform
     from transfer.sync.perform import SyncOptions
 
     if everything and platforms:
         raise click.UsageError("--all and --platform are mutually exclusive")
     here = host_platform()
-    word, configuration = _configuration(words, config, (src, dest), platforms, here, scoped=scoped)
+    templates = SyncTemplates(settings.environ, lambda: datetime.fromtimestamp(settings.clock()).astimezone())
+    word, configuration = _configuration(words, config, (src, dest), platforms, here, templates, scoped=scoped)
     options = SyncOptions(
         dry_run=dry_run or word == "check",
         delete=delete,
@@ -122,14 +128,14 @@ def sync(
         )
         view = _View(shown, options, report, quiet=quiet)
         if word == "server":
-            _serve(settings, ends, configuration.rules, options, view)
+            _serve(settings, ends, configuration.rules, options, templates, view)
         else:
-            view.end(_sync(ends, options, view).run(configuration.rules))
+            view.end(_sync(ends, options, templates, view).run(configuration.rules))
 
 
 def _configuration(
     words: Sequence[str], config: str | None, transports: tuple[str | None, str | None], platforms: Sequence[str],
-    here: Platform, *, scoped: bool,
+    here: Platform, templates: SyncTemplates, *, scoped: bool,
 ) -> tuple[str, Configuration]:  # fmt: skip
     """What is asked for, in regsync's words or in skopeo's."""
     from image.platform import Platform
@@ -141,7 +147,7 @@ def _configuration(
             raise click.UsageError("--config goes without --src, --dest, --scoped and --platform: the file says it")
         if len(words) > 1 or any(word not in _WORDS for word in words):
             raise click.UsageError(f"with --config there is one word at most: {', '.join(_WORDS)}")
-        return "".join(words) or "once", regsync.parse(_read(config), config, _render, here)
+        return "".join(words) or "once", regsync.parse(_read(config), config, templates.render, here)
     if not (src and dest) or len(words) != 2:
         raise click.UsageError("needs --config FILE, or --src and --dest with SOURCE and DESTINATION")
     wanted = [Platform.parse(platform, here) for platform in platforms]
@@ -162,19 +168,9 @@ def _read(path: str) -> bytes:
         return file.read()
 
 
-def _render(text: str) -> str:
-    """A template without data; most texts are none."""
-    if "{{" not in text:
-        return text
-    from tierce.cli.templates.execute import render_text
-
-    return render_text(text, {})
-
-
-def _name_backup(pair: Pair) -> str:
+def _name_backup(templates: SyncTemplates, pair: Pair) -> str:
     """regsync's data: ``.Ref`` is the image that is replaced."""
     from image.reference import Reference
-    from tierce.cli.templates.execute import render_text
 
     reference = Reference.parse(pair.target.removeprefix("docker://").removeprefix("oci:"))
     ref = {
@@ -182,7 +178,7 @@ def _name_backup(pair: Pair) -> str:
         "Digest": str(reference.digest or ""), "Reference": str(reference),
     }  # fmt: skip
     step = {"Source": pair.rule.source.removeprefix("docker://"), "Target": pair.rule.target.removeprefix("docker://")}
-    return render_text(pair.rule.backup, {"Ref": ref, "Step": step, "Sync": step})
+    return templates.render(pair.rule.backup, {"Ref": ref, "Step": step, "Sync": step})
 
 
 def _ends(
@@ -212,10 +208,10 @@ def _ends(
     return Ends(registries, here, retry, progress)
 
 
-def _sync(ends: Ends, options: SyncOptions, view: _View) -> Sync:
+def _sync(ends: Ends, options: SyncOptions, templates: SyncTemplates, view: _View) -> Sync:
     from transfer.sync.perform import Sync
 
-    return Sync(ends, options, name_backup=_name_backup, tell=view.tell, note=view.note)
+    return Sync(ends, options, name_backup=partial(_name_backup, templates), tell=view.tell, note=view.note)
 
 
 class _View:
@@ -265,7 +261,7 @@ class _View:
 
 
 def _serve(
-    settings: Settings, ends: Ends, rules: Sequence[Rule], options: SyncOptions, view: _View,
+    settings: Settings, ends: Ends, rules: Sequence[Rule], options: SyncOptions, templates: SyncTemplates, view: _View,
 ) -> None:  # fmt: skip
     """Until a signal ends it: first what is missing, then each rule when it is due."""
     import time
@@ -283,10 +279,10 @@ def _serve(
     if not timed:
         raise click.UsageError("nothing in the file has a schedule or an interval")
     due = [(next_due(rule.due, now()), rule) for rule in timed]
-    view.show(_sync(ends, replace(options, missing_only=True), view).run(timed))
+    view.show(_sync(ends, replace(options, missing_only=True), templates, view).run(timed))
     while True:
         moment = min(when for when, _ in due)
         time.sleep(max(0.0, (moment - now()).total_seconds()))
         ready = [rule for when, rule in due if when <= now()]
-        view.show(_sync(ends, options, view).run(ready))
+        view.show(_sync(ends, options, templates, view).run(ready))
         due = [(next_due(rule.due, now()) if rule in ready else when, rule) for when, rule in due]

@@ -155,7 +155,7 @@ def _selection(fields: Fields, *, ranges: bool = True) -> Selection:
 
 
 def _address(entry: Fields, key: str, render: Render) -> str:
-    text = render(entry.text(key)).strip()
+    text = _expanded(entry, key, render).strip()
     if not text:
         raise InvalidInput(f"{entry.failing(key)} is missing: every entry has a source and a target")
     if text.startswith(_OCI_DIRECTORY):
@@ -165,18 +165,25 @@ def _address(entry: Fields, key: str, render: Render) -> str:
     return f"docker://{text}"
 
 
+def _expanded(fields: Fields, key: str, render: Render) -> str:
+    try:
+        return render(fields.text(key))
+    except InvalidInput as error:
+        raise InvalidInput(f"{fields.failing(key)}: {error}") from error
+
+
 def _access(entry: Fields, render: Render) -> tuple[str, Access]:
     entry.only(*_CREDENTIAL)
     tls = entry.text("tls", "enabled")
     if tls not in {"enabled", "insecure", "disabled"}:
         raise InvalidInput(f"{entry.failing('tls')} is {tls!r}: write enabled, insecure or disabled")
-    host = render(entry.text("registry")).strip()
+    host = _expanded(entry, "registry", render).strip()
     if not host:
         raise InvalidInput(f"{entry.failing('registry')} is missing")
     return host, Access(
-        render(entry.text("user")),
-        render(entry.text("pass")),
-        render(entry.text("token")),
+        _expanded(entry, "user", render),
+        _expanded(entry, "pass", render),
+        _expanded(entry, "token", render),
         insecure=tls != "enabled",
-        certificates=render(entry.text("regcert")),
+        certificates=_expanded(entry, "regcert", render),
     )

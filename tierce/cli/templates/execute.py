@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final, assert_never
 
 from image.errors import InvalidTemplate
-from tierce.cli.templates.functions import CallError, call, truth
+from tierce.cli.templates.functions import NONE, CallError, Method, MoreFunctions, call, truth
 from tierce.cli.templates.nodes import (
     Body,
     Break,
@@ -36,17 +36,17 @@ _MAX_OUTPUT: Final = 64 << 20
 _MISSING: Final = object()
 
 
-def render(body: Body, value: Any) -> str:
-    """The text of a template for ``value``. Raises InvalidTemplate."""
+def render(body: Body, value: Any, more: MoreFunctions = NONE) -> str:
+    """The text of a template for ``value``, with ``more`` functions. Raises InvalidTemplate."""
     try:
-        return _Execution(value).run(body)
+        return _Execution(value, more).run(body)
     except RecursionError as error:
         raise InvalidTemplate("", "nested too deeply") from error
 
 
-def render_text(template: str, value: Any) -> str:
+def render_text(template: str, value: Any, more: MoreFunctions = NONE) -> str:
     """Parse and render. Raises InvalidTemplate."""
-    return render(parse(template), value)
+    return render(parse(template), value, more)
 
 
 class _BreakLoop(Exception):
@@ -60,7 +60,8 @@ class _ContinueLoop(Exception):
 class _Execution:
     """One run: its output, and the variables in scope (innermost last)."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any, more: MoreFunctions) -> None:
+        self._more = more
         self._output: list[str] = []
         self._size = 0
         self._root = value
@@ -153,9 +154,18 @@ class _Execution:
         first, *rest = command.operands
         if isinstance(first, Function):
             return self._call(first, rest, dot, piped)
+        if (rest or piped is not _MISSING) and isinstance(method := self._operand(first, dot), Method):
+            return self._call_method(method, first, [*rest], dot, piped)
         if rest or piped is not _MISSING:
             raise InvalidTemplate(_place(first), f"{_spelled(first)} is not a function but has arguments")
         return self._operand(first, dot)
+
+    def _call_method(self, method: Method, named: Operand, operands: list[Operand], dot: Any, piped: Any) -> Any:
+        arguments = [self._operand(operand, dot) for operand in operands]
+        try:
+            return method.call(*arguments, *([] if piped is _MISSING else [piped]))
+        except (CallError, TypeError) as error:
+            raise InvalidTemplate(_place(named), f"{_spelled(named)}: {error}") from error
 
     def _call(self, function: Function, operands: list[Operand], dot: Any, piped: Any) -> Any:
         arguments: list[Any] = []
@@ -168,7 +178,7 @@ class _Execution:
         if piped is not _MISSING:
             arguments.append(piped)
         try:
-            return call(function.name, arguments)
+            return call(function.name, arguments, self._more)
         except CallError as error:
             raise InvalidTemplate(function.at, f"{function.name}: {error}") from error
 

@@ -16,6 +16,10 @@ from tierce.cli.templates.printing import sprint, sprintf, sprintln, to_json, ty
 from tierce.documents import Nil
 
 Function: TypeAlias = Callable[..., Any]
+Entry: TypeAlias = tuple[Function, int, int | None]
+"""A function, and how many arguments it takes at least and at most."""
+MoreFunctions: TypeAlias = Mapping[str, Entry]
+NONE: Final[MoreFunctions] = {}
 _MAX_PADDING: Final = 1_000_000
 
 
@@ -23,14 +27,24 @@ class CallError(Exception):
     """A function can't work with what it was given."""
 
 
+class Method:
+    """A value that is called where it has arguments: ``{{time.Now.Format "2006"}}``."""
+
+    def __init__(self, function: Function) -> None:
+        self.call = function
+
+
 def truth(value: Any) -> bool:
     """Go's idea of true: neither zero nor empty."""
     return bool(value)
 
 
-def call(name: str, arguments: list[Any]) -> Any:
-    """The result of a function. Raises CallError."""
-    function, least, most = FUNCTIONS[name]
+def call(name: str, arguments: list[Any], more: MoreFunctions = NONE) -> Any:
+    """The result of a function, of ``more`` first. Raises CallError."""
+    entry = more.get(name) or FUNCTIONS.get(name)
+    if entry is None:
+        raise CallError("the function is not defined here")
+    function, least, most = entry
     if len(arguments) < least or (most is not None and len(arguments) > most):
         wanted = f"{least}" if least == most else f"at least {least}" if most is None else f"{least} to {most}"
         raise CallError(f"wrong number of arguments for {name}: want {wanted}, got {len(arguments)}")
@@ -165,7 +179,10 @@ def _urlquery(*values: Any) -> str:
     return quote_plus(sprint(values), errors="replace")
 
 
-FUNCTIONS: Final[Mapping[str, tuple[Function, int, int | None]]] = {
+ELSEWHERE: Final = frozenset({"default", "env", "file", "time"})
+"""Functions that some templates have: see ``MoreFunctions``."""
+
+FUNCTIONS: Final[Mapping[str, Entry]] = {
     "and": (lambda *values: values[-1], 1, None),
     "or": (lambda *values: values[-1], 1, None),
     "not": (lambda value: not truth(value), 1, 1),

@@ -11,7 +11,7 @@ from lark import Lark, Token, Transformer, Tree
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken, VisitError
 
 from image.errors import InvalidTemplate
-from tierce.cli.templates.functions import FUNCTIONS
+from tierce.cli.templates.functions import ELSEWHERE, FUNCTIONS
 from tierce.cli.templates.nodes import (
     Body,
     Break,
@@ -191,6 +191,9 @@ def _operand(token: Token) -> Operand:
             return Variable(name, tuple(names), _at(token))
         case "NAME":
             return _word(token)
+        case "NAME_FIELDS":
+            name, *names = text.split(".")
+            return Group(Pipeline((Command((Function(name, _at(token)),)),)), tuple(names), _at(token))
         case "STRING":
             return Literal(_unquote(text[1:-1], token))
         case "RAW_STRING":
@@ -207,7 +210,7 @@ def _word(token: Token) -> Operand:
         return Literal(_WORDS[name])
     if name == "nil":
         return Nil(_at(token))
-    if name not in FUNCTIONS:
+    if name not in FUNCTIONS and name not in ELSEWHERE:
         raise InvalidTemplate(_at(token), f"function {name!r} is not defined")
     return Function(name, _at(token))
 
