@@ -40,6 +40,8 @@ BENCHMARKS = {
     "pull": transfers.pull,
     "copy": transfers.copy,
     "copy-again": transfers.copy_again,
+    "copy-large": transfers.copy_large,
+    "download-large": transfers.download_large,
     "sync": mirrors.sync,
     "sync-again": mirrors.sync_again,
 }

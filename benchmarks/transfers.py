@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+from contextlib import ExitStack
 
 from benchmarks.measure import Benchmark, Contender
 from benchmarks.peers import Bench, FreshRegistry, installed_tierce
 from fixtures import debian
+from fixtures.registries.large import large_image
 from tests.support.dockerd import Docker
 from tests.support.podman import Podman
 from tests.support.process import command
 
 IMAGE = "debian:bookworm-slim"
+LARGE = 2 << 30
+"""Bytes of the one file in the large layer."""
 
 
 def pull(bench: Bench) -> Benchmark:
@@ -59,8 +64,10 @@ def push(bench: Bench) -> Benchmark:
         tierce("tag", IMAGE, name())
 
     tierce.attempt("load", "--input", archive)
+    compressing = ("copy", "--quiet", "--dest-tls-verify=false", f"docker-archive:{archive}")
     found = [
         Contender("tierce", lambda: tierce("push", "--quiet", name()), tierce_ready),
+        Contender("tierce, compressing now", lambda: tierce(*compressing, f"docker://{name()}"), target.reset),
         Contender("skopeo", lambda: command(
             ["skopeo", "copy", "--quiet", "--dest-tls-verify=false", f"docker-archive:{archive}", f"docker://{name()}"]
         ), target.reset),
@@ -82,11 +89,18 @@ def push(bench: Bench) -> Benchmark:
                 target.reset,
             )
         )
+        found.append(
+            Contender(
+                "buildah",
+                lambda: podman.buildah("push", "--quiet", "--tls-verify=false", IMAGE, f"docker://{name()}"),
+                target.reset,
+            )
+        )
     return Benchmark(
         "push",
         f"push {IMAGE} to an empty registry on loopback",
         tuple(found),
-        "tierce keeps layers compressed since it got them; the others compress when they push",
+        "tierce keeps layers compressed since it got them; compressing now, it reads the archive that skopeo reads",
     )
 
 
@@ -126,6 +140,47 @@ def _copies(bench: Bench, name: str, *, empty: bool) -> Benchmark:
         found = (Contender("tierce", tierce), Contender("skopeo", skopeo))
     what = "that has nothing" if empty else "that has it"
     return Benchmark(name, f"copy {IMAGE} from a registry to another {what}, on loopback", found)
+
+
+def copy_large(bench: Bench) -> Benchmark:
+    """One layer of 2 GB from a registry to another."""
+    return _large(bench, "copy-large", "copy one layer of 2 GB between registries", "docker://{host}/{tool}:1")
+
+
+def download_large(bench: Bench) -> Benchmark:
+    """One layer of 2 GB from a registry into a directory."""
+    return _large(bench, "download-large", "copy one layer of 2 GB from a registry to dir:", "dir:{path}")
+
+
+def _large(bench: Bench, name: str, work: str, place: str) -> Benchmark:
+    """The registry sends zeros from a sparse file and forgets what it is sent, so that it costs little itself."""
+    stack = ExitStack()
+    image = stack.enter_context(large_image(bench.scratch / f"{name}-layer", LARGE))
+    bench.at_end(stack.close)
+    host = image.partition("/")[0]
+    here = bench.scratch / name
+
+    def to(tool: str) -> str:
+        return place.format(host=host, tool=f"{tool}-{bench.unique()}", path=here)
+
+    def clean() -> None:
+        shutil.rmtree(here, ignore_errors=True)
+
+    def hash_alone() -> None:
+        hasher, zeros = hashlib.sha256(), bytes(1 << 20)
+        for _ in range(LARGE >> 20):
+            hasher.update(zeros)
+
+    skopeo = ("--quiet", "--src-tls-verify=false", "--dest-tls-verify=false")
+    found = [
+        Contender("tierce", lambda: bench.tierce("copy", "--quiet", f"docker://{image}", to("tierce")), clean),
+        Contender("sha256 on one core", hash_alone),
+    ]
+    if bench.skopeo:
+        found.append(
+            Contender("skopeo", lambda: command(["skopeo", "copy", *skopeo, f"docker://{image}", to("skopeo")]), clean)
+        )
+    return Benchmark(name, work, tuple(found), "the registry is a small program on the same two cores")
 
 
 def _forget_debian(tool: Docker | Podman) -> None:

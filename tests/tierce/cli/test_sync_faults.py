@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,7 +66,11 @@ def whole(registry: Emulator) -> dict[str, dict[str, Any]]:
 
 
 def sync(tierce: Tierce, file: Path) -> int:
-    done = tierce.attempt("sync", "-c", file, "--retry-delay", "1ms", "--jobs", "4")
+    """Once; what it tells meanwhile stays one event a line, and its failure the last line."""
+    done = tierce.attempt("sync", "-c", file, "--retry-delay", "1ms", "--jobs", "4", "--log-format", "json")
+    *events, last = done.stderr.splitlines()
+    for line in events if done.code else [*events, last]:
+        assert json.loads(line)["event"], line
     assert "Traceback" not in done.stderr
     assert "internal error" not in done.stderr
     return done.code
@@ -82,7 +87,7 @@ def assert_nothing_is_named_that_is_not_whole(source: Emulator, target: Emulator
 
 def test_connections_that_fail(tierce: Tierce, file: Path, source: Emulator, target: Emulator) -> None:
     random = Random(7)
-    going_down = [dropped(), too_many_requests(), refused(500), refused(503), truncated(300), after(_dawdle)]
+    going_down = [dropped(), too_many_requests("1"), refused(500), refused(503), truncated(300), after(_dawdle)]
     going_up = [dropped(), lost(), too_many_requests(), refused(500), refused(502), after(_dawdle)]
     source.on(".", sometimes(random, 0.08, going_down), times=1_000_000)
     target.on(".", sometimes(random, 0.08, going_up), times=1_000_000)
