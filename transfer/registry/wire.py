@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, urlencode, urljoin, urlsplit, urlunsplit
 
@@ -87,8 +88,9 @@ class Origin:
         return f"{self.scheme}://{self.netloc}"
 
 
+@lru_cache(maxsize=256)
 def origin(url: str) -> Origin:
-    """Raises InvalidInput when this is no http or https URL."""
+    """Of a URL, which is asked for many times on the way of one request. Raises InvalidInput when this is no http or https URL."""
     try:
         parts = urlsplit(url)
         port = parts.port
