@@ -8,7 +8,7 @@ import click
 
 from tierce.cli.command import Settings, command, image_argument
 from tierce.cli.mutate import platform_option, quiet_option, work_with
-from tierce.cli.transfer import registry_options
+from tierce.cli.transfer import log_format_option, registry_options
 
 
 @command(
@@ -59,6 +59,7 @@ tierce flatten -t app:flat app
 )  # fmt: skip
 @platform_option
 @quiet_option
+@log_format_option
 @registry_options
 @click.pass_obj
 def flatten(
