@@ -26,7 +26,7 @@ from runner.runtime.launch import launch
 from runner.runtime.operations import Operation
 from runner.runtime.privileges import Privileges
 from runner.runtime.running import Running
-from runner.runtime.spawn import Stdio, spawn
+from runner.runtime.spawn import Stdio, Watcher, spawn
 from runner.runtime.spec import Namespace, Spec
 from runner.runtime.user_namespace import entered
 
@@ -121,12 +121,14 @@ def start(
     extra_hosts: Sequence[tuple[str, str]] = (),
     stdio: Stdio = Stdio(),  # a frozen value
     trace: Callable[[Operation], None] | None = None,
+    spawn: Callable[[Stdio, int], Watcher] = spawn,
 ) -> Container:
     """Start ``spec`` on this network, after sweeping up what killed processes left.
 
     ``root`` is the runtime directory. The spec has a network namespace unless the mode is
     host; /etc/hosts, /etc/hostname and /etc/resolv.conf are added, except where the spec
-    already mounts something there. Safe from several threads at once.
+    already mounts something there. ``spawn`` makes the process that becomes the container.
+    Safe from several threads at once.
 
     Raises what ``launch`` and ``Connection`` raise; nothing is left behind then.
     """

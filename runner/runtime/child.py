@@ -104,9 +104,15 @@ _SIGKILL = 9
 
 def main() -> NoReturn:
     """Carry out one container's orders, from clone to exit. Never returns."""
-    extra = int(sys.argv[2])
-    posix.closerange(_FIRST_FOREIGN + extra, 2**31 - 1)  # a descriptor of the host's would be a way out
+    watch(int(sys.argv[2]))
+
+
+def watch(extra: int, mounts: int = -1) -> NoReturn:
+    """The same for a process that was forked: with so many ``extra`` descriptors, in the mount namespace ``mounts``."""
     try:
+        if mounts >= 0:
+            processes.setns(mounts, processes.CLONE_NEWNS)
+        posix.closerange(_FIRST_FOREIGN + extra, 2**31 - 1)  # a descriptor of the host's would be a way out
         orders = _receive_orders()
         if orders is not None:
             _watch(orders, extra)

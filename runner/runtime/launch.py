@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from image.value import replace
 from runner.runtime import cgroup
 from runner.runtime.lifecycle import Lifecycle
 from runner.runtime.operations import Operation
 from runner.runtime.plan import id_maps, plan
 from runner.runtime.privileges import Privileges
 from runner.runtime.running import Running
-from runner.runtime.spec import Spec
+from runner.runtime.spec import Resources, Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def launch(
 
             spec = fit(spec, privileges)
         groups = cgroup.create(
-            privileges.cgroups, container_id, spec.resources, spec.cgroups_path,
+            privileges.cgroups, container_id, _own_limits(spec.resources, watcher), spec.cgroups_path,
             everywhere=lifecycle.every_group,
         )  # fmt: skip
         running.hold(groups)
@@ -77,6 +78,11 @@ def launch(
         running.close()
         raise
     return running
+
+
+def _own_limits(resources: Resources, watcher: Watcher) -> Resources:
+    """Without the device list, where the process was born in a group that has the same."""
+    return replace(resources, devices=()) if watcher.devices == resources.devices else resources
 
 
 def _loopback(spec: Spec) -> tuple[bytes, ...]:

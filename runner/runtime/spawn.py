@@ -17,10 +17,13 @@ from store.linux import mounts, paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
     from typing import Final, Self
 
-_PROGRAM: Final = "import sys; sys.path.append(sys.argv[1]); from runner.runtime.child import main; main()"
+    from runner.runtime.spec import DeviceRule
+
+_PROGRAM: Final = "import sys; sys.path.append(sys.argv[1]); from runner.runtime.{} import main; main()"
 _PACKAGES: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _ABOVE_FIXED: Final = 10
 """Descriptors are first moved here, so that giving one its final number closes no other."""
@@ -39,10 +42,14 @@ class Stdio:
 class Watcher:
     """The spawned process. As a context manager it ends with the block, unless it was taken over."""
 
-    def __init__(self, control: _socket.socket, pid: int, *, detached: bool) -> None:
+    def __init__(
+        self, control: _socket.socket, pid: int, *, detached: bool = False, devices: tuple[DeviceRule, ...] = ()
+    ) -> None:
+        """``devices`` are the rules of the v1 group that it was born in, and its container will be."""
         self.control = control
         self.pid = pid
         self.detached = detached
+        self.devices = devices
         self._taken = False
 
     def taken(self) -> Self:
@@ -66,31 +73,47 @@ def spawn(stdio: Stdio, lease_fd: int | None = None, *, detached: bool = False) 
 
     It holds ``lease_fd`` open. Raises NotPermitted.
     """
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    ours, theirs = control_pair()
+    try:
+        wanted = (stdio.stdin, stdio.stdout, stdio.stderr, theirs.fileno(), lease_fd, *stdio.extra)
+        pid = start_interpreter("child", wanted, str(len(stdio.extra)))
+    except NotPermitted:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return Watcher(ours, pid, detached=detached)
+
+
+def control_pair() -> tuple[_socket.socket, _socket.socket]:
+    """Our end and the process's."""
+    return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+
+
+def start_interpreter(module: str, descriptors: Sequence[int | None], *words: str) -> int:
+    """The pid of a bare interpreter on ``main`` of a module beside this, with these as its descriptors from 0 on.
+
+    The order is that of ``child.CONTROL`` and ``child.LEASE``; None is /dev/null. Raises NotPermitted.
+    """
     interpreter = os.path.realpath(sys.executable)  # a version manager's shim costs a hundred milliseconds
     moved: list[int] = []
     actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = []
-    above = _ABOVE_FIXED + len(stdio.extra)
+    above = _ABOVE_FIXED + len(descriptors)
     try:
-        # the order is that of child.CONTROL and child.LEASE
-        wanted = (stdio.stdin, stdio.stdout, stdio.stderr, theirs.fileno(), lease_fd, *stdio.extra)
-        for number, fd in enumerate(wanted):
+        for number, fd in enumerate(descriptors):
             if fd is None:
                 actions.append((os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0))
             else:
                 moved.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above))
                 actions.append((os.POSIX_SPAWN_DUP2, moved[-1], number))
         program = _readonly_program(interpreter, above, moved)
-        argv = [interpreter, "-I", "-S", "-c", _PROGRAM, _PACKAGES, str(len(stdio.extra))]
-        pid = os.posix_spawn(program, argv, {}, file_actions=actions, setsid=True, setsigmask=())
+        argv = [interpreter, "-I", "-S", "-c", _PROGRAM.format(module), _PACKAGES, *words]
+        return os.posix_spawn(program, argv, {}, file_actions=actions, setsid=True, setsigmask=())
     except OSError as error:
-        ours.close()
         raise NotPermitted(f"cannot start the container's process: {os.strerror(error.errno or 0).lower()}") from error
     finally:
-        theirs.close()
         for fd in moved:
             os.close(fd)
-    return Watcher(ours, pid, detached=detached)
 
 
 def _readonly_program(interpreter: str, above: int, held: list[int]) -> str:

@@ -9,6 +9,7 @@ from store.linux.foreign import Bytes, Int, Pointer, UnsignedLong, bind, call, f
 # clone(2), unshare(2), setns(2)
 CLONE_NEWTIME = 0x00000080
 CLONE_FS = 0x00000200
+CLONE_PARENT = 0x00008000
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000

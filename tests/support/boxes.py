@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from runner.network.modes import NetworkMode
 from runner.network.ports import Port
 from runner.runtime import capabilities, defaults
 from runner.runtime.privileges import Privileges
-from runner.runtime.spawn import Stdio
+from runner.runtime.spawn import Stdio, Watcher, spawn
 from runner.runtime.spec import NamedUser, Process, Spec
 
 BUSYBOX = Path("/bin/busybox")
@@ -58,6 +58,7 @@ class Box:
     rootfs: Path
     root: Path
     privileges: Privileges
+    spawn: Callable[[Stdio, int], Watcher] = spawn
 
     def spec(self, *args: str, user: str = "", **process: object) -> Spec:
         described = Process(
@@ -86,6 +87,7 @@ class Box:
             network=network,
             ports=ports,
             stdio=stdio or Stdio(),
+            spawn=self.spawn,
         )
         with container:
             yield container

@@ -13,12 +13,13 @@ from typing import BinaryIO, Final, assert_never
 from builder.ports import HostMount, MemoryMount, SandboxRequest, Stream
 from runner.containers.start import Container, start
 from runner.network.modes import NetworkMode, connect, parse_mode
-from runner.runtime import capabilities
-from runner.runtime.defaults import default_spec, host_devices
+from runner.runtime import capabilities, cgroup
+from runner.runtime.defaults import DEVICE_RULES, default_spec, host_devices
+from runner.runtime.fork_server import ForkServer
 from runner.runtime.privileges import probe
-from runner.runtime.spawn import Stdio
+from runner.runtime.spawn import Stdio, spawn
 from runner.runtime.spec import Capabilities, Mount, NamedUser, Process, Resources, Rlimit, Spec
-from runner.runtime.state import acquire, runtime_directory
+from runner.runtime.state import Lease, acquire, runtime_directory
 from tierce.build.step_limits import StepLimits
 
 _POLL_MS: Final = 100
@@ -38,26 +39,40 @@ class StepRunner:
         self._privileges = probe()
         self._lock = Lock()
         self._held = ExitStack()
+        self._lease: Lease | None = None
+        self._server: ForkServer | None = None
         self._holds_bridge = False
 
     def close(self) -> None:
-        """Let go of the network."""
+        """Let go of the network, and end the process that the steps are forks of."""
         self._held.close()
 
-    def _hold_bridge(self) -> None:
+    def _prepare(self, mode: NetworkMode) -> ForkServer:
+        """What the steps share, made by the first that wants it. A killed build's is swept as a container's."""
         with self._lock:
-            if not self._holds_bridge:
-                lease = acquire(self._runtime_directory, f"build-{secrets.token_hex(8)}")
-                self._held.callback(lease.release)
-                hold = connect(NetworkMode.BRIDGE, root=self._runtime_directory, lease=lease, hostname="")
+            if self._lease is None:
+                self._lease = acquire(self._runtime_directory, f"build-{secrets.token_hex(8)}")
+                self._held.callback(self._lease.release)
+            if self._server is None:
+                self._server = self._start_server(self._lease.container_id)
+            if mode is NetworkMode.BRIDGE and not self._holds_bridge:
+                hold = connect(mode, root=self._runtime_directory, lease=self._lease, hostname="")
                 self._held.enter_context(hold)
                 self._holds_bridge = True
+            return self._server
+
+    def _start_server(self, group: str) -> ForkServer:
+        """In a device group where v1 has one, so that no step needs to be moved into one."""
+        server = self._held.enter_context(ForkServer())
+        cgroups = self._privileges.cgroups
+        if "devices" in cgroups.v1 and self._privileges.initial_user_namespace:
+            server.limit_devices(cgroup.create(cgroups, group, Resources(devices=DEVICE_RULES)), DEVICE_RULES)
+        return server
 
     def run(self, request: SandboxRequest, output: Callable[[Stream, bytes], None], cancelled: Event) -> int:
         """See ``builder.ports.Sandbox.run``."""
         mode = parse_mode(request.network)
-        if mode is NetworkMode.BRIDGE:
-            self._hold_bridge()
+        server = self._prepare(mode)
         with (
             _pipe() as (out, out_writer),
             _pipe() as (err, err_writer),
@@ -70,6 +85,8 @@ class StepRunner:
                 network=mode,
                 extra_hosts=self._limits.hosts,
                 stdio=Stdio(None, out_writer.fileno(), err_writer.fileno()),
+                # with every device allowed, it must not be born where most are not
+                spawn=spawn if request.insecure else server.spawn,
             ) as container,
         ):
             out_writer.close()
