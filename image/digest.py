@@ -7,17 +7,20 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from image.errors import InvalidDigest
 from image.value import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from hashlib import _Hash
     from typing import Self
 
 _LENGTHS = {"sha256": 64, "sha512": 128}
 _HEX = frozenset("0123456789abcdef")
+_SMALL = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -34,9 +37,7 @@ class _Sum:
     @classmethod
     def of(cls, data: bytes, algorithm: str = "sha256") -> Self:
         """The digest of ``data``."""
-        from hashlib import new  # which loads a large library, and many a command hashes nothing
-
-        return cls(f"{algorithm}:{new(algorithm, data).hexdigest()}")
+        return cls(f"{algorithm}:{_hexdigest(algorithm, data)}")
 
     @classmethod
     def from_hash(cls, hasher: _Hash) -> Self:
@@ -64,6 +65,28 @@ class _Sum:
 
     def __str__(self) -> str:
         return self.value
+
+
+def _hexdigest(algorithm: str, data: bytes) -> str:
+    """By the interpreter's own code where the data is small: ``hashlib`` loads a library of megabytes."""
+    if algorithm == "sha256" and len(data) <= _SMALL:
+        return _small_sha256()(data).hexdigest()
+    from hashlib import new
+
+    return new(algorithm, data).hexdigest()
+
+
+@cache
+def _small_sha256() -> Callable[[bytes], _Hash]:
+    for name in ("_sha2", "_sha256"):  # from Python 3.12 on, and before
+        try:
+            found: Callable[[bytes], _Hash] = __import__(name).sha256
+        except ImportError:
+            continue
+        return found
+    from hashlib import sha256
+
+    return sha256
 
 
 class Digest(_Sum):
