@@ -47,6 +47,20 @@ def test_a_command_imports_click_and_nothing_else_that_is_heavy(case: str) -> No
     )
 
 
+def test_a_copy_between_registries_imports_no_store() -> None:
+    found = imported(
+        (
+            "tierce.cli.copy",
+            "tierce.registries",
+            "transfer.attached",
+            "transfer.transports.registry",
+            "transfer.verify",
+        ),
+        beside=str(Path(click.__file__).parents[1]),
+    )
+    assert not found & {"_ctypes", "sqlite3", "store.layers", "store.metadata", "store.store", "urllib.request"}
+
+
 def test_what_watches_a_running_container_imports_our_own_files_and_a_few_modules_in_c() -> None:
     found = imported(("runner.containers.keeper", "runner.network.resolver")) - imported(("os",))
     few = {"__future__", "_struct", "_socket", "fcntl", "select", "struct", "termios", "time"}

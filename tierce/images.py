@@ -6,7 +6,6 @@ digest of the config or of the manifest, or the first digits of one. A name wins
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -22,6 +21,7 @@ from image.value import dataclass, replace
 from store.content import ContentStore
 from store.metadata import ImageRecord, Metadata
 from store.store import Store
+from tierce.host_platform import host_platform
 
 _ID: Final = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})\Z")
 
@@ -84,12 +84,6 @@ def _by_id(records: Iterable[ImageRecord], word: str) -> Found | None:
 def short_id(digest: str) -> str:
     """The first 12 hex digits, as docker prints ids."""
     return digest.partition(":")[2][:12]
-
-
-def host_platform() -> Platform:
-    """The platform of this machine."""
-    machine = os.uname()
-    return Platform.of_machine(machine.sysname, machine.machine)
 
 
 @dataclass(frozen=True, slots=True)

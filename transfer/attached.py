@@ -11,7 +11,7 @@ Spec: distribution-spec v1.1 "Listing Referrers", "Referrers Tag Schema"; cosign
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -107,9 +107,9 @@ def find(
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="attached") as pool:
         try:
             for _ in range(_MAX_DEPTH):
-                entries = [
-                    entry for several in pool.map(lambda digest: _attached(source, digest), level) for entry in several
-                ]
+                questions = [(digest, suffix) for digest in level for suffix in ("", *SUFFIXES)]
+                answers = pool.map(lambda question: _attached(source, *question), questions)
+                entries = [entry for several in answers for entry in several]
                 new = [
                     entry for entry in entries if entry.tag or (entry.target.digest not in seen and only(entry.target))
                 ]
@@ -127,17 +127,13 @@ def find(
     raise InvalidManifest("subject", f"artifacts that refer to {source.name} are nested deeper than {_MAX_DEPTH}")
 
 
-def _attached(source: RegistrySource, subject: Digest) -> list[Attachment]:
-    entries = [Attachment(subject, target) for target in source.referrers(subject)]
-    return entries + list(_tagged(source, subject))
-
-
-def _tagged(source: RegistrySource, subject: Digest) -> Iterator[Attachment]:
-    for suffix in SUFFIXES:
-        tag = tag_beside(subject, suffix)
-        target = source.tagged(tag)
-        if target is not None:
-            yield Attachment(subject, target, tag)
+def _attached(source: RegistrySource, subject: Digest, suffix: str) -> list[Attachment]:
+    """What refers to a manifest, or for a ``suffix`` what stands under the tag beside it."""
+    if not suffix:
+        return [Attachment(subject, target) for target in source.referrers(subject)]
+    tag = tag_beside(subject, suffix)
+    target = source.tagged(tag)
+    return [] if target is None else [Attachment(subject, target, tag)]
 
 
 def verify_attached(place: RegistrySource, found: Sequence[Attachment]) -> Verified:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
+from image.digest import Digest
 from image.errors import RegistryError
 from image.reference import Reference
 from image.value import dataclass, field, replace
 from transfer.credentials import Credentials
+from transfer.known_blobs import KnownBlobs
 from transfer.mirrors import PullPlaces
 from transfer.registries_conf.values import Place, RegistriesConf
 from transfer.registry.challenge import ANONYMOUS, Authorizer, Credential
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from transfer.aws.ecr import Ecr, EcrRegistry
+
+
+_NOT_ALLOWED: Final = 405
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,8 @@ class RegistryOptions:
     timeouts: Timeouts = field(default_factory=Timeouts)
     uploads: Path | None = None
     """Where uploads are noted, so that another process may go on with them."""
+    known_blobs: Path | None = None
+    """Where it is noted which repositories have which blobs, so that they can be mounted."""
     paces: Path | None = None
     """Where it is noted that a host said to wait, so that other processes wait too."""
     limits: Limits = field(default_factory=Limits)
@@ -81,6 +88,7 @@ class Registries:
         self._authorizers: dict[tuple[str, Credential, bool], Authorizer] = {}
         self._environ = environ
         self._aws: Ecr | None = None
+        self.known_blobs = KnownBlobs(options.known_blobs) if options.known_blobs else None
         self._pace = Pace(options.retry.longest_wait_s if options.retry else LONGEST_PAUSE_S, options.paces)
         self.transport = self._make_transport(verify=not options.insecure)
         self._careless = self.transport if options.insecure else self._make_transport(verify=False)
@@ -135,6 +143,7 @@ class Registries:
             retry=replace(self._options.retry, sleep=transport.sleep) if self._options.retry else None,
             warn=self._warn_once,
             create=self._creator(place.reference) if push and self._options.create_repository else None,
+            upstream=domain if place.reference.domain != domain else "",
         )
 
     def _warn_once(self, text: str) -> None:
@@ -193,11 +202,30 @@ class Registries:
                 self._aws = Ecr(self._environ, Transport(self._environ, timeouts=self._options.timeouts, peer="AWS"))
             return self._aws
 
+    def catalog(self, domain: str) -> list[str]:
+        """The repositories of a registry, where it tells; at Amazon's private ones by AWS's API. Raises RegistryError."""
+        registry = _ecr_registry(domain)
+        if registry is not None and registry.account:
+            return self._ecr().repositories(registry)
+        return self.repository(Reference(domain, "catalog")).catalog()
+
+    def delete_image(self, reference: Reference, repository: Repository, digest: Digest) -> None:
+        """Delete a manifest from an opened repository; at Amazon's registries by AWS's API. Raises RegistryError."""
+        try:
+            repository.delete_manifest(digest)
+        except RegistryError as error:
+            registry = _ecr_registry(reference.domain)
+            if registry is None or error.status != _NOT_ALLOWED:
+                raise
+            self._ecr().delete_image(registry, reference.path, digest)
+
     def close(self) -> None:
         self.transport.close()
         self._careless.close()
         if self._aws is not None:
             self._aws.close()
+        if self.known_blobs is not None:
+            self.known_blobs.close()
 
     def __enter__(self) -> Self:
         return self

@@ -118,6 +118,12 @@ def _decompressed(stream: IO[bytes]) -> Iterator[IO[bytes]]:
         yield stream
 
 
+def tree_of_tar(path: Path) -> dict[str, Inode]:
+    """The tree that is in a tar."""
+    with tarfile.open(path) as tar:
+        return apply_layer(ROOT, tar)
+
+
 def apply_layer(lower: Mapping[str, Inode], layer: tarfile.TarFile) -> dict[str, Inode]:
     """The tree after a layer: whiteouts hide what is below, never what the same layer brings."""
     added: list[tuple[str, tarfile.TarInfo, str]] = []

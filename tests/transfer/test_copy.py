@@ -325,7 +325,7 @@ def test_memory_does_not_grow_with_the_blob(store: Store, tmp_path: Path) -> Non
     assert peak < size / 4
 
 
-@pytest.mark.parametrize("text", ["docker-daemon:x:1", "containers-storage:x", "ftp://x/y", "foo:/path", "oci:"])
+@pytest.mark.parametrize("text", ["containers-storage:x", "ftp://x/y", "foo:/path", "oci:"])
 def test_unknown_transports_are_refused(places: Places, text: str) -> None:
     with pytest.raises(TierceError, match=r"is not supported: use one of docker://|nothing follows"):
         open_source(text, places)

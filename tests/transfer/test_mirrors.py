@@ -62,7 +62,12 @@ class TestFailover:
         assert record is not None, "the image has the name that the user wrote"
         assert record.target.digest == IMAGE.manifest.digest
         assert fake.requests == []
-        assert len(mirror.seen("GET /v2/for/app/blobs/")) == len(IMAGE.blobs)
+        blobs = mirror.seen("GET /v2/for/app/blobs/")
+        assert len(blobs) == len(IMAGE.blobs)
+        asked = [*blobs, *mirror.seen("/manifests/")]
+        assert [request.query for request in asked] == [{"ns": [fake.host]}] * len(asked), (
+            "a mirror of several knows whose"
+        )
 
     @pytest.mark.parametrize(
         "broken",

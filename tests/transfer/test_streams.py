@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from image.descriptor import Descriptor
@@ -57,6 +57,7 @@ def test_buffer_is_not_refilled_before_it_is_hashed(monkeypatch: pytest.MonkeyPa
     assert collect(DATA, Descriptor.of(DATA, "x")) == DATA
 
 
+@settings(deadline=None)
 @given(st.integers(0, 3 * BLOCK_SIZE), st.integers(1, 2 * BLOCK_SIZE))
 def test_any_size_by_any_pieces(size: int, most: int) -> None:
     data = DATA[:size]

@@ -14,7 +14,8 @@ from image.errors import ReferenceNotFound
 from image.platform import Platform
 from image.reference import Reference
 from store.store import Session, Store
-from tierce.images import find, host_platform, runnable
+from tierce.host_platform import host_platform
+from tierce.images import find, runnable
 
 if TYPE_CHECKING:
     from transfer.registries import Registries

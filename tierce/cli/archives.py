@@ -14,7 +14,7 @@ from image.reference import Reference
 from tierce.cli.command import Settings, binary, command, image_argument
 from tierce.cli.terminal import is_terminal
 from tierce.cli.transfer import copy_options, log_format_option, transfer_view
-from tierce.images import host_platform
+from tierce.host_platform import host_platform
 
 
 @command(

@@ -163,7 +163,7 @@ def _request(settings: Settings, flags: BuildFlags, goal: Wanted, inputs: Inputs
 def _plan_options(settings: Settings, flags: BuildFlags, goal: Wanted, named: Named) -> PlanOptions:
     from builder.stage_plan import PlanOptions
     from tierce.build.building import build_arguments
-    from tierce.images import host_platform
+    from tierce.host_platform import host_platform
 
     here = host_platform()
     return PlanOptions(

@@ -44,7 +44,7 @@ def wanted(flags: BuildFlags) -> Wanted:
     """Raises InvalidInput for what contradicts itself, before anything is built."""
     from builder.output_words import OutputFlags, parse_outputs
     from tierce.build.platforms import parse_platforms
-    from tierce.images import host_platform
+    from tierce.host_platform import host_platform
 
     platforms = parse_platforms(flags.platform, host_platform())
     outputs = parse_outputs(

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import click
 
 from tierce.cli.command import Settings, command, image_argument
-from tierce.cli.registry_flags import Side, retry_options, retry_policy, side_options
+from tierce.cli.foreign_flags import accepted, encryption_flags, refused, signing_flags
+from tierce.cli.registry_flags import (
+    Side,
+    daemon_option,
+    retry_options,
+    retry_policy,
+    shared_blobs_option,
+    side_options,
+)
 from tierce.cli.transfer import PLATFORM, create_repository_option, log_format_option, transfer_view
 
 if TYPE_CHECKING:
@@ -66,8 +74,21 @@ tierce copy --dest-tls-verify=false app docker://localhost:5000/app
 @click.option("-q", "--quiet", is_flag=True, help="No progress")
 @log_format_option
 @click.option("--authfile", metavar="FILE", help="Credentials instead of docker's and podman's files")
+@click.option(
+    "--multi-arch", type=click.Choice(["system", "all", "index-only"]), help="'system' is this machine's platform alone"
+)
+@click.option("--dest-compress", is_flag=True, help="The same as --dest-compress-format gzip")
+@refused("--dest-decompress", instead="copy to docker-archive:, whose layers are not compressed", value=False)
+@accepted("--dest-oci-accept-uncompressed-layers")
+@accepted("--dest-precompute-digests")
+@signing_flags
+@encryption_flags
 @create_repository_option
 @retry_options
+@shared_blobs_option("dest", "the destination")
+@shared_blobs_option("src", "the source")
+@daemon_option("dest", "the destination")
+@daemon_option("src", "the source")
 @side_options("dest", "the destination")
 @side_options("src", "the source")
 @click.pass_obj
@@ -94,17 +115,20 @@ def copy(
     retry_times: int | None,
     retry_delay: str | None,
     create_repository: bool,
+    multi_arch: str | None,
+    dest_compress: bool,
     **sides: Any,
 ) -> None:
     """Copy an image between places: all its platforms, under the digest that it has.
 
     SOURCE and DESTINATION are docker://NAME, oci:PATH[:REF], oci-archive:FILE[:REF],
-    docker-archive:FILE[:NAME], dir:PATH or store:NAME; a bare NAME means the store, which
+    docker-archive:FILE[:NAME], docker-daemon:NAME, dir:PATH or store:NAME; a bare NAME means the store, which
     takes this machine's platform unless --all. The digest changes only with several
     --platform, --format or --dest-compress-format, and then both digests are told.
     """
-    if everything and platforms:
-        raise click.UsageError("--all and --platform are mutually exclusive")
+    everything, platforms = _chosen_platforms(everything, platforms, multi_arch)
+    if dest_compress:
+        dest_compress_format = dest_compress_format or "gzip"
     if dest_force_compress_format and not dest_compress_format:
         raise click.UsageError("--dest-force-compress-format needs --dest-compress-format")
     job = CopyJob(
@@ -137,6 +161,21 @@ def copy(
         click.echo(str(digest))
 
 
+def _chosen_platforms(
+    everything: bool, platforms: Sequence[str], multi_arch: str | None
+) -> tuple[bool, Sequence[str]]:  # fmt: skip
+    """``--all`` and ``--platform``, which ``--multi-arch`` says in other words. Raises UsageError."""
+    if multi_arch == "index-only":
+        raise click.UsageError("--multi-arch index-only is not supported: an index is never copied without its images")
+    if (everything or multi_arch) and platforms:
+        raise click.UsageError(f"{'--all' if everything else '--multi-arch'} and --platform are mutually exclusive")
+    if multi_arch == "system" and not everything:
+        from tierce.host_platform import host_platform
+
+        return False, [str(host_platform())]
+    return everything or multi_arch == "all", platforms
+
+
 def conversion(form: str | None, compression: str | None, level: int | None) -> Conversion:
     """What the flags ask to change. Raises UsageError, InvalidInput."""
     from transfer.conversion import Conversion
@@ -153,7 +192,7 @@ def copy_options(
 ) -> CopyOptions:
     """One platform is that image alone, several are an index of them, none is all there is."""
     from image.platform import Platform
-    from tierce.images import host_platform
+    from tierce.host_platform import host_platform
     from transfer.copy import CopyOptions
 
     here = host_platform()
@@ -196,11 +235,14 @@ class CopyJob(NamedTuple):
             store = cache(lambda: stack.enter_context(settings.store()))
             unpack = os.geteuid() == 0 and not self.everything
             there, here = (
-                Places(store, stack.enter_context(opened), view, unpack)
-                for opened in (
-                    self.there.registries(settings, self.options.retry),
-                    self.here.registries(
-                        settings, self.options.retry, destination=True, create_repository=self.create_repository
+                Places(store, stack.enter_context(opened), view, unpack, side.docker(settings), side.shared_blobs)
+                for side, opened in (
+                    (self.there, self.there.registries(settings, self.options.retry)),
+                    (
+                        self.here,
+                        self.here.registries(
+                            settings, self.options.retry, destination=True, create_repository=self.create_repository
+                        ),
                     ),
                 )
             )

@@ -8,6 +8,8 @@ import click
 
 from image.reference import Reference
 from tierce.cli.command import Settings, command, confirm
+from tierce.cli.foreign_flags import refused
+from tierce.cli.registry_flags import login_options, one_side
 from tierce.cli.repositories import parse_name
 from tierce.cli.transfer import open_registries, registry_options
 
@@ -30,7 +32,9 @@ tierce delete --force registry.example.com/team/app@sha256:2d711642b726b04401627
 )
 @click.argument("name", metavar="NAME[:TAG|@DIGEST]")
 @click.option("-f", "--force", "-y", "--yes", is_flag=True, help="Do not ask when other tags go with it")
-@registry_options
+@refused("--daemon-host", instead="images of a docker daemon are removed by docker rmi")
+@refused("--shared-blob-dir", instead="images in files are removed by rm")
+@login_options
 @click.pass_obj
 def delete(settings: Settings, /, name: str, force: bool, **flags: Any) -> None:
     """Delete an image from a registry: its manifest, and with that every tag that stands for it.
@@ -40,7 +44,7 @@ def delete(settings: Settings, /, name: str, force: bool, **flags: Any) -> None:
     from image.errors import ReferenceNotFound
 
     reference = parse_name(name).with_default_tag()
-    with open_registries(settings, **flags) as registries:
+    with open_registries(settings, **one_side(flags)) as registries:
         repository = registries.repository_to_delete_from(reference)
         found = repository.head_manifest(str(reference.digest or reference.tag))
         if found is None:
@@ -49,7 +53,7 @@ def delete(settings: Settings, /, name: str, force: bool, **flags: Any) -> None:
             others = [tag for tag in _tags_of(repository, found.digest) if tag != reference.tag]
             if others and not confirm(_warning(reference, others)):
                 raise click.exceptions.Exit(1)
-        repository.delete_manifest(found.digest)
+        registries.delete_image(reference, repository, found.digest)
     click.echo(f"Deleted: {reference.repository}@{found.digest}")
 
 
@@ -89,7 +93,6 @@ tierce catalog registry.example.com:5000
 @click.pass_obj
 def catalog(settings: Settings, /, host: str, **flags: Any) -> None:
     """List the repositories of a registry, one a line. Public registries do not tell."""
-    place = Reference(host.removeprefix("docker://").rstrip("/"), "catalog")
     with open_registries(settings, **flags) as registries:
-        names = registries.repository(place).catalog()
+        names = registries.catalog(host.removeprefix("docker://").rstrip("/"))
     click.echo("".join(f"{name}\n" for name in names), nl=False)

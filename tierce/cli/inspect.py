@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -10,12 +11,13 @@ import click
 from image.errors import ContainerNotFound, TierceError
 from image.platform import Platform
 from tierce.cli.command import Settings, command, format_option, image_argument
+from tierce.cli.registry_flags import login_options, one_side
 from tierce.cli.tables import render, render_documents
-from tierce.cli.transfer import registry_options
 from tierce.cli.units import ago, human_size, parse_time
 from tierce.describe import Step, inspect_document
 from tierce.describe import history as history_of
-from tierce.images import find, host_platform, short_id
+from tierce.host_platform import host_platform
+from tierce.images import find, short_id
 
 if TYPE_CHECKING:
     from store.container_rows import ContainerRows
@@ -49,13 +51,17 @@ tierce inspect --config oci:/tmp/layout:app
 @click.option("--type", "kind", type=click.Choice(["container", "image"]), help="Only objects of this type")
 @click.option("--raw", is_flag=True, help="The exact bytes of the manifest; with --config, of the configuration")
 @click.option("--config", is_flag=True, help="The image's configuration")
+@click.option("--daemon-host", metavar="HOST", help="Of docker-daemon:  [DOCKER_HOST]")
 @click.option("-n", "--no-tags", is_flag=True, help="Do not ask a registry for the other tags")
+@click.option(
+    "--shared-blob-dir", metavar="DIR", type=click.Path(path_type=Path), help="Blobs of oci:  [the layout's own]"
+)
 @platform_option
-@registry_options
+@login_options
 @click.pass_obj
 def inspect(
     settings: Settings, /, words: Sequence[str], form: str, kind: str | None, platform: str | None, raw: bool,
-    config: bool, no_tags: bool, **flags: Any,
+    config: bool, no_tags: bool, daemon_host: str | None, shared_blob_dir: Path | None, **flags: Any,
 ) -> None:  # fmt: skip
     """Show everything about containers and images, as a JSON array or through a template.
 
@@ -68,7 +74,10 @@ def inspect(
     if raw or config or any(map(is_elsewhere, words)):
         if len(words) > 1:
             raise click.UsageError("one image at a time with a transport, --raw or --config")
-        return inspect_elsewhere(settings, words[0], wanted, flags, raw=raw, config=config, tags=not no_tags, form=form)
+        return inspect_elsewhere(
+            settings, words[0], wanted, one_side(flags), raw=raw, config=config, tags=not no_tags, form=form,
+            daemon_host=daemon_host, shared_blobs=shared_blob_dir,
+        )  # fmt: skip
     documents, problems = [], []
     with settings.store() as store:
         for word in words:

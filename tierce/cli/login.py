@@ -10,6 +10,7 @@ import click
 
 from image.errors import InvalidInput, NotFound
 from tierce.cli.command import Settings, command
+from tierce.cli.foreign_flags import accepted
 from tierce.cli.terminal import is_terminal
 
 _HUB: Final = "docker.io"
@@ -35,6 +36,7 @@ pass show registry | tierce login -u alice --password-stdin registry.example.com
     type=click.Path(path_type=Path),
     help="Certificates of the registry: *.crt, X.cert with X.key",
 )
+@accepted("-v", "--verbose")
 @click.option("--tls-verify/--no-tls-verify", default=True, help="Demand https with a valid certificate  [on]")
 @click.pass_obj
 def login(
@@ -104,6 +106,7 @@ tierce logout --all
 @click.argument("server", required=False, metavar="[SERVER]")
 @click.option("-a", "--all", "everything", is_flag=True, help="Forget the passwords for all registries")
 @click.option("--authfile", metavar="FILE", help="Where it is kept  [docker's config.json]")
+@accepted("--tls-verify/--no-tls-verify")
 @click.pass_obj
 def logout(settings: Settings, server: str | None, everything: bool, authfile: str | None) -> None:
     """Forget the password for a registry. SERVER is Docker Hub when it is left out."""

@@ -94,6 +94,23 @@ def _version(context: click.Context, _parameter: click.Parameter, wanted: bool) 
         context.exit()
 
 
+_SKOPEO_S: Final = {
+    "--override-arch": "name the image by --platform OS/ARCH",
+    "--override-os": "name the image by --platform OS/ARCH",
+    "--override-variant": "name the image by --platform OS/ARCH/VARIANT",
+    "--command-timeout": "use timeout(1)",
+    "--tmpdir": "set TMPDIR",
+    "--policy": "Tierce checks no signatures: verify them with cosign, or copy with skopeo",
+    "--registries.d": "Tierce reads and writes no signatures of this kind: copy with skopeo",
+}
+"""skopeo's options before the command that are not taken, and what to do instead."""
+
+
+def _refuse(_context: click.Context, parameter: click.Parameter, given: object) -> None:
+    if given is not None:
+        raise click.UsageError(f"{parameter.opts[0]} is not supported: {_SKOPEO_S[parameter.opts[0]]}")
+
+
 _RUN: Final = Entry("tierce.cli.run", "run", "Run a command in a new container")
 _CONTAINER: Final = {
     "attach": Entry("tierce.cli.logs", "attach", "Attach to a running container"),
@@ -189,7 +206,12 @@ COMMANDS: Final = LazyGroup(
             "tag": _IMAGE["tag"],
         },
     },
-    hidden={"help": Entry("tierce.cli.completion", "help_", "Show the help of a command")},
+    hidden={
+        "help": Entry("tierce.cli.completion", "help_", "Show the help of a command"),
+        "manifest-digest": Entry("tierce.cli.repositories", "manifest_digest", "Print the digest of a manifest's file"),
+        "standalone-sign": Entry("tierce.cli.repositories", "standalone", "Refused: Tierce signs nothing"),
+        "standalone-verify": Entry("tierce.cli.repositories", "standalone", "Refused: Tierce signs nothing"),
+    },
     examples="""
 tierce build -t hello .          # Dockerfile to image
 tierce run --rm hello            # image to process
@@ -205,6 +227,8 @@ tierce rmi --help                # more about one command
             ["--registries-conf"], metavar="FILE",
             help="Mirrors and short names from this file  [registries.conf, as podman finds it]",
         ),
+        *(click.Option([name], hidden=True, expose_value=False, callback=_refuse) for name in _SKOPEO_S),
+        click.Option(["--insecure-policy"], is_flag=True, hidden=True, expose_value=False),
         click.Option(["--debug"], is_flag=True, help="On an error, show all of it"),
         click.Option(["-v", "--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version"),
     ],

@@ -11,7 +11,7 @@ import click
 
 from image.reference import Reference
 from tierce.cli.command import Settings, command, image_argument
-from tierce.cli.transfer import log_format_option, open_registries, registry_options, transfer_view
+from tierce.cli.transfer import docker_engine, log_format_option, open_registries, registry_options, transfer_view
 
 if TYPE_CHECKING:
     from image.descriptor import Descriptor
@@ -87,7 +87,7 @@ def _world(settings: Settings, flags: dict[str, Any]) -> Iterator[_World]:
     from transfer.transports.address import Places
 
     with settings.store() as store, open_registries(settings, **flags) as registries:
-        yield _World(store, registries, Places(lambda: store, registries))
+        yield _World(store, registries, Places(lambda: store, registries, engine=docker_engine(settings)))
 
 
 def _list_name(text: str) -> Reference:
@@ -154,7 +154,7 @@ def add(settings: Settings, /, name: str, images: Sequence[str], everything: boo
 def _add(
     settings: Settings, world: _World, name: str, image: str, annotation: Annotation, *, everything: bool, quiet: bool
 ) -> Descriptor:
-    from tierce.images import host_platform
+    from tierce.host_platform import host_platform
     from transfer.copy import CopyOptions
     from transfer.image_lists import add_to_list
 

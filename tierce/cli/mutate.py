@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from tierce.cli.command import Settings, command, image_argument
-from tierce.cli.transfer import PLATFORM, log_format_option, open_registries, registry_options, transfer_view
+from tierce.cli.transfer import (
+    PLATFORM,
+    docker_engine,
+    log_format_option,
+    open_registries,
+    registry_options,
+    transfer_view,
+)
 
 if TYPE_CHECKING:
     from image.digest import Digest
@@ -71,7 +78,7 @@ def work_with(settings: Settings, platform: str | None, quiet: bool, flags: dict
     from functools import cache
 
     from image.platform import Platform
-    from tierce.images import host_platform
+    from tierce.host_platform import host_platform
     from transfer.transports.address import Places
 
     here = host_platform()
@@ -79,7 +86,7 @@ def work_with(settings: Settings, platform: str | None, quiet: bool, flags: dict
         store = cache(lambda: stack.enter_context(settings.store()))
         registries = stack.enter_context(open_registries(settings, **flags))
         wanted = Platform.parse(platform, here) if platform else here
-        yield Work(settings, stack, Places(store, registries), wanted, quiet)
+        yield Work(settings, stack, Places(store, registries, engine=docker_engine(settings)), wanted, quiet)
 
 
 def _held(*parts: tuple[Part, Source]) -> dict[Digest, Source]:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from tierce.cli.command import Settings
-from tierce.cli.transfer import open_registries
+from tierce.cli.transfer import docker_engine, open_registries, registry_options
 
 if TYPE_CHECKING:
+    from transfer.docker_engine import Engine
     from transfer.registries import Registries
     from transfer.registry.credential import Credential
     from transfer.registry.retry import Retry
@@ -43,6 +44,19 @@ def side_options(prefix: str, where: str) -> Callable[[_F], _F]:
     return add
 
 
+def daemon_option(prefix: str, where: str) -> Callable[[_F], _F]:
+    """Which docker daemon one end means: see ``Side.take``."""
+    return click.option(f"--{prefix}-daemon-host", metavar="HOST", help=f"Of docker-daemon: at {where}  [DOCKER_HOST]")
+
+
+def shared_blobs_option(prefix: str, where: str) -> Callable[[_F], _F]:
+    """Where an ``oci:`` layout at one end keeps its blobs: see ``Side.take``."""
+    return click.option(
+        f"--{prefix}-shared-blob-dir", metavar="DIR", type=click.Path(path_type=Path),
+        help=f"Blobs of oci: at {where}, shared by several  [the layout's own]",
+    )  # fmt: skip
+
+
 class Side(NamedTuple):
     """How one end of a copy reaches registries."""
 
@@ -50,6 +64,8 @@ class Side(NamedTuple):
     authfile: str | None
     tls_verify: bool
     cert_dir: Path | None
+    daemon_host: str | None = None
+    shared_blobs: Path | None = None
 
     @classmethod
     def take(cls, prefix: str, flags: Mapping[str, Any], authfile: str | None = None) -> Side:
@@ -59,6 +75,8 @@ class Side(NamedTuple):
             flags[f"{prefix}_authfile"] or authfile,
             flags[f"{prefix}_tls_verify"],
             flags[f"{prefix}_cert_dir"],
+            flags.get(f"{prefix}_daemon_host"),
+            flags.get(f"{prefix}_shared_blob_dir"),
         )
 
     def overridden(self, access: Access, *, own: bool = True) -> Side:
@@ -73,7 +91,13 @@ class Side(NamedTuple):
             self.authfile,
             self.tls_verify and not access.insecure,
             Path(access.certificates) if access.certificates else self.cert_dir,
+            self.daemon_host,
+            self.shared_blobs,
         )
+
+    def docker(self, settings: Settings) -> Callable[[], Engine]:
+        """The docker daemon of this end."""
+        return docker_engine(settings, self.daemon_host, self.cert_dir, tls_verify=self.tls_verify)
 
     def registries(
         self,
@@ -95,16 +119,37 @@ class Side(NamedTuple):
         )
 
 
+def login_options(function: _F) -> _F:
+    """skopeo's flags of commands with one registry, beside ``registry_options``: see ``one_side``."""
+    for option in (
+        click.option("--registry-token", metavar="TOKEN", help="Bearer token for the registry"),
+        click.option("--no-creds", is_flag=True, help="No credentials"),
+        click.option("--password", metavar="PASSWORD", help="Password at the registry"),
+        click.option("--username", metavar="USER", help="User at the registry"),
+    ):
+        function = option(function)
+    return registry_options(retry_options(function))
+
+
+def one_side(flags: dict[str, Any]) -> dict[str, Any]:
+    """What ``login_options`` were set to, as ``open_registries`` takes it. Raises UsageError."""
+    own = {f"_{name}": flags.pop(name) for name in ("creds", "username", "password", "registry_token", "no_creds")}
+    retry = retry_policy(flags.pop("retry_times"), flags.pop("retry_delay"))
+    return {**flags, "credential": _credential("", own), "retry": retry}
+
+
 def _credential(prefix: str, flags: Mapping[str, Any]) -> Credential | None:
     from transfer.credentials import parse_login
     from transfer.registry.credential import ANONYMOUS, Credential
 
     creds, username, password = (flags[f"{prefix}_{name}"] for name in ("creds", "username", "password"))
     token, none = flags[f"{prefix}_registry_token"], flags[f"{prefix}_no_creds"]
+    dash = f"--{prefix}-" if prefix else "--"
     if sum(map(bool, (creds, username or password, token, none))) > 1:
-        raise click.UsageError(f"--{prefix}-creds, -username, -registry-token and -no-creds are mutually exclusive")
+        alone = ", ".join(f"{dash}{name}" for name in ("creds", "username", "registry-token", "no-creds"))
+        raise click.UsageError(f"{alone} are mutually exclusive")
     if bool(username) != bool(password):
-        raise click.UsageError(f"--{prefix}-username and --{prefix}-password go together")
+        raise click.UsageError(f"{dash}username and {dash}password go together")
     if none:
         return ANONYMOUS
     if token:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from tierce.cli.command import Settings, binary
-from tierce.cli.transfer import open_registries
+from tierce.cli.transfer import docker_engine, open_registries
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from image.platform import Platform
     from transfer.ports import Source
     from transfer.registries import Registries
@@ -26,24 +28,27 @@ _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 def is_elsewhere(word: str) -> bool:
     """Whether a word names an image with a transport: ``dir:1`` is an image of the store, ``dir:/1`` is not."""
-    if word.startswith("docker://"):
+    if word.startswith(("docker://", "docker-daemon:")):
         return True
     return any(word.startswith(prefix) and not _TAG.fullmatch(word[len(prefix) :]) for prefix in _PATHS)
 
 
 def inspect_elsewhere(
     settings: Settings, word: str, platform: Platform | None, registry_flags: Mapping[str, Any],
-    *, raw: bool, config: bool, tags: bool, form: str,
+    *, raw: bool, config: bool, tags: bool, form: str, daemon_host: str | None,
+    shared_blobs: Path | None,
 ) -> None:  # fmt: skip
     """Print skopeo's summary of an image; with ``raw`` its exact manifest, with ``config`` its configuration."""
-    from tierce.images import host_platform
+    from tierce.host_platform import host_platform
     from transfer.inspection import look, raw_config, summary
     from transfer.transports.address import Places, open_source
 
     with ExitStack() as stack:
         registries = stack.enter_context(open_registries(settings, **registry_flags))
         store = cache(lambda: stack.enter_context(settings.store()))
-        source = stack.enter_context(open_source(word, Places(store, registries)))
+        engine = docker_engine(settings, daemon_host)
+        places = Places(store, registries, engine=engine, shared_blobs=shared_blobs)
+        source = stack.enter_context(open_source(word, places))
         if raw and not config:
             root = source.root()
             return _write(source.manifest(root).raw)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
 from image.reference import Reference
 from tierce.cli.command import Settings, command
+from tierce.cli.registry_flags import login_options, one_side
 from tierce.cli.transfer import PLATFORM, open_registries, registry_options
 
 
@@ -28,14 +30,14 @@ tierce list-tags -q busybox
 @click.argument("name", metavar="REPOSITORY")
 @click.option("-q", "--quiet", is_flag=True, help="A tag a line, and nothing else")
 @click.option("-O", "--omit-digest-tags", is_flag=True, help="Without tags that stand beside a digest, as cosign's do")
-@registry_options
+@login_options
 @click.pass_obj
 def list_tags(settings: Settings, /, name: str, quiet: bool, omit_digest_tags: bool, **flags: Any) -> None:
     """List the tags of a repository in a registry, as JSON."""
     reference = parse_name(name)
     if reference.tag or reference.digest:
         raise click.UsageError(f"{name}: want a repository, without a tag or a digest")
-    with open_registries(settings, **flags) as registries:
+    with open_registries(settings, **one_side(flags)) as registries:
         tags = registries.repository(reference).tags()
     if omit_digest_tags:
         from transfer.digest_tags import digest_of
@@ -63,7 +65,7 @@ def digest(settings: Settings, /, name: str, platform: str | None, **flags: Any)
     """Print what a name in a registry stands for, by one request that fetches nothing."""
     from image.errors import ReferenceNotFound
     from image.platform import Platform
-    from tierce.images import host_platform
+    from tierce.host_platform import host_platform
     from transfer.inspection import look
     from transfer.transports.registry import RegistrySource
 
@@ -77,6 +79,27 @@ def digest(settings: Settings, /, name: str, platform: str | None, **flags: Any)
     if found is None:
         raise ReferenceNotFound(f"image {reference.familiar} not found in registry {reference.domain}")
     click.echo(str(found.digest))
+
+
+@command("manifest-digest", short_help="Print the digest of a manifest's file")
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+def manifest_digest(file: Path) -> None:
+    """Print the digest of a file that holds a manifest, as skopeo does."""
+    from image.digest import Digest
+    from image.document import MAX_DOCUMENT_SIZE
+    from image.errors import ReferenceNotFound
+    from image.manifest import decode_manifest
+    from transfer.transports.files import read_limited
+
+    raw = read_limited(file, MAX_DOCUMENT_SIZE, lambda: ReferenceNotFound(f"manifest {file} does not exist"))
+    decode_manifest(raw, "")
+    click.echo(str(Digest.of(raw)))
+
+
+@click.command("standalone", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def standalone() -> None:
+    """Refused."""
+    raise click.UsageError("Tierce signs and verifies nothing: use skopeo or cosign")
 
 
 def tag_remote(settings: Settings, source: str, target: str, flags: dict[str, Any]) -> None:

@@ -206,7 +206,7 @@ class _Pulling:
         if self._platform is None:
             return None
         from image.platform import Platform
-        from tierce.images import host_platform
+        from tierce.host_platform import host_platform
 
         return Platform.parse(self._platform, host_platform())
 
@@ -216,7 +216,7 @@ class _Pulling:
 
         with open_registries(self._settings, tls_verify=self._tls_verify) as registries:
             if self.policy == "missing":
-                for meant in registries.conf.meanings(reference):
+                for meant in registries.conf.candidates(reference):
                     if store.metadata.name(str(meant)) is not None and reference.short:
                         return meant
                 click.echo(f"Unable to find image '{reference.familiar}' locally", err=True)

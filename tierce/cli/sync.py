@@ -13,6 +13,7 @@ import click
 
 from image.value import replace
 from tierce.cli.command import Settings, command
+from tierce.cli.foreign_flags import refused, signing_flags
 from tierce.cli.registry_flags import Side, retry_options, retry_policy, side_options
 from tierce.cli.transfer import PLATFORM, create_repository_option, log_format_option, transfer_view
 
@@ -67,6 +68,11 @@ tierce sync --src docker --dest dir --scoped registry.example.com/busybox /media
 @log_format_option
 @click.option("--authfile", metavar="FILE", help="Credentials instead of docker's and podman's files")
 @click.option("--preserve-digests", is_flag=True, help="Accepted: digests stay, but for a choice of platforms")
+@refused("-f", "--format", instead="sync keeps digests: convert single images by copy --format")
+@refused(
+    "--remove-signatures", instead="sync keeps what belongs to an image: use copy --remove-signatures", value=False
+)
+@signing_flags
 @create_repository_option
 @retry_options
 @side_options("dest", "targets")
@@ -104,7 +110,7 @@ def sync(
     from datetime import datetime
 
     from tierce.cli.sync_templates import SyncTemplates
-    from tierce.images import host_platform
+    from tierce.host_platform import host_platform
     from transfer.sync.perform import SyncOptions
 
     if everything and platforms:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from store.store import Store
     from tierce.cli.progress import TransferView, Words
     from transfer.copy import CopyOptions
+    from transfer.docker_engine import Engine
     from transfer.registries import Registries
     from transfer.registry.challenge import Credential
     from transfer.registry.retry import Retry
@@ -66,7 +67,7 @@ def open_registries(
         credential = parse_login(creds)
     options = RegistryOptions(
         not tls_verify, credential, cert_dir=cert_dir, retry=retry, create_repository=create_repository,
-        uploads=settings.root / "uploads", paces=settings.root / "paces",
+        uploads=settings.root / "uploads", known_blobs=settings.root / "known-blobs.db", paces=settings.root / "paces",
     )  # fmt: skip
     with user_registries(settings.environ, options, authfile, destination=destination, warn=_warner()) as registries:
         yield registries
@@ -89,10 +90,23 @@ def _warner() -> Callable[[str], None]:
     return warn
 
 
+def docker_engine(
+    settings: Settings, host: str | None = None, certificates: Path | None = None, *, tls_verify: bool = True
+) -> Callable[[], Engine]:
+    """Which docker daemon ``docker-daemon:`` means; found out when one is needed."""
+
+    def found() -> Engine:
+        from transfer.docker_engine import Engine
+
+        return Engine.of(settings.environ, host, certificates, verify=tls_verify)
+
+    return found
+
+
 def copy_options(platform: str | None) -> CopyOptions:
     """What to take of an index: one platform if it is named, else all, or this machine's."""
     from image.platform import Platform
-    from tierce.images import host_platform
+    from tierce.host_platform import host_platform
     from transfer.copy import CopyOptions
 
     here = host_platform()
@@ -178,12 +192,14 @@ def pull_image(
 
     The result is the full name, which a short one may stand for by the user's registries.conf.
     """
+    from tierce.cli.short_names import meant
     from transfer.mirrors import first_answer
 
-    def pull_one(meant: Reference) -> None:
-        _pull_one(settings, meant, store, registries, platform=platform, quiet=quiet)
+    def pull_one(full: Reference) -> None:
+        _pull_one(settings, full, store, registries, platform=platform, quiet=quiet)
 
-    return first_answer(registries.conf.meanings(reference), pull_one, str)[0]
+    with meant(settings, registries.conf, reference) as names:
+        return first_answer(names, pull_one, str)[0]
 
 
 def _pull_one(

@@ -1,6 +1,7 @@
-"""Amazon's registries, private and public: which names are theirs, tokens, and repositories to make.
+"""Amazon's registries, private and public: which names are theirs, tokens, and what their registries leave to an API.
 
-Spec: Amazon ECR and ECR Public API references, GetAuthorizationToken and CreateRepository.
+Spec: Amazon ECR and ECR Public API references, GetAuthorizationToken, CreateRepository,
+DescribeRepositories and BatchDeleteImage.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from image.digest import Digest
 from image.errors import RegistryError
 from image.value import dataclass, field
-from transfer.aws.api import Api, call, endpoint
+from transfer.aws.api import Api, call, endpoint, printable
 from transfer.aws.identity import Identity
 from transfer.aws.signing import AwsKeys, Scope
 from transfer.registry.credential import Credential
@@ -25,6 +27,8 @@ PUBLIC: Final = "public.ecr.aws"
 _PRIVATE: Final = re.compile(r"(?P<account>\d{12})\.dkr\.ecr(?P<fips>-fips)?\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?P<cn>\.cn)?\Z")  # fmt: skip
 _LIFE_S: Final = 12 * 3600.0
 _MARGIN_S: Final = 300.0
+_PAGE: Final = 1000
+_MAX_PAGES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,21 +129,54 @@ class Ecr:
                 self._created.add((registry.domain, path))
 
     def _create(self, registry: EcrRegistry, path: str) -> None:
-        keys = self._keys(registry, optional=False)
-        assert keys is not None, "an identity that is not optional is found or an error"
-        # In the public registry the first part of a path is the account's alias.
-        name = path if registry.account else path.partition("/")[2] or path
-        request: dict[str, Any] = {"repositoryName": name}
-        if registry.account:
-            request["registryId"] = registry.account
         try:
-            self._call(registry, "CreateRepository", request, keys)
+            self._ask(registry, "CreateRepository", _of_repository(registry, path))
         except RegistryError as error:
             if "RepositoryAlreadyExistsException" not in error.codes:
                 raise
+
+    def repositories(self, registry: EcrRegistry) -> list[str]:
+        """The names of all repositories of a private registry, which has no catalog. Raises RegistryError."""
+        found: list[str] = []
+        following: dict[str, Any] = {}
+        for _ in range(_MAX_PAGES):
+            request = {"registryId": registry.account, "maxResults": _PAGE, **following}
+            answer = self._ask(registry, "DescribeRepositories", request)
+            listed = answer.get("repositories")
+            found += [
+                name
+                for entry in (listed if isinstance(listed, list) else [])
+                if isinstance(entry, dict) and isinstance(name := entry.get("repositoryName"), str)
+            ]
+            token = answer.get("nextToken")
+            if not isinstance(token, str) or not token:
+                return found
+            following = {"nextToken": token}
+        raise RegistryError(f"list repositories of {registry.domain}: AWS's pages never end")
+
+    def delete_image(self, registry: EcrRegistry, path: str, digest: Digest) -> None:
+        """Delete a manifest and its tags: the registry itself does not. Raises RegistryError."""
+        request = {**_of_repository(registry, path), "imageIds": [{"imageDigest": str(digest)}]}
+        failures = self._ask(registry, "BatchDeleteImage", request).get("failures")
+        first = failures[0] if isinstance(failures, list) and failures else None
+        if isinstance(first, dict) and first.get("failureCode") != "ImageNotFound":
+            words = printable(str(first.get("failureReason") or first.get("failureCode") or "refused"))
+            raise RegistryError(f"delete {digest} from {registry.domain}/{path}: {words}")
+
+    def _ask(self, registry: EcrRegistry, action: str, document: Mapping[str, Any]) -> dict[str, Any]:
+        keys = self._keys(registry, optional=False)
+        assert keys is not None, "an identity that is not optional is found or an error"
+        return self._call(registry, action, document, keys)
 
     def close(self) -> None:
         self._transport.close()
 
     def _call(self, registry: EcrRegistry, action: str, document: Mapping[str, Any], keys: AwsKeys) -> dict[str, Any]:
         return call(self._transport, registry.api(self._environ), action, document, keys, self._clock)
+
+
+def _of_repository(registry: EcrRegistry, path: str) -> dict[str, Any]:
+    """In the public registry the first part of a path is the account's alias."""
+    if registry.account:
+        return {"repositoryName": path, "registryId": registry.account}
+    return {"repositoryName": path.partition("/")[2] or path}

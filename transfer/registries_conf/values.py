@@ -114,11 +114,24 @@ class RegistriesConf:
         return rule
 
     def meanings(self, reference: Reference) -> tuple[Reference, ...]:
-        """The full names that a short name may stand for, in the order to try them.
+        """The full names to try for a short name, in this order, where nobody is asked.
+
+        Raises InvalidReference when ``short-name-mode`` is ``enforcing`` and there is a choice.
+        """
+        found = self.candidates(reference)
+        if self.short_name_mode == "enforcing" and len(found) > 1:
+            choice = " or ".join(str(each) for each in found)
+            raise InvalidReference(
+                f"short name {reference.familiar!r} is ambiguous: write {choice}"
+                f" (short-name-mode is enforcing, the registries are from {self.search_file})"
+            )
+        return found
+
+    def candidates(self, reference: Reference) -> tuple[Reference, ...]:
+        """The full names that a short name may stand for.
 
         A full name means itself. A short one is what its alias says, else it is looked for
-        in the search registries, and without any on Docker Hub. Raises InvalidReference when
-        ``short-name-mode`` is ``enforcing`` and there is a choice.
+        in the search registries, and without any on Docker Hub.
         """
         if not reference.short:
             return (reference,)
@@ -128,14 +141,12 @@ class RegistriesConf:
             return (replace(reference, domain=full.domain, path=full.path, short=False),)
         if not self.search:
             return (replace(reference, short=False),)
-        found = tuple(_on_host(reference, host, name) for host in self.search)
-        if self.short_name_mode == "enforcing" and len(found) > 1:
-            choice = " or ".join(str(each) for each in found)
-            raise InvalidReference(
-                f"short name {reference.familiar!r} is ambiguous: write {choice}"
-                f" (short-name-mode is enforcing, the registries are from {self.search_file})"
-            )
-        return found
+        return tuple(_on_host(reference, host, name) for host in self.search)
+
+    @property
+    def asks(self) -> bool:
+        """Whether a user who can be asked chooses among several candidates."""
+        return self.short_name_mode != "disabled"
 
 
 def _mirrors_for(rule: Rule, reference: Reference) -> Iterator[Mirror]:

@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 
 from image.digest import Digest
 from image.errors import InvalidDigest, ReferenceNotFound, RegistryError
+from image.value import replace
 from transfer.registry import replies, wire
 from transfer.registry.challenge import Authorizer, unexpected
 from transfer.registry.profiles import QUAY, Profile, profile_for
@@ -27,7 +28,8 @@ Verb = Literal["pull from", "push to", "delete from", "list tags of", "list repo
 class Session:
     """``path`` at a registry, asked for with ``actions`` (``pull``, or ``pull`` and ``push``).
 
-    ``create`` makes the repository where a push finds that it is missing.
+    ``create`` makes the repository where a push finds that it is missing. ``upstream`` is the
+    registry whose names are asked for where this one mirrors it: a mirror of several is told so.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Session:
         clock: Callable[[], float] = time.time,
         profile: Profile | None = None,
         create: Callable[[], None] | None = None,
+        upstream: str = "",
     ) -> None:
         self.path = path
         self.domain = authorizer.domain
@@ -49,6 +52,7 @@ class Session:
         self.retry = retry or Retry(sleep=transport.sleep)
         self.profile = profile or profile_for(authorizer.domain)
         self._create = create
+        self._upstream = upstream
         self._authorizer = authorizer
         self._warn = warn
         self._clock = clock
@@ -96,6 +100,8 @@ class Session:
     ) -> Reply:
         """Send with authorization; a login that ended is renewed once, unless a body went with it."""
         wanted = self._scopes if scopes is None else scopes
+        if self._upstream and request.method in {"GET", "HEAD"} and self._is_ours(request.url):
+            request = replace(request, url=wire.with_query(request.url, ns=self._upstream))
         authorized = self._authorized(request, wanted)
         reply = self._exchange(authorized, body, size)
         offered = wire.challenges(reply.headers)

@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING, Final, Literal, assert_never
 from image.errors import InvalidInput
 from image.reference import Reference
 from image.value import dataclass, field
-from store.store import Store
 from transfer.ports import Sink, Source
 from transfer.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from store.store import Store
+    from transfer.docker_engine import Engine
     from transfer.registries import Registries
 
-Transport = Literal["docker", "oci", "oci-archive", "docker-archive", "dir", "store"]
+Transport = Literal["docker", "oci", "oci-archive", "docker-archive", "docker-daemon", "dir", "store"]
 
 KNOWN: Final[dict[str, str]] = {
     "docker://": "docker", "oci:": "oci", "oci-archive:": "oci-archive",
-    "docker-archive:": "docker-archive", "dir:": "dir", "store:": "store",
+    "docker-archive:": "docker-archive", "docker-daemon:": "docker-daemon", "dir:": "dir", "store:": "store",
 }  # fmt: skip
-_UNSUPPORTED: Final = frozenset({"docker-daemon", "containers-storage", "tarball", "sif", "ostree"})
+_UNSUPPORTED: Final = frozenset({"containers-storage", "tarball", "sif", "ostree"})
 
 
 def parse_transport(text: str) -> tuple[Transport, str]:
@@ -69,6 +70,16 @@ class Places:
     progress: Progress = field(default=silent)
     unpack: bool = False
     """Whether images that enter the store are unpacked at once."""
+    engine: Callable[[], Engine] | None = None
+    """Which docker daemon ``docker-daemon:`` means."""
+    shared_blobs: Path | None = None
+    """Where ``oci:`` layouts have their blobs, instead of in themselves."""
+
+    def docker(self) -> Engine:
+        """Raises InvalidInput where no daemon can be named."""
+        if self.engine is None:
+            raise InvalidInput("docker-daemon: can't be used here: use docker-archive: with docker save or load")
+        return self.engine()
 
 
 def open_source(text: str, places: Places) -> Source:
@@ -83,7 +94,7 @@ def open_source(text: str, places: Places) -> Source:
             from transfer.transports.oci import OciSource
 
             path, wanted = split_path(rest)
-            return OciSource(Path(path), wanted)
+            return OciSource(Path(path), wanted, places.shared_blobs)
         case "oci-archive":
             from transfer.transports.oci_archive import OciArchiveSource
 
@@ -92,6 +103,10 @@ def open_source(text: str, places: Places) -> Source:
             from transfer.transports.docker_archive import DockerArchiveSource
 
             return DockerArchiveSource(*split_path(rest))
+        case "docker-daemon":
+            from transfer.transports.docker_daemon import DockerDaemonSource
+
+            return DockerDaemonSource(rest, places.docker())
         case "dir":
             from transfer.transports.directory import DirectorySource
 
@@ -122,7 +137,7 @@ def open_sink(text: str, places: Places, *, all_platforms: bool = False, more_na
         case "oci":
             from transfer.transports.oci import OciSink
 
-            return OciSink(*_new_path(rest))
+            return OciSink(*_new_path(rest), places.shared_blobs)
         case "oci-archive":
             from transfer.transports.oci_archive import OciArchiveSink
 
@@ -133,6 +148,10 @@ def open_sink(text: str, places: Places, *, all_platforms: bool = False, more_na
 
             path, ref = _new_path(rest)
             return DockerArchiveSink(str(path), [Reference.parse(name) for name in (ref, *more_names) if name])
+        case "docker-daemon":
+            from transfer.transports.docker_daemon import DockerDaemonSink
+
+            return DockerDaemonSink([rest, *more_names], places.docker())
         case "dir":
             from transfer.transports.directory import DirectorySink
 

@@ -203,9 +203,9 @@ class DockerArchiveWriter:
     A context manager; leaving it without ``finish`` leaves nothing.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, tar: TarOutput | None = None) -> None:
         self.path = path
-        self.tar = TarOutput(path)
+        self.tar = tar or TarOutput(path)
         self._images: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> Self:

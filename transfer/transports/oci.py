@@ -43,8 +43,9 @@ class OciSource(LocalSource):
 
     holds_indexes = True
 
-    def __init__(self, path: Path, wanted: str = "") -> None:
+    def __init__(self, path: Path, wanted: str = "", shared_blobs: Path | None = None) -> None:
         self._path = path
+        self._blobs = shared_blobs or path / "blobs"
         self._wanted = wanted
 
     @property
@@ -62,17 +63,19 @@ class OciSource(LocalSource):
             return decode_manifest(read_document(blocks, descriptor), descriptor.media_type)
 
     def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[Blocks]:
-        return open_file(_blob_path(self._path, descriptor.digest), descriptor)
+        return open_file(_blob_path(self._blobs, descriptor.digest), descriptor)
 
 
 class OciSink(LocalSink):
-    """A place in a layout directory, which is made when absent."""
+    """A place in a layout directory, which is made when absent. ``shared_blobs`` are other layouts' too."""
 
     holds_indexes = True
     concurrency = 4
 
-    def __init__(self, path: Path, ref: str = "") -> None:
+    def __init__(self, path: Path, ref: str = "", shared_blobs: Path | None = None) -> None:
         self._path = path
+        self._blobs = shared_blobs or path / "blobs"
+        self._shared = shared_blobs is not None
         self._ref = ref
         self._is_new = False
         self._put: set[Path] = set()
@@ -85,7 +88,8 @@ class OciSink(LocalSink):
     def __enter__(self) -> Self:
         with storage_errors(f"write {self.name}"):
             self._is_new = not self._path.exists()
-            (self._path / "blobs").mkdir(parents=True, exist_ok=True)
+            for directory in (self._path, self._blobs):
+                directory.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -94,16 +98,19 @@ class OciSink(LocalSink):
                 self._remove_what_was_put()
 
     def _remove_what_was_put(self) -> None:
-        """Undo a layout that never came to be: our blobs, and directories that are empty then."""
-        for path in self._put:
+        """Undo a layout that never came to be: our blobs, and directories that are empty then.
+
+        Blobs that others share stay, as another layout may have taken them meanwhile.
+        """
+        mine = [] if self._shared else [*self._blobs.iterdir(), self._blobs]
+        for path in () if self._shared else self._put:
             path.unlink(missing_ok=True)
-        blobs = self._path / "blobs"
-        for directory in (*blobs.iterdir(), blobs, *([self._path] if self._is_new else [])):
+        for directory in (*mine, *([self._path] if self._is_new else [])):
             with suppress(OSError):
                 directory.rmdir()
 
     def adopt(self, blob: Descriptor, _repository: Reference | None) -> Adopted | None:
-        path = _blob_path(self._path, blob.digest)
+        path = _blob_path(self._blobs, blob.digest)
         with suppress(OSError):
             if path.stat().st_size == blob.size:
                 self._needed.add(path)
@@ -111,7 +118,7 @@ class OciSink(LocalSink):
         return None
 
     def put_blob(self, blob: Descriptor, blocks: Blocks) -> None:
-        path = _blob_path(self._path, blob.digest)
+        path = _blob_path(self._blobs, blob.digest)
         with storage_errors(f"write {self.name}"):
             path.parent.mkdir(exist_ok=True)
         with NewFile(path) as file:
@@ -124,14 +131,14 @@ class OciSink(LocalSink):
         hasher = Digest.of(b"").hasher()
         size = 0
         with storage_errors(f"write {self.name}"):
-            (self._path / "blobs" / "sha256").mkdir(exist_ok=True)
-        with NewFile(self._path / "blobs" / "sha256" / "new") as file:
+            (self._blobs / "sha256").mkdir(exist_ok=True)
+        with NewFile(self._blobs / "sha256" / "new") as file:
             for block in blocks:
                 hasher.update(block)
                 size += len(block)
                 file.write(block)
             digest = Digest.from_hash(hasher)
-            file.target = _blob_path(self._path, digest)
+            file.target = _blob_path(self._blobs, digest)
             self._put.add(file.target)
             file.commit()
         return Descriptor(media_type, digest, size)
@@ -158,8 +165,8 @@ class OciSink(LocalSink):
             replace_file(index, layout.index_with(raw, descriptor, self._ref))
 
 
-def _blob_path(path: Path, digest: Digest) -> Path:
-    return path / "blobs" / digest.algorithm / digest.encoded
+def _blob_path(blobs: Path, digest: Digest) -> Path:
+    return blobs / digest.algorithm / digest.encoded
 
 
 @contextmanager

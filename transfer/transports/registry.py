@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from copy import copy
 from typing import TYPE_CHECKING, Final, Self
 
@@ -40,6 +40,8 @@ class RegistrySource:
     def __init__(self, reference: Reference, registries: Registries) -> None:
         self._reference = reference.with_default_tag()
         self._places = registries.pull_places(self._reference)
+        self._known = registries.known_blobs
+        self._seen: set[Digest] = set()
         self._chosen: Repository | None = None
         self._forget()
 
@@ -66,8 +68,11 @@ class RegistrySource:
         known = self._fetched.get(descriptor.digest)
         return known or self._repository.fetch_manifest(str(descriptor.digest))[1]
 
-    def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[memoryview]]:
-        return self._repository.open_blob(descriptor)
+    @contextmanager
+    def open_blob(self, descriptor: Descriptor) -> Iterator[Iterator[memoryview]]:
+        with self._repository.open_blob(descriptor) as blocks:
+            yield blocks
+        self._seen.add(descriptor.digest)
 
     def has_blob(self, digest: Digest) -> bool:
         """Whether the place that has the image has this blob too."""
@@ -108,7 +113,8 @@ class RegistrySource:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        pass
+        if self._known is not None and self._chosen is not None and self._seen:
+            self._known.add(self._chosen.domain, self._chosen.path, self._seen)
 
 
 class RegistrySink:
@@ -125,6 +131,8 @@ class RegistrySink:
         self._tags = tuple(tags)
         self._held: set[Digest] = set()
         self._config: Digest | None = None
+        self._known = registries.known_blobs
+        self._blobs: set[Digest] = set()
         self._repository = registries.repository(reference, push=True)
         self._journal = registries.journal
         self._lock = threading.Lock()
@@ -146,19 +154,33 @@ class RegistrySink:
 
     def adopt(self, blob: Descriptor, repository: Reference | None) -> Adopted | None:
         if self._repository.has_blob(blob.digest):
+            self._blobs.add(blob.digest)
             return "skipped"
-        if repository is None or repository.domain != self._reference.domain or repository.path == self._reference.path:
-            return None
-        upload = self._repository.begin_upload(mount=blob.digest, source=repository.path)
-        if upload is None:
-            return "mounted"
-        with self._lock:
-            self._uploads[blob.digest] = upload  # what the registry opened instead of mounting
+        for path in self._mountable(blob.digest, repository):
+            upload = self._repository.begin_upload(mount=blob.digest, source=path)
+            if upload is None:
+                self._blobs.add(blob.digest)
+                return "mounted"
+            if self._known is not None:
+                self._known.forget(self._repository.domain, path, blob.digest)
+            with self._lock:
+                other = self._uploads.pop(blob.digest, None)
+                self._uploads[blob.digest] = upload  # what the registry opened instead of mounting
+            if other is not None:
+                self._repository.cancel_upload(other)
         return None
+
+    def _mountable(self, digest: Digest, repository: Reference | None) -> list[str]:
+        """Repositories of this registry that have, or may have, a blob: the source itself first."""
+        domain, path = self._repository.domain, self._repository.path
+        found = [repository.path] if repository and repository.domain == domain and repository.path != path else []
+        known = self._known.places(domain, digest, but=path) if self._known is not None else ()
+        return list(dict.fromkeys([*found, *known]))
 
     def put_blob(self, blob: Descriptor, blocks: Blocks) -> None:
         with self._lock:
             upload = self._uploads.pop(blob.digest, None)
+            self._blobs.add(blob.digest)
         if blob.digest == self._config and blob.size <= MAX_DOCUMENT_SIZE and self._repository.is_quay:
             blocks = self._watched(blocks)
         if self._journal is None or blob.size < RESUMABLE_FROM:
@@ -231,7 +253,9 @@ class RegistrySink:
                 yield block
 
         self._repository.upload_stream(counted(), self._open(), lambda: Digest.from_hash(hasher))
-        return Descriptor(media_type, Digest.from_hash(hasher), size)
+        made = Descriptor(media_type, Digest.from_hash(hasher), size)
+        self._blobs.add(made.digest)
+        return made
 
     def _open(self) -> Upload:
         upload = self._repository.begin_upload()
@@ -254,6 +278,8 @@ class RegistrySink:
         for name in dict.fromkeys(filter(None, names)):
             if not self._stands(name, descriptor, manifest):
                 self._repository.put_manifest(name, manifest)
+        if self._known is not None:  # the registry has taken the manifest, so it has the blobs
+            self._known.add(self._repository.domain, self._repository.path, self._blobs)
 
     def _stands(self, name: str, descriptor: Descriptor, manifest: Manifest | Index) -> bool:
         """Whether a name says so already: then it is left alone, as some registries refuse to set a tag again.

@@ -60,7 +60,7 @@ class TarInput:
         Raises ReferenceNotFound when there is no such file, InvalidArchive when it is no tar.
         """
         if path in STREAMS:
-            return cls(_spooled(sys.stdin.fileno(), "standard input"), "standard input")
+            return cls.spooled(_reader(sys.stdin.fileno()), "standard input")
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -71,9 +71,14 @@ class TarInput:
             if os.path.isdir(path):
                 raise InvalidArchive(f"{path} is a directory")
             seekable = os.path.isfile(path) and detect(os.pread(fd, PREFIX_SIZE, 0)) == "uncompressed"
-            return cls(os.dup(fd) if seekable else _spooled(fd, path), path)
+            return cls(os.dup(fd), path) if seekable else cls.spooled(_reader(fd), path)
         finally:
             os.close(fd)
+
+    @classmethod
+    def spooled(cls, read: Callable[[int], bytes], name: str) -> TarInput:
+        """The archive that ``read(n)`` gives, kept in an unnamed file on disk. Raises InvalidArchive, StorageError."""
+        return cls(_spooled(read, name), name)
 
     def find(self, name: str) -> Member | None:
         """A member by its name, links inside the archive followed."""
@@ -159,16 +164,20 @@ def _clean(name: str) -> str:
     return posixpath.normpath("/" + name).lstrip("/")
 
 
-def _spooled(fd: int, name: str) -> int:
-    """An unnamed file on disk with what ``fd`` gives, decompressed; the memory used does not grow."""
+def _reader(fd: int) -> Callable[[int], bytes]:
+    return lambda size: os.read(fd, size)
+
+
+def _spooled(read: Callable[[int], bytes], name: str) -> int:
+    """An unnamed file on disk with what ``read`` gives, decompressed; the memory used does not grow."""
     with storage_errors(f"keep {name} in {tempfile.gettempdir()}"), tempfile.TemporaryFile(buffering=0) as spool:
-        _copy(fd, name, spool.write)
+        _copy(read, name, spool.write)
         return os.dup(spool.fileno())
 
 
-def _copy(fd: int, name: str, write: Callable[[memoryview], int]) -> None:
-    data = os.read(fd, 1 << 20)
-    while 0 < len(data) < PREFIX_SIZE and (more := os.read(fd, 1 << 20)):
+def _copy(read: Callable[[int], bytes], name: str, write: Callable[[memoryview], int]) -> None:
+    data = read(1 << 20)
+    while 0 < len(data) < PREFIX_SIZE and (more := read(1 << 20)):
         data += more
     if not data:
         raise InvalidArchive(f"{name} is empty")
@@ -182,5 +191,5 @@ def _copy(fd: int, name: str, write: Callable[[memoryview], int]) -> None:
             view = memoryview(piece)
             while view:
                 view = view[write(view) :]
-        data = os.read(fd, 1 << 20)
+        data = read(1 << 20)
     codec.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -23,14 +23,15 @@ _OCTAL_LIMIT: Final = (8 << 30) - 1
 
 
 class TarOutput:
-    """Writes members to a file, or to standard output for ``-``. A context manager.
+    """Writes members to a file, to standard output for ``-``, or by ``write``. A context manager.
 
     Times are 0 and owners root, so that the same content makes the same archive.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, write: Callable[[Block], None] | None = None) -> None:
         self._file: NewFile | None = None
-        self._stream = path in {"-", "/dev/stdout"}
+        self._send = write
+        self._stream = write is not None or path in {"-", "/dev/stdout"}
         self._path = path
         self._names: set[str] = set()
 
@@ -113,6 +114,9 @@ class TarOutput:
     def _write(self, data: Block) -> None:
         if self._file is not None:
             self._file.write(data)
+            return
+        if self._send is not None:
+            self._send(data)
             return
         view = memoryview(data)
         with storage_errors("write standard output"):

@@ -28,7 +28,7 @@ from tests.support.context import File, write_context
 from tierce.build.base_images import StoredImages
 from tierce.build.building import Build, BuildRequest, Connections
 from tierce.build.sandbox import RunnerSandbox
-from tierce.images import host_platform
+from tierce.host_platform import host_platform
 from transfer.archives import load
 from transfer.copy import CopyOptions
 

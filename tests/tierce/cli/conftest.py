@@ -1,4 +1,4 @@
-"""What tests of containers share."""
+"""What tests of commands share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.cli import Tierce
+from tests.support.registry import Registry, registry
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry of this file's own."""
+    with registry(tmp_path_factory.mktemp("registry")) as running:
+        yield running
 
 
 @pytest.fixture

@@ -14,17 +14,11 @@ from fixtures.registries.faults import with_body
 from image.descriptor import Descriptor
 from image.manifest import Manifest
 from tests.support.cli import Tierce
-from tests.support.registry import Registry, registry
+from tests.support.registry import Registry
 from tests.support.tiny_image import tiny_image
 
 SBOM = "application/vnd.example.sbom"
 PLAIN_HTTP = "--tls-verify=false"
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with registry(tmp_path_factory.mktemp("registry")) as running:
-        yield running
 
 
 @pytest.fixture

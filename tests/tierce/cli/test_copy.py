@@ -21,12 +21,6 @@ PLATFORMS = ("linux/amd64", "linux/arm64", "linux/s390x")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with registry(tmp_path_factory.mktemp("registry")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     with registry(tmp_path_factory.mktemp("locked"), login=Login("alice", "secret"), tls=True) as running:
         yield running

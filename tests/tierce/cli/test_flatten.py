@@ -6,7 +6,6 @@ import io
 import json
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,17 +13,11 @@ import pytest
 from tests.support.cli import Tierce
 from tests.support.image_tree import ROOT, Inode, apply_layer, oci_layout
 from tests.support.process import command, need
-from tests.support.registry import Registry, registry
+from tests.support.registry import Registry
 from tests.support.tars import archive, member
 from tests.tierce.conftest import Stock
 
 pytestmark = pytest.mark.peer
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with registry(tmp_path_factory.mktemp("registry")) as running:
-        yield running
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,8 @@ import pytest
 from image.descriptor import Descriptor
 from tests.support.cli import Tierce
 from tests.support.process import command, need
-from tests.support.registry import Registry, registry
+from tests.support.registry import Registry
 from tests.tierce.conftest import Stock
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with registry(tmp_path_factory.mktemp("registry")) as running:
-        yield running
 
 
 @pytest.fixture

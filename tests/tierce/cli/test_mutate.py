@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,13 @@ import zstandard
 from image.digest import DiffID
 from tests.support.cli import Tierce
 from tests.support.process import command, need
-from tests.support.registry import Registry, registry
+from tests.support.registry import Registry
 from tests.support.tiny_image import layer_tar
 from tests.tierce.conftest import Stock
 
 pytestmark = pytest.mark.peer
 
 TOP = layer_tar({"top": b"top" * 1000})
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with registry(tmp_path_factory.mktemp("registry")) as running:
-        yield running
 
 
 def skopeo_config(name: str, tmp_path: Path) -> dict[str, Any]:

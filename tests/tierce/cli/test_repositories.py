@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,6 @@ from tests.support.registry import Login, Registry, registry
 from tests.tierce.conftest import Stock
 
 pytestmark = pytest.mark.peer
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with registry(tmp_path_factory.mktemp("registry")) as running:
-        yield running
 
 
 def skopeo(*args: str) -> str:

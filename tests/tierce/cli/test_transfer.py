@@ -161,7 +161,7 @@ def test_copy_of_all_platforms_and_of_one(stock: Stock, tierce: Tierce, tmp_path
     ("source", "destination", "error"),
     [
         ("absent", "oci:/tmp/x", "absent"),
-        ("docker-daemon:x", "y", "transport 'docker-daemon'"),
+        ("containers-storage:x", "y", "transport 'containers-storage'"),
         ("oci:/absent", "y", "/absent"),
     ],
 )

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from fixtures.registries import ECR, ECR_PUBLIC, Emulator, emulate, make_certificate
+from image.digest import Digest
 from image.errors import RegistryError
 from image.reference import Reference
 from store.store import Store
@@ -81,6 +82,23 @@ class TestMoto:
     def test_a_repository_is_made_once_and_may_be_there(self, moto: Moto, transport: Transport) -> None:
         for _ in range(2):
             Ecr(moto.environ, transport).create_repository(PRIVATE, "team/app")
+
+    def test_what_the_registry_itself_does_not_do(
+        self, moto: Moto, transport: Transport, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Repositories are listed over pages, an image is deleted with its tags, and again."""
+        monkeypatch.setattr("transfer.aws.ecr._PAGE", 2)
+        ecr = Ecr(moto.environ, transport)
+        for name in "abc":
+            ecr.create_repository(PRIVATE, f"listed/{name}")
+        assert {"listed/a", "listed/b", "listed/c"} <= set(ecr.repositories(PRIVATE))
+        image = {"repositoryName": "listed/a", "imageManifest": IMAGE.manifest.raw.decode(), "imageTag": "1"}
+        digest = Digest(ecr._ask(PRIVATE, "PutImage", image)["image"]["imageId"]["imageDigest"])
+        ecr.delete_image(PRIVATE, "listed/a", digest)
+        assert ecr._ask(PRIVATE, "ListImages", {"repositoryName": "listed/a"})["imageIds"] == []
+        ecr.delete_image(PRIVATE, "listed/a", digest)
+        with pytest.raises(RegistryError, match=r"^BatchDeleteImage of ecr in eu-west-1: "):
+            ecr.delete_image(PRIVATE, "absent", digest)
 
     @pytest.mark.parametrize(
         "wrong", [{"AWS_SECRET_ACCESS_KEY": "wrong"}, {"AWS_ACCESS_KEY_ID": "AKIAWRONG"}], ids=["secret", "id"]
@@ -198,6 +216,19 @@ class TestRegistry:
         stores = [seen for seen in registry.requests if seen.host == ECR.blob_host]
         assert stores, "blobs come from elsewhere"
         assert basic not in {seen.headers.get("authorization") for seen in stores}
+
+    def test_what_it_does_not_do_itself_goes_to_the_api(
+        self, aws: FakeRegistry, registry: Emulator, tmp_path: Path
+    ) -> None:
+        play(aws, registry)
+        registry.add_image("team/app", "1", IMAGE.manifest.media_type, IMAGE.manifest.raw, IMAGE.blobs)
+        name = Reference.parse(f"{ECR.host}/team/app:1")
+        with cloud(aws, registry, tmp_path / "certs.d") as registries:
+            registries.delete_image(name, registries.repository_to_delete_from(name), IMAGE.manifest.digest)
+            registries.catalog(ECR.host)
+        assert actions(aws) == ["GetAuthorizationToken", "BatchDeleteImage", "DescribeRepositories"]
+        sent = json.loads(aws.requests[1].body)
+        assert (sent["repositoryName"], sent["imageIds"]) == ("team/app", [{"imageDigest": str(IMAGE.manifest.digest)}])
 
     def test_without_the_wish_nothing_is_made(
         self, aws: FakeRegistry, registry: Emulator, store: Store, tmp_path: Path

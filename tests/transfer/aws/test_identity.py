@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import parse_qs
 
 import pytest
@@ -12,6 +14,7 @@ from image.errors import InvalidInput, RegistryError
 from tests.support.fake_registry import FakeRegistry, answer
 from tests.transfer.aws.conftest import Moto
 from transfer.aws.identity import Identity, find_keys
+from transfer.aws.signing import AwsKeys
 from transfer.registry.transport import Transport
 
 ROLE_KEYS = {
@@ -74,8 +77,12 @@ class TestProfiles:
         [
             pytest.param("", "absent", r"AWS profile 'absent' is neither in .*credentials nor in .*config", id="absent"),
             pytest.param("[default]\naws_access_key_id = A\n", None, "without aws_secret_access_key", id="half"),
-            pytest.param("[default]\ncredential_process = /bin/x\n", None, "uses credential_process, which is not supported: run eval", id="process"),
-            pytest.param("[default]\nsso_session = x\n", None, "uses sso_session", id="sso"),
+            pytest.param("[default]\ncredential_process = /absent/x\n", None, "of AWS profile 'default': can't be run: No such file", id="process"),
+            pytest.param("[default]\ncredential_process = false s3cret\n", None, "failed with exit code 1$", id="process-fails"),
+            pytest.param("[default]\ncredential_process = echo '{\"AccessKeyId\": \"s3cret\"}'\n", None, "not of version 1$", id="process-version"),
+            pytest.param("[default]\nsso_session = x\n", None, "signs on without a valid sso_start_url$", id="sso"),
+            pytest.param("[default]\nsso_region = a/b\nsso_start_url = x\nsso_account_id = 1\nsso_role_name = r\n", None, "without a valid sso_region$", id="sso-region"),
+            pytest.param("[default]\nsso_region = a\nsso_start_url = x\nsso_account_id = 1\nsso_role_name = r\n", None, "nobody is signed on: run aws sso login --profile default$", id="sso-nobody"),
             pytest.param("[default]\nrole_arn = x\nsource_profile = y\n", None, "uses source_profile", id="chain"),
             pytest.param("aws_access_key_id = s3cret\n", None, r"credentials:1: not a file of AWS profiles$", id="no-section"),
             pytest.param("[default]\ns3cret\n", None, r"credentials:2: not a file of AWS profiles$", id="no-key"),
@@ -94,6 +101,77 @@ class TestProfiles:
         with pytest.raises(InvalidInput, match=message) as caught:
             find_keys({**environ, **({"AWS_PROFILE": profile} if profile else {})}, transport)
         assert "s3cret" not in str(caught.value)
+
+
+def test_a_program_gives_keys(environ: dict[str, str], transport: Transport, tmp_path: Path) -> None:
+    said = {
+        "Version": 1, "AccessKeyId": "PROGRAM", "SecretAccessKey": "a b", "SessionToken": "$HOME",
+        "Expiration": "2100-01-01T00:00:00Z",
+    }  # fmt: skip
+    program = write(tmp_path / "with space/keys", f"#!/bin/sh\n[ \"$1\" = 'two words' ] && echo '{json.dumps(said)}'\n")
+    program.chmod(0o755)
+    write(tmp_path / ".aws/config", f"[profile p]\ncredential_process = '{program}' \"two words\"\n")
+    found = find_keys({**environ, "AWS_PROFILE": "p", "PATH": "/usr/bin:/bin"}, transport)
+    assert found == AwsKeys("PROGRAM", "a b", "$HOME", IN_2100_S)
+
+
+class TestSignOn:
+    """``aws sso login`` leaves a token, which gives the keys of a role."""
+
+    KEYS: ClassVar = {
+        "accessKeyId": "ASIASSO",
+        "secretAccessKey": "s",
+        "sessionToken": "t",
+        "expiration": 4102444800000,
+    }
+
+    @pytest.fixture
+    def signed_on(self, environ: dict[str, str], aws: FakeRegistry, tmp_path: Path) -> dict[str, str]:
+        write(
+            tmp_path / ".aws/config",
+            "[default]\nsso_session = work\nsso_account_id = 12\nsso_role_name = ci & cd\n"
+            "[sso-session work]\nsso_region = eu-west-1\nsso_start_url = https://x.awsapps.com/start\n",
+        )
+        self.sign_on(tmp_path, "2100-01-01T00:00:00Z")
+        return {**environ, "AWS_ENDPOINT_URL_SSO": aws.url}
+
+    @staticmethod
+    def sign_on(home: Path, until: str) -> None:
+        name = hashlib.sha1(b"work").hexdigest()
+        write(home / f".aws/sso/cache/{name}.json", json.dumps({"accessToken": "s3cret", "expiresAt": until}))
+
+    def test_keys_of_a_role(self, signed_on: dict[str, str], transport: Transport, aws: FakeRegistry) -> None:
+        aws.on("GET /federation/credentials", answer(200, json.dumps({"roleCredentials": self.KEYS}).encode()))
+        assert find_keys(signed_on, transport) == AwsKeys("ASIASSO", "s", "t", IN_2100_S)
+        (asked,) = aws.requests
+        assert asked.query == {"role_name": ["ci & cd"], "account_id": ["12"]}
+        assert asked.headers["x-amz-sso_bearer_token"] == "s3cret"
+
+    def test_a_sign_on_that_has_ended(
+        self, signed_on: dict[str, str], transport: Transport, aws: FakeRegistry, tmp_path: Path
+    ) -> None:
+        aws.on("GET /", answer(401, b'{"message": "s3cret"}'))
+        with pytest.raises(InvalidInput, match=r"its sign-on has ended: run aws sso login --profile default$"):
+            find_keys(signed_on, transport)
+        self.sign_on(tmp_path, "2020-01-01T00:00:00UTC")
+        with pytest.raises(InvalidInput, match="nobody is signed on: run aws sso login"):
+            find_keys(signed_on, transport)
+        assert len(aws.requests) == 1
+
+    @pytest.mark.parametrize(
+        ("status", "body", "message"),
+        [
+            (403, b'{"message": "No access\x1b"}', "the reply is not a JSON object"),
+            (403, b'{"message": "No access"}', "^sign on as ci & cd: No access$"),
+            (200, b'{"roleCredentials": []}', "the reply has no keys"),
+        ],
+    )
+    def test_replies_that_are_none(
+        self, signed_on: dict[str, str], transport: Transport, aws: FakeRegistry, status: int, body: bytes, message: str
+    ) -> None:
+        aws.on("GET /", answer(status, body))
+        with pytest.raises(RegistryError, match=message):
+            find_keys(signed_on, transport)
 
 
 class TestWebIdentity:
