@@ -51,6 +51,8 @@ tierce export web | tar -x -C rootfs
 @click.pass_obj
 def export(settings: Settings, word: str, output: str) -> None:
     """Write the files of a container, as one tree and without its volumes, to a tar archive."""
+    if ":" in word:
+        raise click.UsageError(f"export {word}: that is no container; for an image: tierce image export {word}")
     from runner.containers.rootfs import held, own_tree
     from store.diff import pack
 

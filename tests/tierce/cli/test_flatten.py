@@ -20,19 +20,25 @@ from tests.tierce.conftest import Stock
 pytestmark = pytest.mark.peer
 
 
-@pytest.fixture
-def layered(stock: Stock, tierce: Tierce, place: Registry, tmp_path: Path) -> str:
+@pytest.fixture(scope="module")
+def tierce(tmp_path_factory: pytest.TempPathFactory) -> Tierce:
+    return Tierce(tmp_path_factory.mktemp("tierce") / "root")
+
+
+@pytest.fixture(scope="module")
+def layered(tierce: Tierce, place: Registry, tmp_path_factory: pytest.TempPathFactory) -> str:
     """An image of three layers in a registry, the upper ones hiding much of the lower."""
-    stock.add("app", labels={"kept": "1"})
-    (tmp_path / "1.tar").write_bytes(
+    directory = tmp_path_factory.mktemp("layers")
+    Stock(tierce.root).add("app", labels={"kept": "1"})
+    (directory / "1.tar").write_bytes(
         archive(
             member("d", "directory", mode=0o750), member("d/old", content=b"old"),
             member("f", content=b"f" * 3_000_000, mode=0o4755, uid=7), member("g", "link", link="f"),
         )
     )  # fmt: skip
-    (tmp_path / "2.tar").write_bytes(archive(member("d/.wh.old"), member("d/new"), member("f", content=b"other")))
+    (directory / "2.tar").write_bytes(archive(member("d/.wh.old"), member("d/new"), member("f", content=b"other")))
     name = place.name("flat/app:1")
-    files = [word for number in "12" for word in ("-f", tmp_path / f"{number}.tar")]
+    files = [word for number in "12" for word in ("-f", directory / f"{number}.tar")]
     tierce("append", "-q", "-b", "app", *files, "-t", f"docker://{name}")
     return name
 
@@ -81,3 +87,10 @@ def test_what_is_damaged_leaves_no_file(layered: str, tierce: Tierce, tmp_path: 
     assert done.code == 1
     assert largest.name in done.stderr
     assert not list(tmp_path.glob("*all.tar*"))
+
+
+def test_the_command_for_containers_says_which_is_for_images(tierce: Tierce) -> None:
+    said = tierce.attempt("export", "docker://app").stderr
+    assert said.startswith(
+        "tierce: export docker://app: that is no container; for an image: tierce image export docker"
+    )
