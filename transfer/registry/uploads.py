@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from itertools import cycle
 from typing import TYPE_CHECKING, Final
 
 from image.descriptor import Descriptor
@@ -124,15 +125,14 @@ class Uploads(Blobs):
         an upload that fails stays open at the registry, for ``find_upload`` in another process.
         """
         with self._cancelling(upload) if keep is None else nullcontext():
-            position, held = upload, memoryview(b"")
-            for chunk in _chunks(blocks, self._chunk_size(upload)):
-                if held:
-                    position = self._send_chunk(position, held)
+            position, held, nothing = upload, memoryview(b""), memoryview(b"")
+            behind = self.profile.last_chunk_ends
+            for chunk in _chunks(blocks, self._chunk_size(upload), buffers=2 if behind else 1):
+                ready, held = (held, chunk) if behind else (chunk, nothing)
+                if ready:
+                    position = self._send_chunk(position, ready)
                     if keep is not None:
                         keep(position)
-                held = chunk
-            if held and not self.profile.last_chunk_ends:
-                position, held = self._send_chunk(position, held), memoryview(b"")
             self._finish(position, finish(), held)
 
     def find_upload(self, upload: Upload) -> Upload | None:
@@ -286,10 +286,10 @@ def _bytes_arrived(reply: Reply) -> int:
     return last + 1 if last else 0
 
 
-def _chunks(blocks: Iterator[ReadableBuffer], size: int) -> Iterator[memoryview]:
-    """The same bytes in chunks of ``size``, the last one shorter. A chunk is valid until the next but one."""
-    buffer, other = memoryview(bytearray(size)), memoryview(bytearray(size))
-    filled = 0
+def _chunks(blocks: Iterator[ReadableBuffer], size: int, *, buffers: int) -> Iterator[memoryview]:
+    """The same bytes in chunks of ``size``, the last one shorter. So many chunks are valid at once."""
+    turns = cycle([memoryview(bytearray(size)) for _ in range(buffers)])
+    buffer, filled = next(turns), 0
     for block in blocks:
         view = memoryview(block).cast("B")
         while filled + len(view) >= size:
@@ -297,7 +297,7 @@ def _chunks(blocks: Iterator[ReadableBuffer], size: int) -> Iterator[memoryview]
             buffer[filled:] = view[:taken]
             view = view[taken:]
             yield buffer
-            buffer, other, filled = other, buffer, 0
+            buffer, filled = next(turns), 0
         buffer[filled : filled + len(view)] = view
         filled += len(view)
     if filled:
