@@ -92,7 +92,9 @@ def test_a_layer_that_inflates_to_more_than_the_disk_has(small: Tierce, words: t
         assert names(small) == before
         assert free(small) >= room - (1 << 20)  # of ten, but for what the database writes ahead
         unbound = Tierce(small.root, {**small.environment, "TIERCE_KEEP_FREE": "0"})
-        told(unbound.attempt(*call), "no space left on device")
+        said = unbound.attempt(*call)  # who is full first, the layer or the database, is chance
+        told(said)
+        assert "would leave less" not in said.stderr
     assert free(small) >= room - (1 << 20)  # of ten, but for what the database writes ahead
     small("system", "check")
 
