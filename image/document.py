@@ -6,8 +6,7 @@ an error says ``layers[2].size`` rather than ``KeyError``. Untyped values stay i
 
 from __future__ import annotations
 
-import json
-
+from image.bare import loads
 from image.errors import InvalidConfig, InvalidManifest
 
 TYPE_CHECKING = False
@@ -35,7 +34,7 @@ def decode(raw: bytes, problem: _Problem) -> Node:
         return found
 
     try:
-        value = json.loads(raw, object_pairs_hook=unique)
+        value = loads(raw, pairs=unique)
     except (ValueError, RecursionError) as error:
         raise problem("", f"not JSON ({type(error).__name__})") from error
     if not isinstance(value, dict):
@@ -45,6 +44,8 @@ def decode(raw: bytes, problem: _Problem) -> Node:
 
 def encode(document: Mapping[str, Any]) -> bytes:
     """Compact JSON in the order given, without absent (None) members at the top level."""
+    import json
+
     present = {key: value for key, value in document.items() if value is not None}
     return json.dumps(present, separators=(",", ":"), ensure_ascii=False).encode()
 

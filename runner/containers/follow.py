@@ -12,7 +12,8 @@ from typing import Final
 
 from image.errors import ContainerNotStarted, InvalidInput
 from runner.containers import terminal, wire
-from runner.containers.attach import OWN_STDIO, Signals, UserStdio
+from runner.containers.attach import OWN_STDIO, UserStdio
+from runner.containers.signals import Signals
 
 DEFAULT_KEYS: Final = "ctrl-p,ctrl-q"
 

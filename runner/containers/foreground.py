@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from image.config import ContainerConfig
 from image.errors import InvalidInput
 from runner.containers import terminal
-from runner.containers.attach import OWN_STDIO, Signals, UserStdio, window
+from runner.containers.attach import OWN_STDIO, UserStdio, window
 from runner.containers.options import RunOptions, container_spec
 from runner.containers.relay import Relay
 from runner.containers.security import Shared
+from runner.containers.signals import Signals
 from runner.containers.start import Container, start
 from runner.containers.surroundings import look_around
 from runner.network.modes import Networking

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import select
-from contextlib import suppress
+
+from image.bare import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

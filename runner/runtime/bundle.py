@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import pwd
-from contextlib import suppress
 
+from image.bare import suppress
 from image.errors import InvalidInput
 from image.value import dataclass, replace
-from runner.runtime import cgroup, record, state
+from runner.runtime import cgroup, names, record
 from runner.runtime.call import preserved
 from runner.runtime.config_json import decode_spec
 from runner.runtime.launch import launch
@@ -38,7 +38,7 @@ class Bundle:
 
 def read_bundle(call: Call) -> Bundle:
     """The one of --bundle, or here. Raises InvalidInput or InvalidSpec, also for an id that cannot be one."""
-    state.check_id(call.container_id)
+    names.check_id(call.container_id)
     directory = os.path.abspath(call.options.text("bundle") or ".")
     raw = read_file(f"{directory}/config.json")
     spec = decode_spec(raw)

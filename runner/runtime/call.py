@@ -36,14 +36,14 @@ class Call:
         """The directory of the records."""
         if given := self.arguments.common.text("root"):
             return given
-        from runner.runtime.state import runtime_path
+        from runner.runtime.names import runtime_path
 
         return f"{runtime_path(os.environ, os.geteuid())}/oci"
 
     @property
     def container_id(self) -> str:
         """The first operand. Raises InvalidInput when it cannot be one."""
-        from runner.runtime.state import check_id
+        from runner.runtime.names import check_id
 
         return check_id(self.arguments.operands[0])
 

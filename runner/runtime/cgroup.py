@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import time
-from contextlib import suppress
 
+from image.bare import signals, suppress
 from image.errors import InvalidInput, NotPermitted
 from image.value import dataclass
 from runner.runtime.privileges import Cgroups
@@ -393,4 +392,4 @@ def _kill_all(path: str) -> None:
     with suppress(OSError), open(f"{path}/cgroup.procs") as file:
         for line in file:
             with suppress(ProcessLookupError):
-                os.kill(int(line), signal.SIGKILL)
+                os.kill(int(line), signals.SIGKILL)

@@ -58,15 +58,9 @@ def launch(
         operations = plan(spec, rootfs, privileges, container_id=container_id, network=requests, lifecycle=lifecycle)
         listener = lifecycle.listener
         if not privileges.initial_user_namespace and listener is None:
-            from runner.owners.start import supervision, with_listener
-
-            if supervised := supervision(privileges, rootfs):
-                operations = with_listener(operations, supervised.filter)
-                listener = supervised.begin
-                running.supervise(supervised)
-        if trace is not None:
-            for operation in operations:
-                trace(operation)
+            operations, listener = _with_owners(operations, privileges, rootfs, running)
+        for operation in operations if trace is not None else ():
+            trace(operation)  # type: ignore[misc]  # not None, as the line above says
         running.begin(
             operations,
             attach=network.attach if network else None,
@@ -78,6 +72,22 @@ def launch(
         running.close()
         raise
     return running
+
+
+def _with_owners(
+    operations: tuple[Operation, ...],
+    privileges: Privileges,
+    rootfs: OverlayMount | str | os.PathLike[str],
+    running: Running,
+) -> tuple[tuple[Operation, ...], Callable[[int, int], None] | None]:
+    """The steps and the listener by which files have owners, where one id alone is mapped; else no listener."""
+    from runner.owners.start import supervision, with_listener
+
+    supervised = supervision(privileges, rootfs)
+    if supervised is None:
+        return operations, None
+    running.supervise(supervised)
+    return with_listener(operations, supervised.filter), supervised.begin
 
 
 def _own_limits(resources: Resources, watcher: Watcher) -> Resources:

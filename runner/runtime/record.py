@@ -15,13 +15,12 @@ Spec: runtime-spec 1.2, "State".
 from __future__ import annotations
 
 import errno
-import json
 import os
-from contextlib import suppress
 
+from image.bare import dumps, loads, suppress
 from image.errors import ContainerNotFound, InvalidInput, NameInUse, NotPermitted
 from image.value import dataclass
-from runner.runtime.state import check_id
+from runner.runtime.names import check_id
 from store.linux import descriptors
 
 TYPE_CHECKING = False
@@ -57,7 +56,7 @@ class Record:
         temporary = f"{self.directory}/.state.json"
         try:
             with open(temporary, "w", encoding="utf-8") as file:
-                json.dump(document, file)
+                file.write(dumps(document))
             os.rename(temporary, f"{self.directory}/state.json")
         except OSError as error:
             raise NotPermitted(f"cannot write {temporary}: {os.strerror(error.errno or 0).lower()}") from error
@@ -138,7 +137,7 @@ def read(root: str, container_id: str) -> Record:
     directory = f"{root}/{check_id(container_id)}"
     try:
         with open(f"{directory}/state.json", "rb") as file:
-            document = json.loads(file.read())
+            document = loads(file.read())
         document["annotations"] = tuple(document["annotations"].items())
         document["groups"] = tuple(document["groups"])
         return Record(directory, **document)

@@ -12,11 +12,9 @@ import _socket
 import fcntl
 import marshal
 import os
-import signal
 import sys
-from contextlib import suppress
-from struct import pack
 
+from image.bare import signals, suppress
 from image.errors import CommandNotStarted, InvalidInput, KernelError, NotPermitted, TierceError
 from runner.runtime import cgroup
 from runner.runtime.operations import Operation
@@ -111,7 +109,7 @@ class Running:
         while self._code is None:
             event = self._next_event()
             if event is None:  # the watcher was killed, and the kernel killed the container with it
-                self._code = 128 + signal.SIGKILL
+                self._code = 128 + signals.SIGKILL
             elif event[0] == "exited":
                 code = os.waitstatus_to_exitcode(int(str(event[1])))
                 self._code = code if code >= 0 else 128 - code
@@ -122,7 +120,7 @@ class Running:
         """Whether the kernel has killed one of its processes for want of memory; asked before ``close``."""
         return self._groups.oom_killed()
 
-    def kill(self, number: int = signal.SIGKILL) -> None:
+    def kill(self, number: int = signals.SIGKILL) -> None:
         """Send a signal to pid 1 of the container; nothing happens when it has ended.
 
         As for every pid 1, a signal that it does not handle is ignored, except KILL and STOP.
@@ -130,11 +128,13 @@ class Running:
         """
         if self._pidfd >= 0:
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, number)
+                signals.pidfd_send_signal(self._pidfd, number)
 
     def resize(self, rows: int, columns: int) -> None:
         """Tell the terminal its size; the foreground process gets WINCH."""
         if self.console is not None:
+            from struct import pack
+
             fcntl.ioctl(self.console, descriptors.TIOCSWINSZ, pack("HHHH", rows, columns, 0, 0))
 
     def close(self) -> None:
@@ -150,7 +150,7 @@ class Running:
             self._watcher = 0
             if self._supervision is not None and not kept:
                 self._supervision.end()
-            self._code = 128 + signal.SIGKILL if self._code is None else self._code
+            self._code = 128 + signals.SIGKILL if self._code is None else self._code
             self._control.close()
             for fd in (self._pidfd, self.console):
                 if fd is not None and fd >= 0:

@@ -22,7 +22,7 @@ from typing import Any, Final
 from image.document import Node
 from image.errors import InvalidSpec
 from image.value import dataclass
-from runner.runtime.config_json import seccomp_rule
+from runner.runtime.config_limits import seccomp_rule
 from runner.runtime.spec import Seccomp, SeccompArgument, SeccompRule
 
 _HERE: Final = Path(__file__).parent

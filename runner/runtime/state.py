@@ -15,7 +15,8 @@ import fcntl
 import os
 from contextlib import contextmanager, suppress
 
-from image.errors import InvalidInput, NameInUse, NotPermitted
+from image.errors import NameInUse, NotPermitted
+from runner.runtime.names import check_id, runtime_path
 from store.locks import is_held
 
 TYPE_CHECKING = False
@@ -23,28 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-_ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
-
 
 def runtime_directory(environ: Mapping[str, str], uid: int) -> Path:
     """``/run/tierce`` for root, else below ``XDG_RUNTIME_DIR``; ``TIERCE_RUNTIME_DIR`` wins."""
     from pathlib import Path
 
     return Path(runtime_path(environ, uid))
-
-
-def runtime_path(environ: Mapping[str, str], uid: int) -> str:
-    """The same as text: ``pathlib`` takes half as long to import as an interpreter to start."""
-    if chosen := environ.get("TIERCE_RUNTIME_DIR"):
-        return chosen
-    return "/run/tierce" if uid == 0 else f"{environ.get('XDG_RUNTIME_DIR') or f'/run/user/{uid}'}/tierce"
-
-
-def check_id(container_id: str) -> str:
-    """The id, when it may be a file name. Raises InvalidInput."""
-    if not container_id or container_id in (".", "..") or not _ALLOWED.issuperset(container_id):
-        raise InvalidInput(f"container id {container_id!r} has characters other than letters, digits and _+-.")
-    return container_id
 
 
 @contextmanager

@@ -14,9 +14,8 @@ Spec: user_namespaces(7), subuid(5).
 from __future__ import annotations
 
 import os
-import signal
-from contextlib import suppress
 
+from image.bare import suppress
 from image.value import dataclass
 from store.linux import processes
 
@@ -277,6 +276,8 @@ def _run_mapper(program: str, arguments: list[str], say: int) -> None:
     pid = os.posix_spawn(path, [program, *arguments], {"PATH": _SEARCH}, file_actions=actions, setsigmask=())
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if status:
+        import signal
+
         why = signal.Signals(-status).name if status < 0 else f"exit code {status}"
         os.write(say, f" {program}: {why}".encode())
 

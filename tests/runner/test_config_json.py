@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from image.errors import InvalidInput, InvalidSpec
 from runner.runtime import capabilities, defaults
-from runner.runtime.config_json import decode_spec, encode_spec
+from runner.runtime.config_encode import encode_spec
+from runner.runtime.config_json import decode_spec
 from runner.runtime.spec import (
     Capabilities,
     Device,

@@ -153,9 +153,9 @@ def test_refusals_leave_nothing(
 
 
 def test_a_container_that_has_ended(box: Box) -> None:
-    with box.started(box.spec("true")) as container:
-        with suppress(ProcessLookupError):
-            pidfd = os.pidfd_open(container.pid)
+    with box.started(box.spec("sleep", "1000")) as container:
+        pidfd = os.pidfd_open(container.pid)
+        container.kill()
         container.wait()
         with pytest.raises(ContainerNotFound):
             enter(pidfd, Process(("true",)), privileges=box.privileges)

@@ -78,10 +78,11 @@ def exec_(
 
 def _execute(records: Records, record: Record, *, interactive: bool, detach: bool, privileged: bool) -> int:
     from runner.containers import terminal
-    from runner.containers.attach import OWN_STDIO, Signals, window
+    from runner.containers.attach import OWN_STDIO, window
     from runner.containers.begin import describe
     from runner.containers.foreground import container_stdio
     from runner.containers.relay import Relay
+    from runner.containers.signals import Signals
     from runner.runtime import capabilities
     from runner.runtime.enter import enter
     from runner.runtime.privileges import probe

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Sequence
-from contextlib import suppress
 
+from image.bare import signals, suppress
 from image.errors import Conflict, ContainerNotFound, TierceError
 from runner.runtime import cgroup, freezer
 from runner.runtime.call import Call
 from runner.runtime.record import Record
 from runner.runtime.spec import Hook
 from store.linux import descriptors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _PATIENCE_MS = 10_000
 
@@ -40,7 +42,7 @@ def end(found: Record) -> None:
         pidfd = found.pidfd()
         try:
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                signals.pidfd_send_signal(pidfd, signals.SIGKILL)
             if found.frozen:
                 with suppress(TierceError):  # a frozen process of v1 dies once it thaws
                     freezer.thaw(found.groups)

@@ -12,8 +12,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runner.runtime.arguments import Options
     from runner.runtime.call import Call
+    from runner.runtime.record import Record
+    from runner.runtime.running import Running
     from runner.runtime.spawn import Watcher
-    from runner.runtime.spec import Process, User
+    from runner.runtime.spec import Process, Spec, User
 
 
 def run(call: Call) -> int:
@@ -22,11 +24,7 @@ def run(call: Call) -> int:
 
 
 def _run(call: Call, watcher: Watcher) -> int:
-    from contextlib import ExitStack
-
-    from runner.runtime.bundle import check_console, hand_over_all, notify, stored_spec
-    from runner.runtime.enter import enter
-    from runner.runtime.privileges import probe
+    from runner.runtime.bundle import check_console, stored_spec
 
     found, options = call.container(), call.options
     status = found.status
@@ -37,39 +35,44 @@ def _run(call: Call, watcher: Watcher) -> int:
     spec = stored_spec(found)
     process = wanted_process(spec.process, options, call.arguments.operands[1:])
     process = replace(process, env=process.env + preserved(options)[1])
-    console = options.text("console-socket")
-    check_console(terminal=process.terminal, console=console, detached=watcher.detached)
-    with ExitStack() as held:
-        signals = None
-        if not watcher.detached:
-            from runner.containers.attach import Signals
+    check_console(terminal=process.terminal, console=options.text("console-socket"), detached=watcher.detached)
+    if watcher.detached:
+        with _entered(call, watcher, found, spec, process):
+            return 0
+    from runner.containers.signals import Signals
+    from runner.runtime.verbs.run import follow
 
-            signals = held.enter_context(Signals())
-        try:
-            pidfd = found.pidfd()
-        except ContainerNotFound:
-            raise Conflict(f"cannot exec in container {found.id}: it is stopped") from None
-        held.callback(os.close, pidfd)
+    with Signals() as signals, _entered(call, watcher, found, spec, process) as running:
+        return follow(running, signals)
+
+
+def _entered(call: Call, watcher: Watcher, found: Record, spec: Spec, process: Process) -> Running:
+    """The process, started; whoever waits for its descriptors has them. Raises Conflict, TierceError."""
+    from runner.runtime.bundle import hand_over_all, notify
+    from runner.runtime.enter import enter
+    from runner.runtime.privileges import probe
+
+    options = call.options
+    try:
+        pidfd = found.pidfd()
+    except ContainerNotFound:
+        raise Conflict(f"cannot exec in container {found.id}: it is stopped") from None
+    try:
         running = enter(
-            pidfd,
-            process,
-            privileges=probe(),
-            seccomp=spec.seccomp,
-            container_id=found.id,
-            watcher=watcher,
-            subgroup=options.text("cgroup"),
-            listener=notify(spec.seccomp, found),
-            trace=call.trace,
-        )
-        held.enter_context(running)
+            pidfd, process, privileges=probe(), seccomp=spec.seccomp, container_id=found.id, watcher=watcher,
+            subgroup=options.text("cgroup"), listener=notify(spec.seccomp, found), trace=call.trace,
+        )  # fmt: skip
+    finally:
+        os.close(pidfd)
+    try:
         for warning in running.warnings:
             call.warn(warning)
-        hand_over_all(running, console=console, pidfd=options.text("pidfd-socket"), pid_file=options.text("pid-file"))
-        if signals is None:
-            return 0
-        from runner.runtime.verbs.run import follow
-
-        return follow(running, signals, held)
+        console, pidfd_socket = options.text("console-socket"), options.text("pidfd-socket")
+        hand_over_all(running, console=console, pidfd=pidfd_socket, pid_file=options.text("pid-file"))
+    except BaseException:
+        running.close()
+        raise
+    return running
 
 
 def wanted_process(own: Process, options: Options, args: tuple[str, ...]) -> Process:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from contextlib import ExitStack
-
-    from runner.containers.attach import Signals
+    from runner.containers.signals import Signals
     from runner.runtime.call import Call
     from runner.runtime.running import Running
     from runner.runtime.spawn import Watcher
@@ -29,35 +27,36 @@ def _run_detached(call: Call, watcher: Watcher) -> int:
 
 
 def _run_here(call: Call, watcher: Watcher) -> int:
-    from contextlib import ExitStack
-
-    from runner.containers.attach import Signals
+    from runner.containers.signals import Signals
     from runner.runtime.bundle import begin, read_bundle
     from runner.runtime.verbs.delete import remove
 
     bundle = read_bundle(call)
-    with ExitStack() as held:
-        signals = held.enter_context(Signals())
+    with Signals() as signals:
         found, running = begin(call, bundle, watcher, wait=False)
-        if not call.options.flag("keep"):
-            held.callback(remove, call, found, bundle.spec.hooks.poststop)
-        held.enter_context(running)
-        if bundle.spec.hooks.poststart:
-            from runner.runtime.verbs.start import after_start
+        try:
+            with running:
+                if bundle.spec.hooks.poststart:
+                    from runner.runtime.verbs.start import after_start
 
-            after_start(call, found)
-        return follow(running, signals, held)
+                    after_start(call, found)
+                return follow(running, signals)
+        finally:
+            if not call.options.flag("keep"):
+                remove(call, found, bundle.spec.hooks.poststop)
 
 
-def follow(running: Running, signals: Signals, held: ExitStack) -> int:
+def follow(running: Running, signals: Signals) -> int:
     """Carry signals and, with a terminal, its bytes, until the process ends: its exit code."""
     from runner.containers.relay import Relay
 
     signals.forward_to(running)
     relay = Relay()
-    if running.console is not None:
-        from runner.containers.attach import UserStdio, window
+    if running.console is None:
+        relay.run(running, signals)
+        return running.wait()
+    from runner.containers.attach import UserStdio, window
 
-        held.enter_context(window(running, UserStdio(), relay, interactive=True))
-    relay.run(running, signals)
-    return running.wait()
+    with window(running, UserStdio(), relay, interactive=True):
+        relay.run(running, signals)
+        return running.wait()

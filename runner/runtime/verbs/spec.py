@@ -8,7 +8,7 @@ from pathlib import Path
 from image.errors import InvalidInput
 from image.value import replace
 from runner.runtime.call import Call
-from runner.runtime.config_json import encode_spec
+from runner.runtime.config_encode import encode_spec
 from runner.runtime.defaults import example_spec
 from runner.runtime.spec import IdMapping, Namespace, Spec
 
