@@ -58,9 +58,11 @@ class Engine:
     def connect(self) -> http.client.HTTPConnection:
         """Raises InvalidInput for a host that is none, RegistryError when nobody listens there."""
         connection = self._connection()
+        connection.auto_open = 0  # what broke must not go on over another connection
         try:
             connection.connect()
         except OSError as error:
+            connection.close()
             why = error.strerror or str(error)
             raise RegistryError(
                 f"connect to the docker daemon at {self.host}: {why.lower()}: is it running?"
@@ -155,13 +157,13 @@ class Exchange:
     @contextmanager
     def loading(self) -> Iterator[Load]:
         """An archive on its way into the daemon. Left without ``finish``, nothing is loaded."""
-        connection = self._open()
-        with self._explained("load an image into"):
-            connection.putrequest("POST", "/images/load?quiet=1")
-            connection.putheader("Content-Type", "application/x-tar")
-            connection.putheader("Transfer-Encoding", "chunked")
-            connection.endheaders()
         try:
+            connection = self._open()
+            with self._explained("load an image into"):
+                connection.putrequest("POST", "/images/load?quiet=1")
+                connection.putheader("Content-Type", "application/x-tar")
+                connection.putheader("Transfer-Encoding", "chunked")
+                connection.endheaders()
             yield Load(self, connection)
         finally:
             self.close()  # without the last chunk the daemon sees that it is not whole

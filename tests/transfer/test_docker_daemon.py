@@ -5,18 +5,24 @@ What goes right is shown with a real daemon in tests/peers/test_interchange.py.
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 import socketserver
+import ssl
+import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fixtures.registries import make_certificate
 from image.errors import InvalidInput, ReferenceNotFound, RegistryError, TierceError
+from image.value import replace
 from store.store import Store
 from tests.support.tiny_image import add_to_store, tiny_image
 from tests.support.transfers import OPTIONS
@@ -32,8 +38,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
 
 
-@contextmanager
-def answering(socket: Path, reply: Reply) -> Iterator[Engine]:
+def handler_for(reply: Reply) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -47,12 +52,48 @@ def answering(socket: Path, reply: Reply) -> Iterator[Engine]:
             reply(self)
 
     Handler.do_GET = Handler.do_POST = Handler._answer  # type: ignore[attr-defined]
-    with _Server(str(socket), Handler) as server:
+    return Handler
+
+
+@contextmanager
+def served(server: socketserver.BaseServer) -> Iterator[None]:
+    with server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         try:
-            yield Engine(f"unix://{socket}")
+            yield
         finally:
             server.shutdown()
+
+
+@contextmanager
+def answering(socket: Path, reply: Reply) -> Iterator[Engine]:
+    with served(_Server(str(socket), handler_for(reply))):
+        yield Engine(f"unix://{socket}")
+
+
+@contextmanager
+def answering_by_tls(directory: Path, reply: Reply) -> Iterator[Engine]:
+    """A daemon that talks to who shows a certificate of its authority, which is its own certificate."""
+    made = make_certificate(directory, ())
+    certificates = directory / "client"
+    certificates.mkdir()
+    for source, name in ((made.certificate, "ca"), (made.certificate, "cert"), (made.key, "key")):
+        shutil.copy(source, certificates / f"{name}.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(made.certificate))
+    context.load_cert_chain(made.certificate, made.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    class Server(ThreadingHTTPServer):
+        def finish_request(self, request: Any, client_address: Any) -> None:
+            with context.wrap_socket(request, server_side=True) as secured:
+                super().finish_request(secured, client_address)
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """Clients that are refused."""
+
+    server = Server(("127.0.0.1", 0), handler_for(reply))
+    with served(server):
+        yield Engine(f"tcp://127.0.0.1:{server.server_port}", certificates)
 
 
 def say(handler: Any, status: int, document: object) -> None:
@@ -137,6 +178,25 @@ def test_an_archive_that_breaks_off(tmp_path: Path) -> None:
 
     with answering(tmp_path / "s", reply) as engine, pytest.raises(TierceError):
         DockerDaemonSource("app:1", engine).__enter__()
+
+
+def test_tls_with_certificates_of_both_sides(image: StoreSource, tmp_path: Path) -> None:
+    bodies = []
+
+    def reply(handler: Any) -> None:
+        bodies.append(received(handler))
+        say(handler, 200, {"stream": "Loaded image"})
+
+    with answering_by_tls(tmp_path, reply) as engine:
+        load(image, engine)
+        (tmp_path / "bare").mkdir()
+        for wrong, problem in ((replace(engine, certificates=tmp_path / "bare"), "certificate verify failed"),
+                               (replace(engine, certificates=tmp_path / "bare", verify=False), "docker at tcp://")):  # fmt: skip
+            with pytest.raises(RegistryError, match=problem):
+                load(image, wrong)
+    (body,) = bodies
+    with tarfile.open(fileobj=io.BytesIO(body)) as tar:
+        assert "manifest.json" in tar.getnames()
 
 
 @pytest.mark.parametrize("host", ["ssh://me@there", "npipe:////./pipe/x", "tcp://", "tcp://host:x", "unix://", "plain"])
