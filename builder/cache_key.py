@@ -2,7 +2,8 @@
 
 A key covers the operation, the key of the base, and the *content* of what is read from
 elsewhere. Not covered: file times, host paths, names of stages, proxy settings, secrets.
-With a source date epoch, layers are written with clamped times, so the epoch is covered.
+With a source date epoch, layers are written with clamped times and in bytes that no processor
+changes, so the epoch is covered.
 """
 
 from __future__ import annotations
@@ -39,9 +40,8 @@ def step_key(operation: Operation, base: str | None, contents: Sequence[str], *,
 
     ``contents`` are the checksums of what is read from each of the step's other inputs.
     """
-    return _hash(
-        _VERSION, repr(_keyed(operation)), base or "", *contents, f"epoch {epoch_s}" if epoch_s is not None else ""
-    )
+    clamp = "" if epoch_s is None else f"portable, epoch {epoch_s}"
+    return _hash(_VERSION, repr(_keyed(operation)), base or "", *contents, clamp)
 
 
 def stacked_key(base: str, layer: str) -> str:

@@ -48,6 +48,8 @@ def write_image(
 ) -> BuiltImage:
     """Write configuration and manifest of a solved graph. The same inputs give the same bytes.
 
+    With ``epoch_s`` they do so on every machine.
+
     ``members`` are added to the configuration as they are (inline cache records).
     Raises BlobNotFound, StorageError, KernelError.
     """
@@ -58,7 +60,10 @@ def write_image(
 
         stack = squashed(session, stack, depth, clamp_s=epoch_s)
         config = replace(config, diff_ids=tuple(layer.diff_id for layer in stack))
-    layers = [_in_form(session, layer, form, new=place >= depth) for place, layer in enumerate(stack)]
+    layers = [
+        _in_form(session, layer, form, new=place >= depth, portable=epoch_s is not None)
+        for place, layer in enumerate(stack)
+    ]
     config_blob = session.put(config.encode(members), form.config_type)
     manifest = Manifest.build(
         config_blob,
@@ -90,7 +95,7 @@ def base_depth(graph: Graph) -> int:
     return len(graph.base.config.diff_ids) if graph.base else 0
 
 
-def _in_form(session: Session, layer: BuiltLayer, form: ImageForm, *, new: bool) -> Descriptor:
+def _in_form(session: Session, layer: BuiltLayer, form: ImageForm, *, new: bool, portable: bool) -> Descriptor:
     """A layer's descriptor in the image's format, its blob compressed anew where the form asks for it."""
     blob = layer.blob
     if media_types.is_foreign(blob.media_type):
@@ -103,7 +108,7 @@ def _in_form(session: Session, layer: BuiltLayer, form: ImageForm, *, new: bool)
     if wanted != compression or level is not None or form.force:
         from store.recompress import recompressed
 
-        blob = recompressed(session, blob, layer.diff_id, wanted, level)
+        blob = recompressed(session, blob, layer.diff_id, wanted, level, portable=portable)
     return Descriptor(form.layer_type(wanted), blob.digest, blob.size)
 
 

@@ -74,7 +74,7 @@ from store.store import Session
 
 @dataclass(frozen=True, slots=True)
 class SolveOptions:
-    """``jobs`` steps at once. ``epoch_s`` clamps file times (SOURCE_DATE_EPOCH)."""
+    """``jobs`` steps at once. ``epoch_s`` clamps file times (SOURCE_DATE_EPOCH), and makes layers the same anywhere."""
 
     jobs: int = 4
     epoch_s: int | None = None
@@ -177,6 +177,11 @@ class Solver:
     def _stop_if_cancelled(self) -> None:
         if self.cancelled.is_set():
             raise Cancelled("the build was cancelled")
+
+    @property
+    def is_portable(self) -> bool:
+        """Whether layers are to have the same bytes on every machine."""
+        return self._options.epoch_s is not None
 
     def check(self, graph: Graph) -> None:
         """Raises DockerfileError if ``solve`` would have to run a process that can't run here. Has no effects."""

@@ -25,7 +25,7 @@ def squashed(session: Session, stack: Stack, base_depth: int, *, clamp_s: int | 
     if len(new) < 2:
         return stack
     parent = base[-1].chain_id if base else None
-    text = f"squash\0{parent}\0{new[-1].chain_id}\0{clamp_s}"
+    text = f"squash\0{parent}\0{new[-1].chain_id}\0{clamp_s}" + ("" if clamp_s is None else "\0portable")
     key = hashlib.sha256(text.encode()).hexdigest()
     record = session.store.metadata.cached(key)
     if record is not None and record.chain_id and record.diff_id and record.blob:  # noqa: SIM102 - two questions

@@ -28,7 +28,8 @@ _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _ZSTD_BLOCK_LIMIT: Final = 1 << 17
 _ZSTD_LEAST_FRAME: Final = 8  # bytes in a skippable frame of nothing; others have at least 9
 _GZIP_HEADER: Final = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
-_ISAL_LEVELS: Final = range(1, 4)
+_ISAL_LEVELS: Final = range(1, 3)
+"""Not 3: what ISA-L writes there depends on whether the processor has AVX2 or AVX-512, and on uninitialised memory."""
 
 
 class Decompressor(Protocol):
@@ -48,8 +49,8 @@ class Decompressor(Protocol):
 class Compressor(Protocol):
     """Compresses a stream given in arbitrary chunks.
 
-    The result depends on the content, the level and the codec's release alone, never on
-    how the content was cut into chunks.
+    The result depends on the content, the level and the codec's release, never on how the
+    content was cut into chunks; on the processor as ``compressor`` says.
     """
 
     def compress(self, data: bytes) -> bytes: ...
@@ -127,22 +128,26 @@ def _inflated(blocks: Iterator[bytes]) -> Iterator[bytes]:
     codec.close()
 
 
-def compressor(compression: Compression, level: int | None = None) -> Compressor:
+def compressor(compression: Compression, level: int | None = None, *, portable: bool = False) -> Compressor:
     """A compressor for one stream.
 
-    ``level`` is 0 to 9 for gzip (1 if None; 1 to 3 are ISA-L's, several times faster than
+    ``level`` is 0 to 9 for gzip (1 if None; 1 and 2 are ISA-L's, several times faster than
     zlib's) and 1 to 22 for zstd (3 if None). Raises InvalidInput for another level.
+
+    The bytes of zlib and zstd are the same on every processor. ISA-L's are the same on those of x86-64
+    with SSE 4.1, and others on older ones and on other architectures; a ``portable`` stream does without.
     """
     match compression:
         case "uncompressed":
             return _Plain()
         case "gzip":
-            return _GzipBlocks(_checked(compression, 1 if level is None else level, range(10)))
+            checked = _checked(compression, 1 if level is None else level, range(10))
+            return _GzipBlocks(checked, with_isal=checked in _ISAL_LEVELS and not portable)
         case "zstd":
             import zstandard
 
-            checked = _checked(compression, 3 if level is None else level, range(1, 23))
-            return zstandard.ZstdCompressor(level=checked).compressobj()
+            zstd_level = _checked(compression, 3 if level is None else level, range(1, 23))
+            return zstandard.ZstdCompressor(level=zstd_level).compressobj()
         case _:
             assert_never(compression)
 
@@ -323,13 +328,13 @@ class _GzipBlocks:
     if several threads compressed them. The header has neither time nor name.
     """
 
-    def __init__(self, level: int) -> None:
+    def __init__(self, level: int, *, with_isal: bool) -> None:
         import zlib
 
         from isal import isal_zlib
 
         self._start: Callable[[int, int, int], _Deflater]
-        self._start = isal_zlib.compressobj if level in _ISAL_LEVELS else zlib.compressobj
+        self._start = isal_zlib.compressobj if with_isal else zlib.compressobj
         self._crc32 = isal_zlib.crc32
         self._level = level
         self._crc = 0

@@ -23,7 +23,7 @@ from image.digest import DiffID, Digest
 from image.errors import DigestMismatch, InvalidArchive, SizeMismatch, StorageError, VerificationError
 from image.media_types import Compression
 from image.value import dataclass
-from store.compression import compressor, decompressor
+from store.compression import Compressor, compressor, decompressor
 from store.diff import Packed, pack
 from store.piece_thread import QUEUE_SIZE, PieceThread
 from store.room import Room
@@ -95,10 +95,11 @@ def pack_blob(
     """Pack the upper directory ``directory``, a path or an open descriptor, and ``write`` the compressed blob, piece by piece.
 
     ``write`` is called in another thread. The same tree, compression, level and clamp give the
-    same digest. See ``pack`` for ``clamp_s``, ``whiteouts``, ``without`` and errors, ``compressor`` for ``level``; what ``write``
+    same digest; with ``clamp_s``, which is for images that are to be the same anywhere, on every processor. See ``pack`` for ``clamp_s``, ``whiteouts``, ``without`` and errors, ``compressor`` for ``level``; what ``write``
     raises is raised here.
     """
-    outflow = _Outflow(write, compression, level)
+    codec = compressor(compression, level, portable=clamp_s is not None)
+    outflow = _Outflow(write, codec, is_plain=compression == "uncompressed")
     outflow.start()
     try:
         packed = pack(directory, outflow.put, clamp_s=clamp_s, whiteouts=whiteouts, without=without)
@@ -165,12 +166,12 @@ class _Inflow(PieceThread):
 class _Outflow(Thread):
     """Compresses, hashes and writes what the caller packs."""
 
-    def __init__(self, write: Callable[[bytes], None], compression: Compression, level: int | None) -> None:
+    def __init__(self, write: Callable[[bytes], None], codec: Compressor, *, is_plain: bool) -> None:
         super().__init__(name="layer-compress", daemon=True)
         self._write = write
-        self._compressor = compressor(compression, level)
+        self._compressor = codec
         self._diff_hash = hashlib.sha256()
-        self._blob_hash = None if compression == "uncompressed" else hashlib.sha256()
+        self._blob_hash = None if is_plain else hashlib.sha256()
         self._size = 0
         self._pieces: Queue[bytes | None] = Queue(QUEUE_SIZE)
         self._failure: BaseException | None = None

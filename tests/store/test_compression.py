@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import itertools
 import lzma
+import platform
 import random
 import shutil
 import subprocess
+import sys
 import tracemalloc
+import zlib
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -22,6 +27,7 @@ from store.compression import PIECE_SIZE, Codec, compressor, decompressor, detec
 COMPRESSIONS: tuple[Compression, ...] = ("uncompressed", "gzip", "zstd")
 CODECS: tuple[Codec, ...] = (*COMPRESSIONS, "bzip2", "xz")
 Packed = Literal["gzip", "zstd", "bzip2", "xz"]
+QEMU = shutil.which("qemu-x86_64") or "qemu-x86_64"
 PACKED: tuple[Packed, ...] = ("gzip", "zstd", "bzip2", "xz")
 
 
@@ -166,6 +172,46 @@ def test_bytes_do_not_depend_on_the_chunks(
 ) -> None:
     content = bytes(range(251)) * (PIECE_SIZE // 251 // 10) * (size // 2)
     assert deflate(compression, content, cuts, level) == deflate(compression, content, [], level)
+
+
+PROCESSOR_SCRIPT = """
+import hashlib, sys
+sys.path[:] = sys.argv[1:]
+from store.compression import compressor
+content = bytes(number * number // 7 % 251 for number in range(300_000))
+for compression, level, portable in (
+    ("gzip", None, True), ("gzip", 3, True), ("gzip", 3, False), ("gzip", 6, False), ("zstd", None, False),
+    ("gzip", None, False), ("gzip", 2, False),
+):
+    stream = compressor(compression, level, portable=portable)
+    print(hashlib.sha256(stream.compress(content) + stream.flush()).hexdigest())
+"""
+PORTABLE_DIGEST = "af47170e0cbbafa014b708981bb758b5da9140d485de51aff277e3f9e485c1da"
+ISAL_LINES = 2
+"""The last lines are of ISA-L, which is another one on processors without SSE 4.1."""
+
+
+def digests(*before: str) -> list[str]:
+    argv = [*before, sys.executable, "-I", "-S", "-c", PROCESSOR_SCRIPT, *sys.path]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split()
+
+
+@pytest.mark.skipif(not Path(QEMU).exists(), reason="qemu-user, which plays other processors, is not installed")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="ISA-L's variants are compared on x86-64")
+def test_bytes_do_not_depend_on_the_processor() -> None:
+    """This one, one with AVX2 and no AVX-512, and one with nothing beyond SSE 3."""
+    here = digests()
+    assert digests(QEMU, "-cpu", "Haswell") == here
+    assert digests(QEMU, "-cpu", "qemu64")[:-ISAL_LINES] == here[:-ISAL_LINES]
+
+
+def test_portable_gzip_is_zlibs() -> None:
+    """The bytes that Debian's zlib 1.2.13 gives on x86-64 and aarch64."""
+    if "zlib-ng" in zlib.ZLIB_RUNTIME_VERSION:
+        pytest.skip("this system's zlib is zlib-ng")
+    stream = compressor("gzip", portable=True)
+    content = bytes(number * number // 7 % 251 for number in range(300_000)) * 8
+    assert hashlib.sha256(stream.compress(content) + stream.flush()).hexdigest() == PORTABLE_DIGEST
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECE_SIZE - 1, PIECE_SIZE, PIECE_SIZE + 1, 3 * PIECE_SIZE])

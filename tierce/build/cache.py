@@ -271,7 +271,7 @@ class CacheExporter:
 
     def _write(self, export: CacheExport, place: RegistryCache | LocalCache) -> None:
         records = [
-            self._compressed(record, export)
+            self._compressed(record, export, portable=build.solver.is_portable)
             for build in self.builds
             for record in records_of(build.solver.solved(build.graph), build.stack, every_step=export.every_step)
         ]
@@ -291,14 +291,16 @@ class CacheExporter:
             case _:
                 assert_never(place)
 
-    def _compressed(self, record: CacheRecord, export: CacheExport) -> CacheRecord:
+    def _compressed(self, record: CacheRecord, export: CacheExport, *, portable: bool) -> CacheRecord:
         if export.compression is None or record.blob is None or record.diff_id is None:
             return record
         same = media_types.layer_compression(record.blob.media_type) == export.compression
         if same and export.level is None:
             return record
         self._fetch(record.blob)
-        made = recompressed(self.session, record.blob, record.diff_id, export.compression, export.level)
+        made = recompressed(
+            self.session, record.blob, record.diff_id, export.compression, export.level, portable=portable
+        )
         return replace(record, blob=made)
 
     def _fetch(self, blob: Descriptor) -> None:
