@@ -158,15 +158,16 @@ class Store:
     def collect(self) -> Reclaimed:
         """Remove what no image, cached step or live session needs."""
         from store.repositories import Repositories
+        from store.uses import used_blobs, used_chains
 
         self.sweep_dead_sessions()
         size = 0
         with self.metadata.transaction():
             found = garbage(
                 blobs=list(self.content.digests()),
-                used_blobs=self.metadata.used_blobs(),
+                used_blobs=used_blobs(self.metadata),
                 layers=self.metadata.layers(),
-                used_chains=self.metadata.used_chains(),
+                used_chains=used_chains(self.metadata),
                 directories=self.layers.directories(),
                 used_directories=self.metadata.leased("directory"),
             )

@@ -25,6 +25,7 @@ from store.failed_steps import FailedSteps
 from store.locks import is_held
 from store.metadata import LayerRecord
 from store.store import Reclaimed, Store
+from store.uses import used_blobs, used_chains
 
 _CHUNK: Final = 1 << 20
 
@@ -108,9 +109,9 @@ def _check_blobs(store: Store, progress: Callable[[Hashed], None]) -> Iterator[F
             yield Problem("blob", f"blob {digest} is damaged: its bytes have another digest")
         done += size
     progress(Hashed(total, total))
-    used, leased = store.metadata.used_blobs(), store.metadata.leased("blob")
+    used, leased = used_blobs(store.metadata), store.metadata.leased("blob")
     for missing in sorted(used - leased):  # a running process leases a blob before it has it
-        if not store.content.has(Digest(missing)) and missing in store.metadata.used_blobs():
+        if not store.content.has(Digest(missing)) and missing in used_blobs(store.metadata):
             yield Problem("blob", f"blob {missing} is needed but missing")
     unused = sum(size for digest, size in sizes.items() if str(digest) not in used)
     if unused:
@@ -150,7 +151,7 @@ def _is_intact(path: Path, digest: Digest, progress: Callable[[int], None]) -> b
 
 def _check_layers(store: Store) -> Iterator[Finding]:
     layers = {layer.chain_id: layer for layer in store.metadata.layers()}
-    used = store.metadata.used_chains()
+    used = used_chains(store.metadata)
     parents = {layer.parent for layer in layers.values()}
     unused = 0
     for layer in layers.values():

@@ -21,6 +21,7 @@ from image.value import dataclass, replace
 from store.content import ContentStore
 from store.metadata import ImageRecord, Metadata
 from store.store import Store
+from store.uses import unpacked_sizes
 from tierce.host_platform import host_platform
 
 _ID: Final = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})\Z")
@@ -189,7 +190,7 @@ def repository_digests(metadata: Metadata) -> Mapping[str, str]:
 def list_images(metadata: Metadata) -> list[ImageRecord]:
     """Every image, newest first, with the size that docker shows: of its files where they are
     unpacked, of its compressed blobs where not."""
-    unpacked = metadata.unpacked_sizes()
+    unpacked = unpacked_sizes(metadata)
     return [replace(record, size=unpacked.get(str(record.target.digest), record.size)) for record in metadata.images()]
 
 

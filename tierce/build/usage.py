@@ -19,6 +19,7 @@ from store.disk_usage import disk_usage
 from store.failed_steps import FailedStep, FailedSteps
 from store.metadata import CacheRecord
 from store.store import Reclaimed, Store
+from store.uses import needed_by_images
 
 Kind = Literal["regular", "exec.cachemount", "exec.failed"]
 TYPES: Final = (
@@ -134,7 +135,7 @@ def _steps(store: Store) -> Iterable[CacheItem]:
     metadata = store.metadata
     records = metadata.cache()
     layers = {layer.chain_id: layer for layer in metadata.layers()}
-    of_images = metadata.needed_by_images()
+    of_images = needed_by_images(metadata)
     leased = metadata.leased("chain") | metadata.leased("blob")
     parents = {chain: layer.parent for chain, layer in layers.items()}
     uses = _last_uses(records, parents)
