@@ -8,6 +8,7 @@ can't be used is as good as none. It holds names of repositories and digests, an
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
@@ -84,7 +85,8 @@ class KnownBlobs:
 
         try:
             if make:
-                self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                os.close(os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # names may be secret
             self._database = sqlite3.connect(self._file, timeout=_BUSY_S, check_same_thread=False)
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = OFF")

@@ -55,6 +55,7 @@ class TestMemory:
         written(file, "c", "a")
         assert read(file) == ("a", "c")
         assert read(file, but="a") == ("c", "b")
+        assert file.stat().st_mode & 0o777 == 0o600
 
     def test_what_this_process_knows_comes_first(self, file: Path) -> None:
         written(file, "a", "b")
