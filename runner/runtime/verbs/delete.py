@@ -6,7 +6,7 @@ import os
 
 from image.bare import signals, suppress
 from image.errors import Conflict, ContainerNotFound, TierceError
-from runner.runtime import cgroup, freezer
+from runner.runtime import cgroup
 from runner.runtime.call import Call
 from runner.runtime.record import Record
 from runner.runtime.spec import Hook
@@ -44,6 +44,8 @@ def end(found: Record) -> None:
             with suppress(ProcessLookupError):
                 signals.pidfd_send_signal(pidfd, signals.SIGKILL)
             if found.frozen:
+                from runner.runtime import freezer
+
                 with suppress(TierceError):  # a frozen process of v1 dies once it thaws
                     freezer.thaw(found.groups)
             if not descriptors.poll({pidfd: descriptors.POLLIN}, _PATIENCE_MS):
