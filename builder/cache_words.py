@@ -16,7 +16,12 @@ from image.reference import Reference
 from image.value import dataclass
 
 _COMPRESSIONS: Final[Mapping[str, Compression]] = {"uncompressed": "uncompressed", "gzip": "gzip", "zstd": "zstd"}
-_ABSENT: Final = frozenset({"gha", "s3", "azblob"})
+_ABSENT: Final[Mapping[str, str]] = {
+    "gha": "keep a directory of type=local with actions/cache",
+    "s3": "keep it in a registry, or sync a directory of type=local",
+    "azblob": "keep it in a registry, or sync a directory of type=local",
+}
+"""BuildKit's other places, with what to do instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +153,7 @@ def _flag(word: str, fields: dict[str, str], name: str, *, default: bool) -> boo
 
 def _unknown(word: str, kind: str, known: str) -> InvalidInput:
     if kind in _ABSENT:
-        return InvalidInput(f"invalid cache {word!r}: type={kind} is not supported: there are {known}")
+        return InvalidInput(f"invalid cache {word!r}: type={kind} is not supported: {_ABSENT[kind]}")
     return InvalidInput(f"invalid cache {word!r}: unknown type {kind!r}: there are {known}")
 
 

@@ -24,13 +24,17 @@ _FETCHES: Final = 4
 
 
 class CachedResults:
-    """Looks results up by key; the caches of ``remotes`` are asked in order, after the store."""
+    """Looks results up by key; the caches of ``remotes`` are asked in order, after the store.
 
-    def __init__(self, session: Session, remotes: Sequence[RemoteCache]) -> None:
+    Results that were made before ``not_before_s`` do not count.
+    """
+
+    def __init__(self, session: Session, remotes: Sequence[RemoteCache], *, not_before_s: float = 0.0) -> None:
         self._session = session
         self._metadata = session.store.metadata
         self._layers = session.store.layers
         self._remotes = remotes
+        self._not_before_s = not_before_s
         self._origins: dict[str, RemoteCache] = {}
         self._elsewhere: list[CacheRecord] = []
         self._used: set[str] = set()
@@ -53,19 +57,22 @@ class CachedResults:
         A ``linked`` layer is the same on any base. Where it is not unpacked on this one, it is not ``here``.
         """
         above = stacked_key(base.key, key) if linked else key
-        record = self._metadata.cached(key)
+        record = self._young(self._metadata.cached(key))
         layer = None if record is None else _layer_on(record, base, linked=linked)
         if layer is not None and (found := self._stored(above, layer, base)):
             self._used.add(key)
             return found
         for remote in self._remotes:
-            record = remote.find(key)
+            record = self._young(remote.find(key))
             layer = _layer_on(record, base, linked=linked) if record is not None else None
             if record is not None and layer is not None:
                 self._elsewhere.append(replace(record, chain_id=layer.chain_id))
                 self._origins[str(layer.blob.digest)] = remote
                 return Rootfs(above, (), known((*base.stack.result(), layer)), here=False)
         return None
+
+    def _young(self, record: CacheRecord | None) -> CacheRecord | None:
+        return record if record is not None and record.created_s >= self._not_before_s else None
 
     def _stored(self, key: str, built: BuiltLayer, base: Rootfs) -> Rootfs | None:
         if not self._session.reuse(built.blob.digest):

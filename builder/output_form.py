@@ -29,8 +29,8 @@ class ImageForm:
     """``docker`` writes Docker's schema 2 instead of OCI.
 
     The layers that the build made get ``compression``, and all layers with ``force``; ``level``
-    None is the codec's default. ``squash`` makes them one layer. The same image in the same
-    form has the same digest, whatever was cached.
+    None is the codec's default. ``squash`` makes them one layer, with those of the base if
+    ``squash_base``. The same image in the same form has the same digest, whatever was cached.
     """
 
     docker: bool = False
@@ -39,6 +39,7 @@ class ImageForm:
     force: bool = False
     annotations: tuple[Annotation, ...] = ()
     squash: bool = False
+    squash_base: bool = False
     omit_history: bool = False
 
     def check(self) -> None:

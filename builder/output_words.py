@@ -88,8 +88,11 @@ class OutputFlags:
     """``--format docker``."""
     annotations: tuple[str, ...] = ()
     squash: bool = False
+    squash_base: bool = False
     omit_history: bool = False
     platforms: int = 1
+    index: bool = False
+    """Whether an image of one platform has an index, too."""
 
 
 def parse_outputs(flags: OutputFlags) -> tuple[Output, ...]:
@@ -102,6 +105,7 @@ def parse_outputs(flags: OutputFlags) -> tuple[Output, ...]:
         docker=flags.docker,
         annotations=tuple(note for word in flags.annotations for note in parse_annotation(word)),
         squash=flags.squash,
+        squash_base=flags.squash_base,
         omit_history=flags.omit_history,
     )
     outputs = [parse_output(word, form) for word in flags.outputs]
@@ -112,7 +116,7 @@ def parse_outputs(flags: OutputFlags) -> tuple[Output, ...]:
     if not outputs or (flags.load and not any(isinstance(output, ImageOutput) for output in outputs)):
         outputs.append(ImageOutput(form))
     for output in outputs:
-        _check(output, flags.platforms)
+        _check(output, flags.platforms, index=flags.index or flags.platforms > 1)
     streams = [output for output in outputs if getattr(output, "dest", "") == "-"]
     if len(streams) > 1:
         raise InvalidInput("two outputs want standard output: give one of them dest=FILE")
@@ -208,11 +212,11 @@ def _names(fields: dict[str, str]) -> tuple[str, ...]:
     return tuple(name for name in fields.pop("name", "").split(",") if name)
 
 
-def _check(output: Output, platforms: int) -> None:
+def _check(output: Output, platforms: int, *, index: bool) -> None:
     match output:
         case ImageOutput(form=form) | ArchiveOutput(form=form):
             form.check()
-            if platforms == 1 and (note := next((n for n in form.annotations if n.place.startswith("index")), None)):
+            if not index and (note := next((n for n in form.annotations if n.place.startswith("index")), None)):
                 raise InvalidInput(f"annotation {note.key}: a build for one platform has no index: use manifest:")
             if isinstance(output, ArchiveOutput) and output.kind == "docker" and not output.directory and platforms > 1:
                 raise InvalidInput("a docker archive holds one platform: use type=oci for several")

@@ -53,7 +53,7 @@ def write_image(
     ``members`` are added to the configuration as they are (inline cache records).
     Raises BlobNotFound, StorageError, KernelError.
     """
-    depth = base_depth(graph)
+    depth = 0 if form.squash_base else base_depth(graph)
     config = image_config(graph, stack, now_s=now_s, epoch_s=epoch_s, form=form)
     if form.squash:
         from builder.squash import squashed
@@ -75,9 +75,14 @@ def write_image(
 
 
 def write_index(
-    session: Session, images: Sequence[BuiltImage], *, epoch_s: int | None, form: ImageForm = DEFAULT_FORM
+    session: Session,
+    images: Sequence[BuiltImage],
+    *,
+    epoch_s: int | None,
+    form: ImageForm = DEFAULT_FORM,
+    attestations: Sequence[Descriptor] = (),
 ) -> Descriptor:
-    """One image a platform, under one name."""
+    """One image a platform, under one name, and what is attested of them."""
     children = [
         replace(image.manifest, platform=image.config.platform).with_annotations({
             **form.notes("manifest-descriptor", image.config.platform),
@@ -86,6 +91,7 @@ def write_index(
         for image in images
     ]  # fmt: skip
     created = {_CREATED: _rfc3339(epoch_s)} if epoch_s is not None and not form.docker else {}
+    children += attestations
     index = Index.build(children, media_type=form.index_type, annotations={**created, **form.notes("index")})
     return session.put(index.raw, index.media_type)
 
@@ -125,6 +131,8 @@ def image_config(
     new = stack[base_depth(graph) :]
     entries = _history(graph, new, now_s=now_s, epoch_s=epoch_s)
     created = entries[-1].created if entries else (graph.base.config.created if graph.base else _rfc3339(now_s))
+    if form.squash_base:
+        base_history, entries = (), (*base_history, *entries)
     if form.squash:
         entries = _squashed(entries)
     return ImageConfig(

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
-from builder.dockerfile.arguments import did_you_mean
+from builder.dockerfile.arguments import did_you_mean, suggest
 from builder.dockerfile.checks import PREDEFINED_ARGS, base_image_platform
 from builder.dockerfile.expand import Environment, expanded
 from builder.dockerfile.instructions import Arg, From
@@ -97,19 +97,19 @@ def _closure(source: Source, options: PlanOptions, env: Environment, start_from:
         if stage.index in wanted:
             continue
         wanted.add(stage.index)
-        if given := find_context(options.contexts, stage.name):
+        if given := find_context(options.contexts, stage.name, options.platform):
             images += _named_image(given, options.platform)
             continue
         start = _start(stage, env)
         base = source.stages.base(stage, start.image)
-        if given := find_context(options.contexts, start.image):
+        if given := find_context(options.contexts, start.image, _platform(start, options)):
             images += _named_image(given, _platform(start, options))
         elif base is not None:
             pending.append(base)
         elif start.image != SCRATCH:
             images.append((_image_name(start.image, start), _platform(start, options)))
         for reference in stage.references():
-            if given := find_context(options.contexts, reference.name):
+            if given := find_context(options.contexts, reference.name, options.platform):
                 images += _named_image(given, options.platform)
             elif (other := source.stages.source(stage, reference)) is not None:
                 pending.append(other)
@@ -135,7 +135,7 @@ def plan(source: Source, options: PlanOptions, resolve: Resolve, *, every_stage:
         target.top,
         options.platform,
         target.base,
-        target.image_config(options.labels),
+        target.image_config(options),
         tuple(target.history),
         target.author,
     )
@@ -161,7 +161,7 @@ class _Planner:
         self.declared: list[Declared] = []
 
     def plan_stage(self, stage: Stage) -> None:
-        if given := find_context(self._options.contexts, stage.name):
+        if given := find_context(self._options.contexts, stage.name, self._options.platform):
             self.states[stage.index] = self._replaced(*given, stage.origin, self._options.platform)
             return
         start = _start(stage, Environment(self._globals, self._source.escape))
@@ -180,7 +180,7 @@ class _Planner:
 
     def _origin(self, stage: Stage, start: From) -> StageState:
         """What the stage starts from. A source step is named by who knows the stage's length."""
-        if given := find_context(self._options.contexts, start.image):
+        if given := find_context(self._options.contexts, start.image, _platform(start, self._options)):
             return self._replaced(*given, start, _platform(start, self._options))
         base = self._source.stages.base(stage, start.image)
         if base is not None:
@@ -216,7 +216,7 @@ class _Planner:
 
         def read(name: str, span: Span) -> Step:
             reference = StageReference(name, span)
-            if given := find_context(self._options.contexts, name):
+            if given := find_context(self._options.contexts, name, self._options.platform):
                 if isinstance(given[1], NamedFiles):
                     return _files_step(given[0], span)
                 image = self._image(given[1].reference, self._options.platform, reference)
@@ -245,7 +245,12 @@ class _Planner:
         except DockerfileError:
             raise
         except TierceError as error:
-            raise DockerfileError(str(error), span=at.span) from error
+            written = reference.familiar.removesuffix(":latest")
+            stages = [stage.name for stage in self._source.stages.stages if stage.name]
+            meant = suggest(written, stages)
+            problem = str(error) if written in str(error) else f"{reference.familiar}: {error}"
+            hint = f"did you mean the stage {meant}?" if meant else ""
+            raise DockerfileError(problem, span=at.span, hint=hint) from error
 
 
 def _files_step(name: str, span: Span) -> Step:

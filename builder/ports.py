@@ -72,6 +72,10 @@ class SandboxRequest:
 class Sandbox(Protocol):
     """Runs a process so that it touches nothing but its root filesystem and mounts."""
 
+    @property
+    def options(self) -> str:
+        """What every process has beside its request (hosts, memory, ulimits…), to be had again by hand; or ""."""
+
     def run(self, request: SandboxRequest, output: Callable[[Stream, bytes], None], cancelled: Event) -> int:
         """The exit status, or 128 + signal. Ends the process when ``cancelled`` is set.
 

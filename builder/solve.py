@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,7 +24,7 @@ from builder.cache_key import image_key, stacked_key
 from builder.cached import CachedResults
 from builder.commits import Commits, Made
 from builder.context import Context
-from builder.dockerfile.mounts import SecretMount, SshMount
+from builder.failed import failed_step
 from builder.graph import (
     CopyFiles,
     FromContext,
@@ -38,7 +38,7 @@ from builder.graph import (
     Step,
     inputs_first,
 )
-from builder.ports import BaseImages, Downloads, RemoteCache, Repositories, Sandbox, Stream
+from builder.ports import BaseImages, Downloads, HostMount, RemoteCache, Repositories, Sandbox, Stream
 from builder.progress import (
     Progress,
     StepCached,
@@ -66,7 +66,7 @@ from image.platform import Platform
 from image.value import dataclass, field
 from store.cache_mounts import CacheMounts
 from store.claims import claim
-from store.failed_steps import FailedStep, FailedSteps, new_id
+from store.failed_steps import FailedSteps, new_id
 from store.layers import Workspace
 from store.metadata import CacheRecord
 from store.store import Session
@@ -74,12 +74,16 @@ from store.store import Session
 
 @dataclass(frozen=True, slots=True)
 class SolveOptions:
-    """``jobs`` steps at once. ``epoch_s`` clamps file times (SOURCE_DATE_EPOCH), and makes layers the same anywhere."""
+    """``jobs`` steps at once. ``epoch_s`` clamps file times (SOURCE_DATE_EPOCH), and makes layers the same anywhere.
+
+    Cached results older than ``cache_ttl_s`` do not count.
+    """
 
     jobs: int = 4
     epoch_s: int | None = None
     compression: Compression = "gzip"
     compression_level: int | None = None
+    cache_ttl_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,7 @@ class Ports:
     secrets: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
     agents: Mapping[str, Path] = field(default_factory=dict)
     authorities: Path | None = None
+    volumes: tuple[HostMount, ...] = ()
     remotes: Sequence[RemoteCache] = ()
     why_not: Callable[[Platform], str | None] = lambda _: None
     """What keeps a program of a platform from running here; None when nothing does."""
@@ -130,11 +135,15 @@ class Solver:
             self._stop_if_cancelled,
         )  # fmt: skip
         sources = MountSources(
-            CacheMounts(session.store.root), ports.secrets, ports.agents, ports.authorities, tuple(ports.remotes)
-        )
+            CacheMounts(session.store.root), ports.secrets, ports.agents, ports.authorities, tuple(ports.remotes),
+            ports.volumes,
+        )  # fmt: skip
         self._keys = StepKeys(self._copy, self._network, ports.contexts, options.epoch_s)
+        self._everywhere = sources.everywhere
         self._run = RunEffect(self._layers, ports.sandbox, sources, self.cancelled)
-        self._cached = CachedResults(session, ports.remotes)
+        ttl_s = options.cache_ttl_s
+        oldest_s = 0.0 if ttl_s is None else ports.clock() - ttl_s
+        self._cached = CachedResults(session, ports.remotes, not_before_s=oldest_s)
         self._elsewhere: dict[str, Rootfs] = {}
         self._results: dict[str, Result] = {}
         self._commits = Commits(
@@ -212,6 +221,10 @@ class Solver:
                 )
                 found.append(SolvedStep(step, key or result.key, definition, result.stack.result()))
         return tuple(found)
+
+    def result(self, step: Step) -> Result | None:
+        """What a step of a solved graph came to, if it had to be looked at."""
+        return self._results.get(step.id)
 
     def cached(self, graph: Graph) -> dict[str, float]:
         """The ids of steps that would take no work, with the seconds that each once took."""
@@ -420,11 +433,8 @@ class Solver:
         """Keep what the failed process left, and say how to look at it."""
         below = base.stack.result()
         kept = FailedSteps(self._session.store)
-        failed = FailedStep(
-            new_id(kept.ids()), step.name, workspace.directory, base.directories,
-            operation.args, operation.env, operation.cwd, operation.user, operation.network,
-            error.mounts, tuple(_left_out(operation)),
-        )  # fmt: skip
+        lent, options = self._everywhere, self._ports.sandbox.options
+        failed = failed_step(new_id(kept.ids()), step, operation, base, workspace, error.mounts, lent, options)
         kept.keep(failed, below[-1].chain_id if below else None)
         without = ", without its secrets," if failed.left_out else ""
         hint = f"look inside{without} with: tierce builder shell {failed.id}"
@@ -444,18 +454,6 @@ class Solver:
         )
         top = chains[-1] if chains else None
         return Rootfs(image_key(top), self._layers.directories_of(top) if here else (), known(stack), here)
-
-
-def _left_out(operation: RunCommand) -> Iterator[str]:
-    """The secrets and agents of a step, which nobody has again by hand."""
-    for step_mount in operation.mounts:
-        match step_mount.mount:
-            case SecretMount() as secret:
-                yield f"secret {secret.id}"
-            case SshMount() as ssh:
-                yield f"ssh agent {ssh.id}"
-            case _:
-                pass
 
 
 def _needed(target: Step, results: Mapping[str, Result]) -> dict[str, Step]:

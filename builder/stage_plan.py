@@ -74,6 +74,12 @@ class PlanOptions:
     target: str = ""
     build_args: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    unset_labels: frozenset[str] = frozenset()
+    env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    unset_env: frozenset[str] = frozenset()
+    """Labels and variables of the finished image; no step sees them."""
+    first_base: str = ""
+    """An image instead of that of the first FROM."""
     network: Network = "default"
     allowed: frozenset[Entitlement] = frozenset()
     no_cache: bool = False
@@ -152,11 +158,18 @@ class StageState:
         self.config = replace(self.config, on_build=())
         return triggers
 
-    def image_config(self, labels: Mapping[str, str]) -> ContainerConfig:
-        """The configuration of the finished image, with the command line's labels."""
-        if not labels:
-            return self.config
-        return replace(self.config, labels=MappingProxyType({**self.config.labels, **labels}))
+    def image_config(self, options: PlanOptions) -> ContainerConfig:
+        """The configuration of the finished image, with the command line's labels and variables."""
+        config = self.config
+        if options.labels or options.unset_labels:
+            labels = {**config.labels, **options.labels}
+            kept = {name: value for name, value in labels.items() if name not in options.unset_labels}
+            config = replace(config, labels=MappingProxyType(kept))
+        if options.env or options.unset_env:
+            variables = {**config.env_map(), **options.env}
+            env = tuple(f"{name}={value}" for name, value in variables.items() if name not in options.unset_env)
+            config = replace(config, env=env)
+        return config
 
 
 class StagePlan:

@@ -22,6 +22,11 @@ _ARCHITECTURES = {
     "powerpc64le": ("ppc64le", ""), "mips64el": ("mips64le", ""), "mipsel": ("mipsle", ""),
 }  # fmt: skip
 _SYSTEMS = {"macos": "darwin"}
+_KNOWN = frozenset({
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64",
+    "s390x", "wasm",
+})  # fmt: skip
+"""Architectures that a word alone may mean; with a system before it, any word is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,10 @@ class Platform:
                 if default is None:
                     raise InvalidPlatform(f"invalid platform {text!r}: the architecture is missing")
                 return normalized(parts[0], default.architecture, default.variant)
-            return normalized(default.os if default else "linux", parts[0], "")
+            found = normalized(default.os if default else "linux", parts[0], "")
+            if found.architecture not in _KNOWN:
+                raise InvalidPlatform(f"invalid platform {text!r}: unknown operating system or architecture")
+            return found
         return normalized(parts[0], parts[1], parts[2] if len(parts) == 3 else "")
 
     @classmethod

@@ -65,6 +65,15 @@ class FailedStep:
     mounts: tuple[FailedMount, ...] = ()
     left_out: tuple[str, ...] = ()
     """Secrets and agents that the step had, by name."""
+    hostname: str = ""
+    insecure: bool = False
+    lent: tuple[FailedMount, ...] = ()
+    """Files of the host that every step of the build had; ``source`` is a path of the host."""
+    lent_env: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
+    """Names of the proxy variables that it had. A value may hold a password, so it is not kept."""
+    options: str = ""
+    """See ``builder.ports.Sandbox.options``."""
 
 
 class FailedSteps:
@@ -99,9 +108,9 @@ class FailedSteps:
         if not found:
             raise NotFound(f"no failed build step {step_id}".rstrip() + ": only the last few are kept")
         fields = json.loads(self._file(found[0]).read_bytes())
-        mounts = tuple(FailedMount(**mount) for mount in fields.pop("mounts"))
+        mounts, lent = (tuple(FailedMount(**mount) for mount in fields.pop(name, ())) for name in ("mounts", "lent"))
         tuples = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
-        return FailedStep(**{**fields, **tuples}, mounts=mounts)
+        return FailedStep(**{**fields, **tuples}, mounts=mounts, lent=lent)
 
     def remove(self, step_id: str) -> None:
         """Let a step go, and its files."""

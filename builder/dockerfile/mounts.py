@@ -128,7 +128,8 @@ def mount_target(target: str, workdir: str) -> str:
     """Where a mount goes: ``target`` from the working directory. Raises DockerfileError for ``/``."""
     path = posixpath.normpath(posixpath.join("/", workdir, target)).replace("//", "/")
     if path == "/":
-        raise DockerfileError(f"invalid mount target {quoted(path)}")
+        hint = "" if target else "say where, with target="
+        raise DockerfileError(f"invalid mount target {quoted(path)}", hint=hint)
     return path
 
 

@@ -14,7 +14,7 @@ from builder.dockerfile.instructions import Arg, Copy, From, Instruction, Run
 from builder.dockerfile.words import quoted
 from image.errors import DockerfileError
 from image.span import Span
-from image.value import dataclass
+from image.value import dataclass, replace
 
 SCRATCH = "scratch"
 """The base without layers."""
@@ -188,3 +188,11 @@ def _mount_source(mount: str) -> str:
 
 def _is_index(name: str) -> bool:
     return name.isascii() and name.isdigit() and len(name) < 10
+
+
+def with_first_base(statements: tuple[Instruction, ...], image: str) -> tuple[Instruction, ...]:
+    """The same with another image in the first FROM; "" changes nothing."""
+    for place, one in enumerate(statements):
+        if image and isinstance(one, From):
+            return (*statements[:place], replace(one, image=image), *statements[place + 1 :])
+    return statements

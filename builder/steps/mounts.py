@@ -60,8 +60,9 @@ class MountSources:
     """What mounts need from outside the graph.
 
     ``secrets`` gives a secret's value by id, ``agents`` the path of an SSH agent's socket.
-    ``authorities`` is a bundle of certificates that every step is to trust. ``remotes`` may
-    have what another build left of a cache mount.
+    ``authorities`` is a bundle of certificates that every step is to trust, ``volumes`` are
+    files of the host that every step sees. ``remotes`` may have what another build left of a
+    cache mount.
     """
 
     caches: CacheMounts
@@ -69,14 +70,16 @@ class MountSources:
     agents: Mapping[str, Path]
     authorities: Path | None = None
     remotes: tuple[RemoteCache, ...] = ()
+    volumes: tuple[HostMount, ...] = ()
 
     @property
     def everywhere(self) -> Prepared:
         """What every step gets, whatever its Dockerfile says. No key or history knows of it."""
         if self.authorities is None:
-            return Prepared((), ())
+            return Prepared(self.volumes, ())
         mount = HostMount(self.authorities, AUTHORITIES_TARGET, read_only=True)
-        return Prepared((mount,), tuple(f"{name}={AUTHORITIES_TARGET}" for name in AUTHORITIES_VARIABLES))
+        env = tuple(f"{name}={AUTHORITIES_TARGET}" for name in AUTHORITIES_VARIABLES)
+        return Prepared((*self.volumes, mount), env)
 
 
 class MountPreparation:

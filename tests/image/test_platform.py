@@ -22,7 +22,7 @@ def test_users_spellings(text: str, expected: str) -> None:
     assert str(Platform.parse(text, default=HERE)) == expected
 
 
-@pytest.mark.parametrize("text", ["", "/", "linux/", "a/b/c/d", "linux/am d64", "linux/amd64/"])
+@pytest.mark.parametrize("text", ["", "/", "linux/", "a/b/c/d", "linux/am d64", "linux/amd64/", "foo"])
 def test_malformed_is_refused(text: str) -> None:
     with pytest.raises(InvalidPlatform):
         Platform.parse(text, default=HERE)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
 
 from builder.graph import BaseImage
 from builder.ports import BaseImages
@@ -13,27 +14,57 @@ from image.digest import ChainID
 from image.errors import ReferenceNotFound
 from image.platform import Platform
 from image.reference import Reference
+from image.value import dataclass
 from store.store import Session, Store
 from tierce.host_platform import host_platform
 from tierce.images import find, runnable
 
 if TYPE_CHECKING:
     from transfer.registries import Registries
+    from transfer.registry.credential import Credential
+    from transfer.registry.retry import Retry
 
 _MAX_CONFIG: Final = 4 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class RegistryAccess:
+    """How a build reaches registries; see ``transfer.registries.RegistryOptions``."""
+
+    insecure: bool = False
+    authfile: str | None = None
+    credential: Credential | None = None
+    cert_dir: Path | None = None
+    retry: Retry | None = None
+
+    def open(self, environ: Mapping[str, str], uploads: Path | None = None) -> Registries:
+        """Connections. Raises InvalidInput."""
+        from tierce.registries import user_registries
+        from transfer.registries import RegistryOptions
+
+        options = RegistryOptions(
+            self.insecure, self.credential, cert_dir=self.cert_dir, retry=self.retry, uploads=uploads
+        )
+        return user_registries(environ, options, self.authfile)
+
+
 class StoredImages:
-    """Looks each image up once a build. ``pull`` asks the registry even for what the store has."""
+    """Looks each image up once a build. ``pull`` asks the registry even for what the store has, or ``never``."""
 
     def __init__(
-        self, store: Store, session: Session, environ: Mapping[str, str], *, pull: bool = False, tls_verify: bool = True
+        self,
+        store: Store,
+        session: Session,
+        environ: Mapping[str, str],
+        access: RegistryAccess = RegistryAccess(),  # a frozen value
+        *,
+        pull: Literal["always", "missing", "never"] = "missing",
     ) -> None:
         self._store = store
         self._session = session
         self._environ = environ
         self._pull = pull
-        self._tls_verify = tls_verify
+        self._access = access
         self._known: dict[tuple[Reference, bool, Platform], BaseImage] = {}
         self._locks: dict[tuple[Reference, bool, Platform], threading.Lock] = {}
         self._lock = threading.Lock()
@@ -91,15 +122,19 @@ class StoredImages:
 
     def _look_up(self, reference: Reference, platform: Platform) -> BaseImage:
         """From the store by its name, then by what a short name stands for, then from a registry."""
-        if not self._pull:
+        if self._pull != "always":
             with suppress(ReferenceNotFound):
                 return self._stored(reference, platform)
         with self._registries() as registries:
             meanings = registries.conf.meanings(reference)
-            if not self._pull and reference.short:
+            if self._pull != "always" and reference.short:
                 for meant in meanings:
                     with suppress(ReferenceNotFound):
                         return self._stored(meant, platform)
+            if self._pull == "never":
+                raise ReferenceNotFound(
+                    f"image {reference.familiar} is not in the store, and --pull=never fetches none"
+                )
             meant = self._download(meanings, platform, registries)
         try:
             return self._stored(meant, platform)
@@ -126,10 +161,7 @@ class StoredImages:
         return first_answer(meanings, download, str)[0]
 
     def _registries(self) -> Registries:
-        from tierce.registries import user_registries
-        from transfer.registries import RegistryOptions
-
-        return user_registries(self._environ, RegistryOptions(insecure=not self._tls_verify))
+        return self._access.open(self._environ)
 
 
 class RememberedImages:

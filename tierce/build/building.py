@@ -20,12 +20,13 @@ from builder.dockerfile.checks import CheckWarning
 from builder.dockerfile.excerpt import excerpt
 from builder.dockerfile.interpret import instructions
 from builder.dockerfile.parse import parse, source_lines
-from builder.dockerfile.stages import split_stages
+from builder.dockerfile.stages import split_stages, with_first_base
 from builder.entitlements import require_entitlements
 from builder.graph import Graph
+from builder.origin import Origin
 from builder.outputs import BuiltImage, write_image
 from builder.plan import Source, global_arguments, needed, plan, unconsumed
-from builder.ports import BaseImages, Downloads, RemoteCache, Repositories, Sandbox
+from builder.ports import BaseImages, Downloads, HostMount, RemoteCache, Repositories, Sandbox
 from builder.progress import Progress, Warned
 from builder.results import Stack
 from builder.solve import Ports, SolveOptions, Solver
@@ -46,7 +47,8 @@ class BuildRequest:
     """``dockerfile`` is the text and the name that messages show; ``path`` where it lies, if it does.
 
     ``context`` is a directory, seen through its ignore file or that which ``ignore_file`` names; or
-    what was made for this build, from git, a URL or a tar. ``contexts`` has the files of named ones.
+    what was made for this build, from git, a URL or a tar; ``origin`` is where on the network that
+    was. ``contexts`` has the files of named ones.
     """
 
     context: Path | Context
@@ -58,6 +60,7 @@ class BuildRequest:
     tags: tuple[Reference, ...] = ()
     contexts: Mapping[str, Context] = field(default_factory=dict)
     ignore_file: Path | None = None
+    origin: Origin | None = None
 
     def for_platform(self, platform: Platform) -> BuildRequest:
         """The same build for another platform."""
@@ -69,8 +72,8 @@ class Connections:
     """The world of a build: where images come from, what runs processes, who watches, what it may use.
 
     ``secrets`` gives values by id, only when a step asks; ``agents`` are SSH agents' sockets;
-    ``authorities`` is a bundle of certificates that every step is to trust. ``remotes`` are caches
-    that other builds left, asked in order. Without ``downloads`` and ``repositories``, ADD takes
+    ``authorities`` is a bundle of certificates that every step is to trust, ``volumes`` are files of
+    the host that every step sees. ``remotes`` are caches that other builds left, asked in order. Without ``downloads`` and ``repositories``, ADD takes
     local files only.
     """
 
@@ -81,6 +84,7 @@ class Connections:
     secrets: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
     agents: Mapping[str, Path] = field(default_factory=dict)
     authorities: Path | None = None
+    volumes: tuple[HostMount, ...] = ()
     remotes: Sequence[RemoteCache] = ()
     downloads: Downloads | None = None
     repositories: Repositories | None = None
@@ -141,7 +145,7 @@ class Build:
         with with_source_lines(request):
             document = parse(request.dockerfile, request.name)
             context = main_context(request)
-            statements = instructions(document)
+            statements = with_first_base(instructions(document), request.plan.first_base)
             source = Source(split_stages(statements), document.escape)
             self._look_images_up(source)
             planned = plan(source, request.plan, connections.images.resolve)
@@ -153,7 +157,7 @@ class Build:
                 refuse(found, options)
         ports = Ports(
             connections.images, connections.sandbox, {**request.contexts, "": context}, connections.progress, connections.clock,
-            connections.secrets, connections.agents, connections.authorities,
+            connections.secrets, connections.agents, connections.authorities, connections.volumes,
             connections.remotes, why_not(request.plan.build_platform),
             connections.downloads, connections.repositories,
         )  # fmt: skip
@@ -203,14 +207,22 @@ def build(store: Store, request: BuildRequest, connections: Connections) -> Buil
         return Build(session, request, connections).run()
 
 
-def build_arguments(words: Mapping[str, str | None], environ: Mapping[str, str]) -> dict[str, str]:
+def build_arguments(
+    words: Mapping[str, str | None], environ: Mapping[str, str], *, proxies: bool = True
+) -> dict[str, str]:
     """``--build-arg`` values; a bare name takes the environment's, and is dropped where it has none.
 
-    Proxies and SOURCE_DATE_EPOCH are passed on from the environment, as docker's client does.
+    Proxies (if wanted) and SOURCE_DATE_EPOCH are passed on from the environment, as docker's client does.
     """
+    names = {"SOURCE_DATE_EPOCH", *(PROXY_ARGS if proxies else ())}
+    forwarded = {name: environ[name] for name in names & environ.keys()}
+    return forwarded | environment_words(words, environ)
+
+
+def environment_words(words: Mapping[str, str | None], environ: Mapping[str, str]) -> dict[str, str]:
+    """``NAME=VALUE`` words; a bare name takes the environment's value, and is dropped where it has none."""
     given = {name: environ.get(name) if value is None else value for name, value in words.items()}
-    forwarded = {name: environ[name] for name in (PROXY_ARGS | {"SOURCE_DATE_EPOCH"}) & environ.keys()}
-    return forwarded | {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def argument_file(path: Path) -> tuple[str, ...]:

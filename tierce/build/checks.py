@@ -12,7 +12,7 @@ from builder.check import check, check_options, without_unknown
 from builder.dockerfile.checks import CheckWarning
 from builder.dockerfile.interpret import instructions
 from builder.dockerfile.parse import parse
-from builder.dockerfile.stages import split_stages
+from builder.dockerfile.stages import split_stages, with_first_base
 from builder.graph import BaseImage
 from builder.plan import Planned, Resolve, Source, plan, stand_in
 from image.errors import NotFound, RegistryError
@@ -39,7 +39,7 @@ def check_build(request: BuildRequest, at_hand: Resolve, remote: Resolve) -> Che
     """
     with with_source_lines(request):
         document = parse(request.dockerfile, request.name)
-        statements = instructions(document)
+        statements = with_first_base(instructions(document), request.plan.first_base)
         source = Source(split_stages(statements), document.escape)
         options = check_options(document, request.plan.build_args)
         rules = main_context(request).rules
@@ -52,7 +52,8 @@ def read_source(request: BuildRequest) -> Source:
     """The stages of a request's Dockerfile. Raises DockerfileError."""
     with with_source_lines(request):
         document = parse(request.dockerfile, request.name)
-        return Source(split_stages(instructions(document)), document.escape)
+        statements = with_first_base(instructions(document), request.plan.first_base)
+        return Source(split_stages(statements), document.escape)
 
 
 def _planned(source: Source, request: BuildRequest, at_hand: Resolve, remote: Resolve) -> Planned:

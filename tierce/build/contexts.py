@@ -19,7 +19,8 @@ from typing import BinaryIO, Final
 from builder.context import Context
 from builder.dockerfile.remotes import GitSource, UrlSource, parse_remote, shown
 from builder.named import NamedContext, NamedFiles, NamedImage, context_name
-from builder.ports import Downloads, Repositories
+from builder.origin import Origin
+from builder.ports import Downloaded, Downloads, Repositories
 from builder.tree import Tree
 from image.errors import InvalidArchive, InvalidInput, NotFound, SourceNotFound
 from image.reference import Reference
@@ -38,12 +39,14 @@ class Inputs:
     """Context and Dockerfile. ``name`` is for messages, ``path`` where it lies if it is the user's.
 
     A directory of the user's is a path: its ignore file counts, as that of one made for this build does not.
+    ``origin`` is where a context on the network was, and what it was.
     """
 
     context: Path | Context
     dockerfile: bytes
     name: str
     path: Path | None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +92,15 @@ class ContextSources:
             return self._unpacked_or_dockerfile(self._standard_blocks(), "standard input", file)
         match None if Path(context).is_dir() else parse_remote(context, context=True):
             case UrlSource(url=url):
-                return self._unpacked_or_dockerfile(self._downloaded_blocks(url), shown(url), file)
+                downloaded = self._downloaded(url)
+                inputs = self._unpacked_or_dockerfile(self._blocks(downloaded), shown(url), file)
+                return replace(inputs, origin=Origin(shown(url), {"sha256": downloaded.blob.digest.encoded}))
             case GitSource() as source:
                 kept = replace(source, keep_git_dir=source.keep_git_dir or keep_git_dir)
-                return self._inside(Context(self._git(kept)), file, shown(source.remote))
+                commit = self._repositories.commit(kept)
+                inputs = self._inside(Context(self._git(kept, commit)), file, shown(source.remote))
+                uri = shown(source.remote) + (f"#{source.ref}" if source.ref else "")
+                return replace(inputs, origin=Origin(uri, {"sha1": commit}))
             case None:
                 return self._local(context, file)
 
@@ -166,13 +174,13 @@ class ContextSources:
             return _limited(self._standard_input, "standard input"), "Dockerfile"
         if file is None or not isinstance(remote := parse_remote(file), UrlSource):
             return None
-        text = b"".join(self._downloaded_blocks(remote.url, _MAX_DOCKERFILE))
+        text = b"".join(self._blocks(self._downloaded(remote.url, _MAX_DOCKERFILE)))
         return text, remote.name
 
     def _named_files(self, name: str, value: str) -> Context:
         match parse_remote(value, context=True):
             case UrlSource(url=url):
-                blocks = self._downloaded_blocks(url)
+                blocks = self._blocks(self._downloaded(url))
                 first = next(blocks, b"")
                 if not _is_tar(first):
                     raise InvalidInput(f"build context {name}: {shown(url)} is not a tar")
@@ -180,7 +188,7 @@ class ContextSources:
                 _unpack(chain([first], blocks), directory)
                 return Context(directory, keeps_owners=True)
             case GitSource() as source:
-                return Context(self._git(source))
+                return Context(self._git(source, self._repositories.commit(source)))
             case None:
                 if "://" in value:
                     raise InvalidInput(f"build context {name}: {value.partition('://')[0]}:// is not supported")
@@ -188,8 +196,8 @@ class ContextSources:
 
     # Ways to get them
 
-    def _git(self, source: GitSource) -> Path:
-        top = self._repositories.check_out(source, self._repositories.commit(source))
+    def _git(self, source: GitSource, commit: str) -> Path:
+        top = self._repositories.check_out(source, commit)
         with Context(top).open() as tree:
             try:
                 path = top / tree.resolve(source.subdir)
@@ -199,10 +207,13 @@ class ContextSources:
             raise NotFound(f"{shown(source.remote)}: {source.subdir!r} is not a directory")
         return path
 
-    def _downloaded_blocks(self, url: str, limit: int | None = None) -> Iterator[bytes]:
+    def _downloaded(self, url: str, limit: int | None = None) -> Downloaded:
         file = self._downloads.known(url, None) or self._downloads.fetch(url, None)
         if limit is not None and file.blob.size > limit:
             raise InvalidInput(f"{shown(url)} is larger than {limit} bytes: want a Dockerfile")
+        return file
+
+    def _blocks(self, file: Downloaded) -> Iterator[bytes]:
         with self._session().content.open(file.blob) as blob:
             yield from iter(lambda: blob.read(_BLOCK), b"")
 

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 class Surroundings:
     """What outputs are done with. ``registries`` opens connections when the first is needed.
 
-    ``members`` gives what is added to the configuration of an image (inline cache records).
+    ``members`` gives what is added to the configuration of an image (inline cache records),
+    ``provenance`` what is attested of one in OCI's form. With ``index`` one platform has an index, too.
     """
 
     session: Session
@@ -49,6 +50,8 @@ class Surroundings:
     progress: Progress
     clock: Callable[[], float]
     members: Callable[[SolvedBuild], dict[str, object] | None] = lambda _: None
+    provenance: Callable[[SolvedBuild], dict[str, object]] | None = None
+    index: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class Written:
 
     target: Descriptor
     images: tuple[BuiltImage, ...]
+    provenance: tuple[Mapping[str, object], ...] = ()
 
     @property
     def id(self) -> str:
@@ -82,6 +86,9 @@ class Outcome:
         }
         if len(self.written.images) == 1:
             found["containerimage.config.digest"] = str(self.written.images[0].id.digest)
+        for image, provenance in zip(self.written.images, self.written.provenance, strict=False):
+            platform = f"/{image.config.platform}" if len(self.written.images) > 1 else ""
+            found[f"buildx.build.provenance{platform}"] = provenance
         if self.names:
             found["image.name"] = ",".join(str(name) for name in self.names)
         return found
@@ -132,11 +139,32 @@ class _Performance:
             for one in self._builds
         )  # fmt: skip
         target = images[0].manifest
-        if len(images) > 1:
-            target = write_index(around.session, images, epoch_s=around.epoch_s, form=form)
-        written = self._written[repr(form)] = Written(target, images)
+        provenance: tuple[dict[str, object], ...] = ()
+        if around.provenance is not None and not form.docker:
+            provenance = tuple(map(around.provenance, self._builds))
+        if len(images) > 1 or provenance or around.index:
+            attested = self._attest(images, provenance)
+            target = write_index(around.session, images, epoch_s=around.epoch_s, form=form, attestations=attested)
+        written = self._written[repr(form)] = Written(target, images, provenance)
         self.outcome.written = self.outcome.written or written
         return written
+
+    def _attest(
+        self, images: Sequence[BuiltImage], provenance: Sequence[Mapping[str, object]]
+    ) -> tuple[Descriptor, ...]:
+        """What is said of each image, as manifests in the store."""
+        if not provenance:
+            return ()
+        from builder.attestations import write_attestation
+        from builder.provenance import PREDICATE_TYPE, package_url
+
+        def names(image: BuiltImage) -> list[str]:
+            return [package_url(tag, image.config.platform) for tag in self._around.tags] or ["_"]
+
+        return tuple(
+            write_attestation(self._around.session, image, names(image), PREDICATE_TYPE, said)
+            for image, said in zip(images, provenance, strict=True)
+        )
 
     def image(self, output: ImageOutput) -> None:
         names = self._names(output.names)

@@ -5,26 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from builder.ports import HostMount, MemoryMount, SandboxRequest, Stream
 from image.errors import InvalidInput
 from runner.isolation import step
 from runner.isolation.ladder import Isolation
-from tierce.build.step_limits import StepLimits
+
+if TYPE_CHECKING:
+    from runner.containers.options import RunOptions
 
 
 class PlainStepRunner:
     """Runs the steps of one build in the plain trees of the store; safe to use from several threads."""
 
-    def __init__(self, isolation: Isolation, limits: StepLimits) -> None:
+    def __init__(self, isolation: Isolation, options: RunOptions | None) -> None:
         self._isolation = isolation
-        self._limits = limits
-        if limits != StepLimits(hosts=limits.hosts):
-            raise InvalidInput(
-                f"isolation={isolation.rung} cannot limit memory, processors or other resources of a step: "
-                "there is no control group to do it by"
-            )
+        self._hosts = options.network.hosts if options is not None else ()
+        if options is not None:
+            from tierce.build.step_limits import only_names
+
+            if not only_names(options):
+                raise InvalidInput(
+                    f"isolation={isolation.rung} cannot limit memory, processors or other resources of a step, "
+                    "nor change its rights and name servers: there is no control group or namespace to do it by"
+                )
 
     def close(self) -> None:
         """Nothing is held between steps."""
@@ -42,7 +47,7 @@ class PlainStepRunner:
                 "there are no privileges to give it"
             )
         assert isinstance(request.rootfs, Path)
-        command = step.Command(request.args, request.env, request.cwd, request.user, self._limits.hosts)
+        command = step.Command(request.args, request.env, request.cwd, request.user, self._hosts)
         return step.run(self._isolation.rung, request.rootfs, command, list(_given(request)), output, cancelled.is_set)
 
 

@@ -16,6 +16,8 @@ _QEMU: Final = {
     "s390x": "s390x", "riscv64": "riscv64", "mips64le": "mips64el", "loong64": "loongarch64",
 }  # fmt: skip
 """Go's names of architectures to qemu's, as handlers are called."""
+_NAMES: Final = ("qemu-{}", "qemu-{}-static", "{}")
+"""What distributions call a handler: Debian, Fedora, and who registers one by hand."""
 
 
 def parse_platforms(words: tuple[str, ...], here: Platform) -> tuple[Platform, ...]:
@@ -35,11 +37,11 @@ def why_not(here: Platform, binfmt: Path = BINFMT) -> Callable[[Platform], str |
         if platform.architecture == here.architecture or best_match(here, [platform]) is not None:
             return None  # whether this processor has what a variant wants, the program itself tells
         emulator = _QEMU.get(platform.architecture, platform.architecture)
-        handler = _handler(binfmt / f"qemu-{emulator}")
-        if handler == "fixed":
+        found = {_handler(binfmt / name.format(emulator)) for name in _NAMES}
+        if "fixed" in found:
             return None
         what = f"cannot run programs of {platform} on this {here} machine"
-        if handler == "loose":
+        if "loose" in found:
             return f"{what}: the handler qemu-{emulator} lacks flag F: register qemu-user-static's"
         advice = "install and register qemu-user-static, or build in a stage FROM --platform=$BUILDPLATFORM"
         return f"{what}: no handler qemu-{emulator} in {binfmt}: {advice}"

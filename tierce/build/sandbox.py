@@ -10,11 +10,11 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING, Self
 
 from builder.ports import SandboxRequest, Stream
-from tierce.build.step_limits import StepLimits
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from runner.containers.options import RunOptions
     from runner.isolation.ladder import Isolation
     from tierce.build.plain_steps import PlainStepRunner
     from tierce.build.steps import StepRunner
@@ -24,12 +24,15 @@ class RunnerSandbox:
     """Each request is a container of docker's kind, in namespaces of its own. A context manager."""
 
     def __init__(
-        self, environ: Mapping[str, str], limits: StepLimits = StepLimits(), isolation: Isolation | None = None
+        self, environ: Mapping[str, str], options: RunOptions | None = None, isolation: Isolation | None = None
     ) -> None:
-        """``isolation`` says how steps are kept apart where it is not by namespaces."""
+        """``options`` are what every step may have beside docker's defaults.
+
+        ``isolation`` says how steps are kept apart where it is not by namespaces.
+        """
         self._isolation = isolation
         self._environ = environ
-        self._limits = limits
+        self._options = options
         self._runner: StepRunner | PlainStepRunner | None = None
         self._lock = Lock()
 
@@ -39,6 +42,14 @@ class RunnerSandbox:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._runner is not None:
             self._runner.close()
+
+    @property
+    def options(self) -> str:
+        if self._options is None:
+            return ""
+        from runner.containers.stored import encode
+
+        return encode(self._options)
 
     def run(self, request: SandboxRequest, output: Callable[[Stream, bytes], None], cancelled: Event) -> int:
         with self._lock:
@@ -50,7 +61,7 @@ class RunnerSandbox:
         if self._isolation is None:
             from tierce.build.steps import StepRunner
 
-            return StepRunner(self._environ, self._limits)
+            return StepRunner(self._environ, self._options)
         from tierce.build.plain_steps import PlainStepRunner
 
-        return PlainStepRunner(self._isolation, self._limits)
+        return PlainStepRunner(self._isolation, self._options)

@@ -1,53 +1,57 @@
-"""What ``tierce build`` lets every RUN have: host names, memory, processors, limits.
+"""What ``tierce build`` lets every RUN have: hosts, name servers, memory, processors, capabilities.
 
-None of it makes another step: it changes how a step runs, not what it does.
+None of it makes another step: it changes how a step runs, not what it does. It is written down
+as the options of a container, so that a failed step can be entered with the same.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import re
+import os
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING
 
 from image.errors import InvalidInput
-from image.value import dataclass
+from image.value import replace
+from runner.containers.limits import last_of_each, resources
+from runner.containers.options import RunOptions
+from runner.containers.security import ipc_mounts, parse_protections, seccomp
+from runner.runtime import capabilities
 
-_ULIMIT: Final = re.compile(r"([a-z]+)=(-?\d+)(?::(-?\d+))?\Z")
-_ULIMITS: Final = frozenset(
-    [
-        "core",
-        "cpu",
-        "data",
-        "fsize",
-        "locks",
-        "memlock",
-        "msgqueue",
-        "nice",
-        "nofile",
-        "nproc",
-        "rss",
-        "rtprio",
-        "rttime",
-        "sigpending",
-        "stack",
-    ]
-)
-_UNLIMITED: Final = 2**64 - 1
+if TYPE_CHECKING:
+    from runner.runtime.spec import Spec
 
 
-@dataclass(frozen=True, slots=True)
-class StepLimits:
-    """Bytes, microseconds, weights; None leaves the default. ``ulimits`` are ``(RLIMIT_name, soft, hard)``."""
+def limited(spec: Spec, options: RunOptions, *, insecure: bool, container_id: str) -> Spec:
+    """A step's container, which is docker's default, with what the user gives and takes away.
 
-    hosts: tuple[tuple[str, str], ...] = ()
-    shm_size: int | None = None
-    memory: int | None = None
-    cpu_quota_us: int | None = None
-    cpu_period_us: int | None = None
-    cpu_shares: int | None = None
-    cpuset_cpus: str = ""
-    ulimits: tuple[tuple[str, int, int], ...] = ()
+    Raises InvalidInput. A step with ``insecure`` has every capability and no filter already.
+    """
+    asked = options.security
+    protections = parse_protections(asked.options)
+    names = capabilities.choose(add=asked.cap_add, drop=asked.cap_drop, privileged=insecure)
+    mounts = ipc_mounts(asked, options.shm_size)
+    taken = {mount.destination for mount in mounts}
+    return replace(
+        spec,
+        process=replace(
+            spec.process,
+            capabilities=capabilities.granted(names),
+            rlimits=last_of_each(options.limits.ulimits),
+            no_new_privileges=protections.no_new_privileges,
+        ),
+        mounts=tuple(mount for mount in spec.mounts if mount.destination not in taken) + mounts,
+        resources=replace(resources(options.limits), devices=spec.resources.devices),
+        seccomp=seccomp(protections, privileged=insecure, capabilities=names, machine=os.uname().machine),
+        masked_paths=spec.masked_paths if protections.system_paths else (),
+        readonly_paths=spec.readonly_paths if protections.system_paths else (),
+        cgroups_path=options.cgroups_path(container_id),
+    )
+
+
+def only_names(options: RunOptions) -> bool:
+    """Whether it is nothing but names of hosts, for which no namespace is needed."""
+    return options == RunOptions(network=replace(RunOptions().network, hosts=options.network.hosts))
 
 
 def parse_hosts(words: Iterable[str]) -> tuple[tuple[str, str], ...]:
@@ -60,26 +64,6 @@ def parse_hosts(words: Iterable[str]) -> tuple[tuple[str, str], ...]:
             raise InvalidInput(f"bad format for add-host: {word!r}: want NAME:ADDRESS or NAME:host-gateway")
         found.append((name, address))
     return tuple(found)
-
-
-def parse_ulimits(words: Iterable[str]) -> tuple[tuple[str, int, int], ...]:
-    """``--ulimit NAME=SOFT[:HARD]``; -1 is no limit. Raises InvalidInput."""
-    found: list[tuple[str, int, int]] = []
-    for word in words:
-        match = _ULIMIT.match(word)
-        if match is None or match[1] not in _ULIMITS:
-            raise InvalidInput(
-                f"invalid ulimit {word!r}: want NAME=SOFT[:HARD] with one of {', '.join(sorted(_ULIMITS))}"
-            )
-        soft, hard = int(match[2]), int(match[3] or match[2])
-        if hard != -1 and (soft > hard or soft == -1):
-            raise InvalidInput(f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")
-        found.append((f"RLIMIT_{match[1].upper()}", _limit(soft), _limit(hard)))
-    return tuple(found)
-
-
-def _limit(value: int) -> int:
-    return _UNLIMITED if value < 0 else value
 
 
 def _is_address(text: str) -> bool:

@@ -8,19 +8,21 @@ import select
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from threading import Event, Lock
-from typing import BinaryIO, Final, assert_never
+from typing import TYPE_CHECKING, BinaryIO, Final, assert_never
 
 from builder.ports import HostMount, MemoryMount, SandboxRequest, Stream
 from runner.containers.start import Container, start
-from runner.network.modes import NetworkMode, connect, parse_mode
+from runner.network.modes import Networking, NetworkMode, connect, parse_mode
 from runner.runtime import capabilities, cgroup
 from runner.runtime.defaults import DEVICE_RULES, default_spec, host_devices
 from runner.runtime.fork_server import ForkServer
 from runner.runtime.privileges import probe
 from runner.runtime.spawn import Stdio, spawn
-from runner.runtime.spec import Capabilities, Mount, NamedUser, Process, Resources, Rlimit, Spec
+from runner.runtime.spec import Capabilities, Mount, NamedUser, Process, Resources, Spec
 from runner.runtime.state import Lease, acquire, runtime_directory
-from tierce.build.step_limits import StepLimits
+
+if TYPE_CHECKING:
+    from runner.containers.options import RunOptions
 
 _POLL_MS: Final = 100
 _BLOCK: Final = 1 << 16
@@ -33,8 +35,8 @@ class StepRunner:
     a step: so a build that used it keeps an address of its own until it is closed.
     """
 
-    def __init__(self, environ: Mapping[str, str], limits: StepLimits) -> None:
-        self._limits = limits
+    def __init__(self, environ: Mapping[str, str], options: RunOptions | None) -> None:
+        self._options = options
         self._runtime_directory = runtime_directory(environ, os.geteuid())
         self._privileges = probe()
         self._lock = Lock()
@@ -73,20 +75,28 @@ class StepRunner:
         """See ``builder.ports.Sandbox.run``."""
         mode = parse_mode(request.network)
         server = self._prepare(mode)
+        container_id, options = f"build-{secrets.token_hex(8)}", self._options
+        spec = _spec(request, own_network=mode is not NetworkMode.HOST)
+        network, hosts = Networking(mode), options.network.hosts if options is not None else ()
+        if options is not None:
+            from tierce.build.step_limits import limited
+
+            spec = limited(spec, options, insecure=request.insecure, container_id=container_id)
+            network = Networking(mode, dns=options.network.dns)
         with (
             _pipe() as (out, out_writer),
             _pipe() as (err, err_writer),
             start(
-                _spec(request, self._limits, own_network=mode is not NetworkMode.HOST),
+                spec,
                 request.rootfs,
-                container_id=f"build-{secrets.token_hex(8)}",
+                container_id=container_id,
                 root=self._runtime_directory,
                 privileges=self._privileges,
-                network=mode,
-                extra_hosts=self._limits.hosts,
+                network=network,
+                extra_hosts=hosts,
                 stdio=Stdio(None, out_writer.fileno(), err_writer.fileno()),
-                # with every device allowed, it must not be born where most are not
-                spawn=spawn if request.insecure else server.spawn,
+                # with every device allowed, or below a group of the user's, it must not be born where most are not
+                spawn=spawn if request.insecure or spec.cgroups_path else server.spawn,
             ) as container,
         ):
             out_writer.close()
@@ -95,7 +105,7 @@ class StepRunner:
             return container.wait()
 
 
-def _spec(request: SandboxRequest, limits: StepLimits, *, own_network: bool) -> Spec:
+def _spec(request: SandboxRequest, *, own_network: bool) -> Spec:
     names = capabilities.choose(privileged=True) if request.insecure else capabilities.DEFAULT
     process = Process(
         args=request.args,
@@ -103,14 +113,6 @@ def _spec(request: SandboxRequest, limits: StepLimits, *, own_network: bool) -> 
         cwd=request.cwd,
         user=NamedUser(request.user),
         capabilities=Capabilities(names, names, names),
-        rlimits=tuple(Rlimit(*limit) for limit in limits.ulimits),
-    )
-    resources = Resources(
-        memory_limit=limits.memory,
-        cpu_quota_us=limits.cpu_quota_us,
-        cpu_period_us=limits.cpu_period_us,
-        cpu_shares=limits.cpu_shares,
-        cpuset_cpus=limits.cpuset_cpus,
     )
     return default_spec(
         process,
@@ -118,15 +120,8 @@ def _spec(request: SandboxRequest, limits: StepLimits, *, own_network: bool) -> 
         own_network=own_network,
         privileged=request.insecure,
         host_devices=host_devices() if request.insecure else (),
-        mounts=(*_shared_memory(limits), *runtime_mounts(request.mounts)),
-        resources=resources,
+        mounts=tuple(runtime_mounts(request.mounts)),
     )
-
-
-def _shared_memory(limits: StepLimits) -> Iterator[Mount]:
-    if limits.shm_size is not None:
-        options = ("nosuid", "noexec", "nodev", "mode=1777", f"size={limits.shm_size}")
-        yield Mount("/dev/shm", "tmpfs", "shm", options)  # noqa: S108  # inside the step
 
 
 def runtime_mounts(mounts: Iterable[HostMount | MemoryMount]) -> Iterator[Mount]:

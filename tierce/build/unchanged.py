@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 _NAMES: Final = ("Dockerfile", "Containerfile", "dockerfile")
 _MUST_BE_UNSET: Final = (
-    "build_arg_file", "build_context", "ignorefile", "platform", "pull", "no_cache", "no_cache_filter", "cache_from",
-    "cache_to", "output", "push", "annotation", "verify_reproducible", "metadata_file", "graph", "check",
+    "build_arg_file", "build_context", "ignorefile", "platform", "pull", "no_cache", "no_cache_filter", "cache_ttl", "cache_from",
+    "cache_to", "output", "push", "annotation", "attest", "manifest", "verify_reproducible", "metadata_file", "graph", "check",
 )  # fmt: skip
 _SHOWS_STEPS: Final = frozenset({"auto", "plain", "tty", "quiet"})
 
@@ -64,6 +64,7 @@ class Answer:
 def ask(flags: BuildFlags, environ: Mapping[str, str], now_ns: int) -> Question | None:
     """The question that a command poses; None when it is not one for this module."""
     plain = flags.progress in _SHOWS_STEPS and flags.layers and flags.call in {"", "build"}
+    plain = plain and flags.provenance in {"", "false"} and flags.sbom in {"", "false"}
     if not plain or any(getattr(flags, name) for name in _MUST_BE_UNSET):
         return None
     root = Path(flags.context)

@@ -11,7 +11,8 @@ import click
 from image.errors import DockerfileError, ProcessFailed
 from image.reference import Reference
 from image.value import replace
-from tierce.cli.build_flags import BuildFlags, build_options
+from tierce.cli.build_flags import BuildFlags
+from tierce.cli.build_options import BuildCommand, build_options
 from tierce.cli.build_said import say_built
 from tierce.cli.command import Settings, command
 
@@ -19,12 +20,15 @@ if TYPE_CHECKING:
     from builder.stage_plan import PlanOptions
     from tierce.build.building import BuildRequest
     from tierce.build.contexts import Inputs, Named
+    from tierce.build.outputs import Outcome
     from tierce.build.unchanged import Question
     from tierce.cli.build_outputs import Wanted
+    from tierce.cli.build_world import Sources, World
 
 
 @command(
     "build",
+    cls=BuildCommand,
     short_help="Build an image from a Dockerfile",
     examples="""
 tierce build -t app .                         # Dockerfile in this directory
@@ -43,13 +47,14 @@ tierce build --check .                        # only warn about the Dockerfile
 tierce build --call outline .                 # what can be set: arguments, secrets
 """,
 )
-@click.argument("context", metavar="PATH | URL | -")
+@click.argument("context", metavar="PATH | URL | -", default=".")
 @build_options
 @click.pass_obj
 def build(settings: Settings, /, **values: Any) -> None:
     """Build an image from a Dockerfile and the files of its context.
 
-    That is a directory, a tar on standard input or behind a URL, or a git repository.
+    That is a directory (this one if none is named), a tar on standard input or behind a URL, or
+    a git repository.
     The image id is printed at the end; a failing instruction is shown with its lines.
     """
     from tierce.build.unchanged import ask
@@ -91,12 +96,9 @@ def _answered(settings: Settings, flags: BuildFlags, question: Question) -> bool
 
 def _build(settings: Settings, flags: BuildFlags, question: Question | None) -> None:
     from tierce.build.building import Build
-    from tierce.build.outputs import perform
-    from tierce.build.unchanged import Watch, remember
-    from tierce.cli.build_cache import cache_exports, inline_records, write_caches
     from tierce.cli.build_call import answer, parse_call
-    from tierce.cli.build_outputs import report, surroundings, told_of, wanted
-    from tierce.cli.build_verify import build_again, tell
+    from tierce.cli.build_outputs import report, wanted
+    from tierce.cli.build_verify import tell
     from tierce.cli.build_world import open_sources, open_world
 
     call = parse_call("check" if flags.check else flags.call)
@@ -110,33 +112,56 @@ def _build(settings: Settings, flags: BuildFlags, question: Question | None) -> 
         if call[0] != "build":
             click.get_current_context().exit(answer(settings, flags, request, call))
         world = open_world(stack, settings, flags, sources, named)
-        session, connections = world.session, world.connections
         if flags.graph is not None:
-            click.echo(Build(session, request, connections).draw(flags.graph))
+            click.echo(Build(world.session, request, world.connections).draw(flags.graph))
             return
-        exports = cache_exports(flags, request.plan.build_args)
-        requests = [request.for_platform(one) for one in goal.platforms]
-        watch = Watch(world.view)
-        builds = [
-            Build(session, one, replace(connections, progress=told_of(watch, one.plan.platform, len(requests))))
-            for one in requests
-        ]
-        for one_build in builds if len(builds) > 1 else ():
-            one_build.check()
-        solved = [one_build.solve() for one_build in builds]
-        around = surroundings(settings, session, request, world.registries, world.view, inline_records(exports))
-        outcome = perform(goal.outputs, solved, around)
-        write_caches(exports, solved, world.caches, around, world.view)
-        if question is not None and outcome.written is not None and not watch.warned:
-            remember(session.store, question, solved[0].graph, outcome.written.target, outcome.written.id)
-        differences = (
-            build_again(session, sources.network, solved, requests, connections, world.images)
-            if flags.verify_reproducible
-            else []
-        )
+        outcome, differences = _perform(settings, flags, goal, request, sources, world, question)
     report(flags, goal.outputs, outcome)
     if flags.verify_reproducible:
         click.get_current_context().exit(tell(differences))
+
+
+def _perform(
+    settings: Settings,
+    flags: BuildFlags,
+    goal: Wanted,
+    request: BuildRequest,
+    sources: Sources,
+    world: World,
+    question: Question | None,
+) -> tuple[Outcome, list[str]]:
+    """The build itself: each platform's, then outputs and caches; and what a second one gave otherwise."""
+    from tierce.build.building import Build
+    from tierce.build.outputs import perform
+    from tierce.build.unchanged import Watch, remember
+    from tierce.cli.build_cache import cache_exports, inline_records, write_caches
+    from tierce.cli.build_outputs import add_to_list, attested, surroundings, told_of
+    from tierce.cli.build_verify import build_again
+
+    session, connections, started_s = world.session, world.connections, settings.clock()
+    exports = cache_exports(flags, request.plan.build_args)
+    requests = [request.for_platform(one) for one in goal.platforms]
+    watch = Watch(world.view)
+    builds = [
+        Build(session, one, replace(connections, progress=told_of(watch, one.plan.platform, len(requests))))
+        for one in requests
+    ]
+    for one_build in builds if len(builds) > 1 else ():
+        one_build.check()
+    solved = [one_build.solve() for one_build in builds]
+    provenance = attested(request, goal.provenance, started_s, settings.clock)
+    around = surroundings(
+        settings, session, request, world.registries, world.view, inline_records(exports), provenance, index=goal.index
+    )
+    outcome = perform(goal.outputs, solved, around)
+    if flags.manifest and outcome.written is not None:
+        add_to_list(session, flags.manifest, outcome.written)
+    write_caches(exports, solved, world.caches, around, world.view)
+    if question is not None and outcome.written is not None and not watch.warned:
+        remember(session.store, question, solved[0].graph, outcome.written.target, outcome.written.id)
+    if not flags.verify_reproducible:
+        return outcome, []
+    return outcome, build_again(session, sources.network, solved, requests, connections, world.images)
 
 
 def _request(settings: Settings, flags: BuildFlags, goal: Wanted, inputs: Inputs, named: Named) -> BuildRequest:
@@ -153,16 +178,22 @@ def _request(settings: Settings, flags: BuildFlags, goal: Wanted, inputs: Inputs
         name=inputs.name,
         path=inputs.path,
         plan=plan,
-        solve=SolveOptions(jobs=flags.workers, epoch_s=epoch_s, compression=goal.compression),
+        solve=SolveOptions(
+            jobs=flags.workers,
+            epoch_s=epoch_s,
+            compression=goal.compression,
+            cache_ttl_s=flags.cache_ttl_s,
+        ),
         tags=tuple(Reference.parse(tag).with_default_tag() for tag in flags.tag),
         contexts=named.files,
         ignore_file=flags.ignorefile,
+        origin=inputs.origin,
     )
 
 
 def _plan_options(settings: Settings, flags: BuildFlags, goal: Wanted, named: Named) -> PlanOptions:
     from builder.stage_plan import PlanOptions
-    from tierce.build.building import build_arguments
+    from tierce.build.building import build_arguments, environment_words
     from tierce.host_platform import host_platform
 
     here = host_platform()
@@ -170,7 +201,11 @@ def _plan_options(settings: Settings, flags: BuildFlags, goal: Wanted, named: Na
         platform=goal.platforms[0],
         build_platform=here,
         target=flags.target,
-        build_args=build_arguments(_build_args(flags), settings.environ),
+        build_args=build_arguments(_build_args(flags), settings.environ, proxies=flags.http_proxy),
+        unset_labels=frozenset(flags.unsetlabel),
+        env=environment_words(flags.pairs(flags.env), settings.environ),
+        unset_env=frozenset(flags.unsetenv),
+        first_base=flags.from_,
         labels={name: value or "" for name, value in flags.pairs(flags.label).items()},
         network="none" if flags.network == "none" else "host" if flags.network == "host" else "default",
         allowed=flags.entitlements(),

@@ -39,10 +39,9 @@ def cache_exports(flags: BuildFlags, build_args: Mapping[str, str]) -> tuple[Cac
 @contextmanager
 def open_connections(settings: Settings, flags: BuildFlags) -> Iterator[Callable[[], Registries]]:
     """Registries, opened when they are first called for, and closed at the end."""
-    from tierce.cli.transfer import open_registries
-
+    access = flags.access()
     with ExitStack() as stack:
-        yield cache(lambda: stack.enter_context(open_registries(settings, tls_verify=flags.tls_verify)))
+        yield cache(lambda: stack.enter_context(access.open(settings.environ, settings.root / "uploads")))
 
 
 @contextmanager

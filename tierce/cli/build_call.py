@@ -62,7 +62,7 @@ def _checked(settings: Settings, flags: BuildFlags, request: BuildRequest) -> Ch
     from tierce.build.checks import check_build
 
     with settings.store() as store, store.session() as session:
-        images = StoredImages(store, session, settings.environ, tls_verify=flags.tls_verify)
+        images = StoredImages(store, session, settings.environ, flags.access())
         return check_build(request, images.stored, images.describe)
 
 

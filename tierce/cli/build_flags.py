@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Final, Literal
 
-import click
-
-from image.errors import InvalidInput
-from image.value import dataclass
+from image.errors import InvalidInput, NotFound
+from image.value import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.draw import Form
     from builder.entitlements import Entitlement
-    from tierce.build.step_limits import StepLimits
+    from builder.ports import HostMount
+    from runner.containers.options import RunOptions
+    from tierce.build.base_images import RegistryAccess
 
-_F = TypeVar("_F", bound=Callable[..., Any])
+_STEP_FLAGS: Final = (
+    "add_host", "shm_size", "memory", "memory_swap", "cpu_quota", "cpu_period", "cpu_shares", "cpuset_cpus", "cpuset_mems",
+    "ulimit", "cgroup_parent", "cap_add", "cap_drop", "security_opt", "dns", "dns_search", "dns_option",
+)  # fmt: skip
+"""Those that change how a RUN runs, and not what it does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +38,19 @@ class BuildFlags:
     platform: tuple[str, ...]
     label: tuple[str, ...]
     pull: bool
+    pull_never: bool
+    from_: str
+    os: str
+    arch: str
+    variant: str
+    http_proxy: bool
+    # how registries are reached
     tls_verify: bool
+    creds: str | None
+    authfile: str | None
+    cert_dir: Path | None
+    retry: int | None
+    retry_delay: str | None
     # how steps run
     network: str
     allow: tuple[str, ...]
@@ -49,21 +64,40 @@ class BuildFlags:
     cpu_period: int | None
     cpu_shares: int | None
     cpuset_cpus: str
+    cpuset_mems: str
+    memory_swap: str
     ulimit: tuple[str, ...]
+    cgroup_parent: str
+    cap_add: tuple[str, ...]
+    cap_drop: tuple[str, ...]
+    security_opt: tuple[str, ...]
+    dns: tuple[str, ...]
+    dns_search: tuple[str, ...]
+    dns_option: tuple[str, ...]
+    volume: tuple[str, ...]
     jobs: int | None
     no_cache: bool
     no_cache_filter: tuple[str, ...]
+    cache_ttl: str
     cache_from: tuple[str, ...]
     cache_to: tuple[str, ...]
     # what comes out
     tag: tuple[str, ...]
+    manifest: str
     output: tuple[str, ...]
     push: bool
     load: bool
     format: str
     annotation: tuple[str, ...]
+    attest: tuple[str, ...]
+    provenance: str
+    sbom: str
     squash: bool
+    squash_all: bool
     layers: bool
+    env: tuple[str, ...]
+    unsetenv: tuple[str, ...]
+    unsetlabel: tuple[str, ...]
     isolation: str
     shell_on_failure: bool
     omit_history: bool
@@ -84,27 +118,108 @@ class BuildFlags:
         """Steps at once: they mostly wait for processes, so a little more than the processors."""
         return self.jobs or (os.cpu_count() or 2) + 2
 
+    @property
+    def pull_policy(self) -> Literal["always", "missing", "never"]:
+        return "always" if self.pull else "never" if self.pull_never else "missing"
+
     def entitlements(self) -> frozenset[Entitlement]:
         """What RUN may ask for; ``--network host`` gives every step the host's already. Raises InvalidInput."""
         from builder.entitlements import parse_entitlements
 
         return parse_entitlements((*self.allow, "network.host") if self.network == "host" else self.allow)
 
-    def limits(self) -> StepLimits:
-        """What every RUN may have. Raises InvalidInput."""
-        from tierce.build.step_limits import StepLimits, parse_hosts, parse_ulimits
-        from tierce.cli.units import parse_size
+    @property
+    def cache_ttl_s(self) -> float | None:
+        """How old a cached result may be; None for any age. Raises UsageError."""
+        if not self.cache_ttl:
+            return None
+        from tierce.cli.registry_flags import seconds_of
 
-        return StepLimits(
-            hosts=parse_hosts(self.add_host),
-            shm_size=parse_size(self.shm_size) if self.shm_size else None,
+        return seconds_of(self.cache_ttl)
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """Those of ``--platform``, or the one that ``--os``, ``--arch`` and ``--variant`` make. Raises InvalidInput."""
+        if not (self.os or self.arch or self.variant):
+            return self.platform
+        if self.platform:
+            raise InvalidInput("--platform says all that --os, --arch and --variant do: give one or the others")
+        from tierce.host_platform import host_platform
+
+        here = host_platform()
+        parts = (self.os or here.os, self.arch or here.architecture, self.variant)
+        return ("/".join(part for part in parts if part),)
+
+    def access(self) -> RegistryAccess:
+        """How registries are reached. Raises UsageError, InvalidInput."""
+        from tierce.build.base_images import RegistryAccess
+
+        found = RegistryAccess(not self.tls_verify, self.authfile)
+        if self.creds or self.cert_dir or self.retry is not None or self.retry_delay:
+            from tierce.cli.registry_flags import retry_policy
+            from transfer.credentials import parse_login
+
+            found = replace(
+                found,
+                credential=parse_login(self.creds) if self.creds else None,
+                cert_dir=self.cert_dir,
+                retry=retry_policy(self.retry, self.retry_delay),
+            )
+        return found
+
+    def step_options(self) -> RunOptions | None:
+        """What every RUN may have beside docker's defaults; None for nothing. Raises InvalidInput."""
+        if not any(getattr(self, name) for name in _STEP_FLAGS):
+            return None
+        from runner.containers.limits import Limits, parse_ulimit, resources
+        from runner.containers.options import RunOptions
+        from runner.containers.security import Security, parse_protections
+        from runner.network.files import Dns
+        from runner.network.wishes import NetworkOptions
+        from runner.runtime.capabilities import choose
+        from tierce.build.step_limits import parse_hosts
+        from tierce.cli.units import parse_size
+        from tierce.run import inline_seccomp
+
+        limits = Limits(
             memory=parse_size(self.memory) if self.memory else None,
+            memory_swap=-1 if self.memory_swap == "-1" else parse_size(self.memory_swap) if self.memory_swap else None,
             cpu_quota_us=self.cpu_quota,
             cpu_period_us=self.cpu_period,
             cpu_shares=self.cpu_shares,
             cpuset_cpus=self.cpuset_cpus,
-            ulimits=parse_ulimits(self.ulimit),
+            cpuset_mems=self.cpuset_mems,
+            ulimits=tuple(map(parse_ulimit, self.ulimit)),
         )
+        security = Security(_split(self.cap_add), _split(self.cap_drop), options=inline_seccomp(self.security_opt))
+        resources(limits)  # what is wrong is said before anything is built
+        choose(add=security.cap_add, drop=security.cap_drop)
+        parse_protections(security.options)
+        dns = Dns(_split(self.dns), _split(self.dns_search), _split(self.dns_option))
+        return RunOptions(
+            network=NetworkOptions(dns=dns, hosts=parse_hosts(self.add_host)),
+            shm_size=parse_size(self.shm_size) if self.shm_size else None,
+            cgroup_parent=self.cgroup_parent,
+            limits=limits,
+            security=security,
+        )
+
+    def volumes(self) -> tuple[HostMount, ...]:
+        """Files of the host that every RUN sees. Raises InvalidInput, NotFound."""
+        if not self.volume:
+            return ()
+        from builder.ports import HostMount
+        from runner.volumes.short_form import parse_volume
+
+        found = []
+        for word in self.volume:
+            asked = parse_volume(word, cwd=os.getcwd())
+            if asked.kind != "bind":
+                raise InvalidInput(f"invalid volume {word!r}: a build has no volumes: want /DIRECTORY:/TARGET[:ro]")
+            if not os.path.exists(asked.source):
+                raise NotFound(f"volume {word}: {asked.source} does not exist")
+            found.append(HostMount(Path(asked.source), asked.target, asked.read_only))
+        return tuple(found)
 
     def pairs(self, words: tuple[str, ...]) -> dict[str, str | None]:
         """``NAME=VALUE`` words by name; None for a bare name. Raises InvalidInput."""
@@ -117,102 +232,6 @@ class BuildFlags:
         return found
 
 
-_OPTIONS = (
-    click.option("-t", "--tag", multiple=True, metavar="NAME[:TAG]", help="Name the image; may be repeated"),
-    click.option(
-        "-f", "--file", metavar="PATH", help="Dockerfile, its URL, or - for standard input  [PATH/Dockerfile]"
-    ),
-    click.option("--ignorefile", type=click.Path(path_type=Path), metavar="FILE", help="Ignore file  [.dockerignore]"),
-    click.option("--build-arg", multiple=True, metavar="NAME[=VALUE]", help="Set an ARG"),
-    click.option(
-        "--build-arg-file", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="Set ARGs, a line each"
-    ),
-    click.option("--build-context", multiple=True, metavar="NAME=VALUE", help="A directory, URL or image under a name"),
-    click.option("--check", is_flag=True, help="Check the Dockerfile and build nothing"),
-    click.option("--call", default="build", metavar="METHOD", help="build, check, outline or targets[,format=json]"),
-    click.option("--target", default="", metavar="STAGE", help="Stage to build  [the last]"),
-    click.option("--label", multiple=True, metavar="NAME=VALUE", help="Add a label"),
-    click.option("--platform", multiple=True, metavar="OS/ARCH,...", help="Platforms to build for  [this machine's]"),
-    click.option("--pull", is_flag=True, help="Look for newer base images"),
-    click.option("--tls-verify/--no-tls-verify", default=True, help="Verify registries' certificates"),
-    click.option("--network", type=click.Choice(["default", "none", "host"]), default="default", help="Network of RUN"),
-    click.option(
-        "--allow", multiple=True, metavar="ENTITLEMENT,...", help="Let RUN ask for network.host or security.insecure"
-    ),
-    click.option("--secret", multiple=True, metavar="id=NAME[,src=FILE|env=NAME]", help="For RUN --mount=type=secret"),
-    click.option("--ssh", multiple=True, metavar="default|ID=SOCKET", help="For RUN --mount=type=ssh"),
-    click.option(
-        "--add-host", multiple=True, metavar="NAME:ADDRESS", help="A host name for RUN; host-gateway is the host"
-    ),
-    click.option("--shm-size", default="", metavar="BYTES", help="Size of /dev/shm in RUN  [64m]"),
-    click.option("-m", "--memory", default="", metavar="BYTES", help="Memory limit of a RUN"),
-    click.option("--cpu-quota", type=int, metavar="MICROSECONDS", help="Processor time of a RUN in each period"),
-    click.option("--cpu-period", type=int, metavar="MICROSECONDS", help="The period that --cpu-quota is of  [100000]"),
-    click.option("-c", "--cpu-shares", type=int, metavar="WEIGHT", help="Relative weight of a RUN's processor time"),
-    click.option("--cpuset-cpus", default="", metavar="LIST", help="Processors that RUN may use, such as 0-3,5"),
-    click.option(
-        "--ulimit", multiple=True, metavar="NAME=SOFT[:HARD]", help="A resource limit in RUN, such as nofile=1024"
-    ),
-    click.option("--host-ca", is_flag=True, help="Let RUN trust the certificates that this host trusts"),
-    click.option("--no-cache", is_flag=True, help="Do not use the build cache"),
-    click.option("--no-cache-filter", multiple=True, metavar="STAGE,...", help="Do not use the cache for these stages"),
-    click.option("--cache-from", multiple=True, metavar="type=T,...", help="Use the cache of builds elsewhere"),
-    click.option("--cache-to", multiple=True, metavar="type=T,...", help="Leave the cache for builds elsewhere"),
-    click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="Steps at once  [processors + 2]"),
-    click.option("--progress", default="auto", metavar="MODE", help="auto, plain, tty, quiet, rawjson, none"),
-    click.option("-o", "--output", multiple=True, metavar="type=T,...", help="Where the result goes  [type=image]"),
-    click.option("--push", is_flag=True, help="Push the image: -o type=registry"),
-    click.option("--load", is_flag=True, help="Keep the image in the store: -o type=image"),
-    click.option("--format", type=click.Choice(["oci", "docker", "v2s2"]), default="oci", help="Kind of image"),
-    click.option("--annotation", multiple=True, metavar="[TYPE:]KEY=VALUE", help="Annotate the manifest, or the index"),
-    click.option("--squash", is_flag=True, help="Put all new layers into one"),
-    click.option("--layers/--no-layers", default=True, help="A cached layer a step; without: none cached, one layer"),
-    click.option(
-        "--isolation",
-        type=click.Choice(["auto", "default", "namespaces", "oci", "rootless", "chroot", "emulated", "strict"]),
-        default="auto",
-        help="How RUN is kept apart: the strongest that works; strict refuses what is weaker than namespaces",
-    ),
-    click.option("--shell-on-failure", is_flag=True, help="Open a shell where a RUN failed"),
-    click.option("--omit-history", is_flag=True, help="Leave the history out of the image"),
-    click.option(
-        "--timestamp", type=click.IntRange(0), metavar="SECONDS", help="Latest time of files, time of history"
-    ),
-    click.option("--source-date-epoch", type=click.IntRange(0), metavar="SECONDS", help="The same as --timestamp"),
-    click.option("--rewrite-timestamp", is_flag=True, help="Accepted: file times always are what --timestamp says"),
-    click.option("--verify-reproducible", is_flag=True, help="Build twice and show what differs"),
-    click.option("--metadata-file", type=click.Path(path_type=Path), metavar="FILE", help="Write digests to a file"),
-    click.option("-q", "--quiet", is_flag=True, help="Print the image id alone"),
-    click.option("--iidfile", type=click.Path(path_type=Path), metavar="FILE", help="Write the image id to a file"),
-    click.option("--graph", type=click.Choice(["dot", "mermaid", "svg"]), help="Print the graph and build nothing"),
-)
-
-
-_WITHOUT_EFFECT = (
-    click.option("--rm/--no-rm", default=True, hidden=True, expose_value=False),
-    click.option("--force-rm", is_flag=True, hidden=True, expose_value=False),
-    click.option("--builder", hidden=True, expose_value=False),
-    click.option(
-        "--provenance",
-        callback=lambda _, option, value: _no_attestation(option, value),
-        hidden=True,
-        expose_value=False,
-    ),
-    click.option(
-        "--sbom", callback=lambda _, option, value: _no_attestation(option, value), hidden=True, expose_value=False
-    ),
-)
-"""What scripts for docker, buildx and podman pass: containers of steps never stay, there is no
-builder to choose, and no attestation is made unasked."""
-
-
-def _no_attestation(option: click.Parameter, value: str | None) -> None:
-    if value not in {None, "false"}:
-        raise InvalidInput(f"--{option.name}={value}: attestations are not supported, only {option.name}=false is")
-
-
-def build_options(command: _F) -> _F:
-    """All flags of ``tierce build``, in the order of the help."""
-    for option in reversed((*_OPTIONS, *_WITHOUT_EFFECT)):
-        command = option(command)
-    return command
+def _split(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Podman's lists: repeated, or with commas."""
+    return tuple(part for word in words for part in word.split(",") if part)

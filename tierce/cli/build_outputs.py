@@ -14,11 +14,12 @@ from tierce.cli.command import Settings
 if TYPE_CHECKING:
     from builder.output_words import Output
     from builder.progress import Event, Progress
+    from builder.provenance import Provenance
     from image.media_types import Compression
     from image.platform import Platform
     from store.store import Session
     from tierce.build.building import BuildRequest, SolvedBuild
-    from tierce.build.outputs import Outcome, Surroundings
+    from tierce.build.outputs import Outcome, Surroundings, Written
     from tierce.cli.build_flags import BuildFlags
     from transfer.registries import Registries
 
@@ -29,6 +30,8 @@ class Wanted:
 
     outputs: tuple[Output, ...]
     platforms: tuple[Platform, ...]
+    provenance: Provenance | None = None
+    index: bool = False
 
     @property
     def compression(self) -> Compression:
@@ -42,11 +45,13 @@ class Wanted:
 
 def wanted(flags: BuildFlags) -> Wanted:
     """Raises InvalidInput for what contradicts itself, before anything is built."""
-    from builder.output_words import OutputFlags, parse_outputs
+    from builder.output_words import ImageOutput, OutputFlags, parse_outputs
     from tierce.build.platforms import parse_platforms
     from tierce.host_platform import host_platform
 
-    platforms = parse_platforms(flags.platform, host_platform())
+    platforms = parse_platforms(flags.platforms, host_platform())
+    provenance = _provenance(flags)
+    index = (flags.pairs(flags.build_arg).get("BUILDKIT_MULTI_PLATFORM") or "").lower() in {"1", "true"}
     outputs = parse_outputs(
         OutputFlags(
             outputs=flags.output,
@@ -54,12 +59,59 @@ def wanted(flags: BuildFlags) -> Wanted:
             load=flags.load,
             docker=flags.format in {"docker", "v2s2"},
             annotations=flags.annotation,
-            squash=flags.squash or not flags.layers,
+            squash=flags.squash or flags.squash_all or not flags.layers,
+            squash_base=flags.squash_all,
             omit_history=flags.omit_history,
             platforms=len(platforms),
+            index=index or provenance is not None,
         )
     )
-    return Wanted(outputs, platforms)
+    if flags.manifest and not any(isinstance(one, ImageOutput) for one in outputs):
+        raise InvalidInput("--manifest lists images of the store: use it with type=image")
+    if not flags.tag and any(isinstance(one, ImageOutput) and one.push and not one.names for one in outputs):
+        raise InvalidInput("a push needs a name: give one with --tag, or name= in the output")
+    if provenance is not None and any(isinstance(one, ImageOutput) and one.form.docker for one in outputs):
+        raise InvalidInput("docker's image format has no attestations: use the oci format")
+    return Wanted(outputs, platforms, provenance, index)
+
+
+def _provenance(flags: BuildFlags) -> Provenance | None:
+    """Raises InvalidInput for what can't be attested."""
+    if not (flags.attest or flags.provenance or flags.sbom):
+        return None
+    from builder.provenance import parse_attestations
+
+    return parse_attestations(flags.attest, flags.provenance, flags.sbom)
+
+
+def attested(
+    request: BuildRequest, wanted: Provenance | None, started_s: float, clock: Callable[[], float]
+) -> Callable[[SolvedBuild], dict[str, object]] | None:
+    """What tells how a build was done; None when nobody asked. With an epoch it is the same each time."""
+    if wanted is None:
+        return None
+    import secrets
+
+    from builder.provenance import Facts, predicate
+
+    ended_s, invocation = clock(), secrets.token_hex(12)
+    timeless = request.solve.epoch_s is not None
+
+    def tell(build: SolvedBuild) -> dict[str, object]:
+        facts = Facts(
+            graph=build.graph,
+            options=replace(request.plan, platform=build.graph.platform),
+            dockerfile=request.dockerfile,
+            path=request.name,
+            results=build.solver.result,
+            origin=request.origin,
+            started_s=None if timeless else started_s,
+            finished_s=None if timeless else ended_s,
+            invocation="" if timeless else invocation,
+        )
+        return predicate(wanted, facts)
+
+    return tell
 
 
 def epoch_of(flags: BuildFlags, given: int | None) -> int | None:
@@ -77,6 +129,9 @@ def surroundings(
     registries: Callable[[], Registries],
     progress: Progress,
     members: Callable[[SolvedBuild], dict[str, object] | None],
+    provenance: Callable[[SolvedBuild], dict[str, object]] | None,
+    *,
+    index: bool,
 ) -> Surroundings:
     """What outputs are done with."""
     from tierce.build.outputs import Surroundings
@@ -91,7 +146,23 @@ def surroundings(
         progress,
         settings.clock,
         members,
+        provenance,
+        index,
     )
+
+
+def add_to_list(session: Session, name: str, written: Written) -> None:
+    """``--manifest``: the images that were built, in a list of the store that is made if there is none.
+
+    Raises InvalidInput when the name is that of one image.
+    """
+    from image.reference import Reference
+    from transfer.image_lists import change_list, create_list, with_entries
+
+    store, reference = session.store, Reference.parse(name).with_default_tag()
+    entries = [replace(image.manifest, platform=image.config.platform) for image in written.images]
+    create_list(store, reference, amend=True)
+    change_list(store, reference, lambda before: with_entries(before, entries))
 
 
 def told_of(progress: Progress, platform: Platform, platforms: int) -> Progress:

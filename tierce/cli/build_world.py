@@ -67,19 +67,20 @@ def open_sources(stack: ExitStack, settings: Settings, flags: BuildFlags) -> Sou
 def open_world(stack: ExitStack, settings: Settings, flags: BuildFlags, sources: Sources, named: Named) -> World:
     """Raises StorageError, InvalidInput, NotFound for ``--host-ca`` without a bundle."""
     authorities = host_authorities(settings.environ) if flags.host_ca else None
+    options, volumes = flags.step_options(), flags.volumes()
     session = sources.open_session()
     mode = "quiet" if flags.quiet or flags.graph else flags.progress
     view = stack.enter_context(make_view(mode, sys.stderr, settings.environ, settings.clock))
     isolation = choose_isolation(flags.isolation, session)
     if isolation is not None:
         click.echo(str(isolation), err=True)
-    sandbox = stack.enter_context(RunnerSandbox(settings.environ, flags.limits(), isolation))
-    stored = StoredImages(session.store, session, settings.environ, pull=flags.pull, tls_verify=flags.tls_verify)
+    sandbox = stack.enter_context(RunnerSandbox(settings.environ, options, isolation))
+    stored = StoredImages(session.store, session, settings.environ, flags.access(), pull=flags.pull_policy)
     images = RememberedImages(LayoutImages(stored, session, named.layouts) if named.layouts else stored)
     registries = stack.enter_context(open_connections(settings, flags))
     caches = stack.enter_context(open_caches(flags, session, registries, view))
     connections = Connections(
-        images, sandbox, view, settings.clock, sources.secrets, sources.agents, authorities, caches,
+        images, sandbox, view, settings.clock, sources.secrets, sources.agents, authorities, volumes, caches,
         downloads=sources.network, repositories=sources.network,
     )  # fmt: skip
     return World(session, connections, images, registries, caches, view)

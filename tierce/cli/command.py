@@ -99,6 +99,9 @@ class Command(click.Command, _Help):
 def spell_out_flags(of: click.Command, arguments: Sequence[str]) -> list[str]:
     """Go's ``--flag=true`` and ``--flag=false`` as click's ``--flag``, ``--no-flag`` or nothing.
 
+    A switch that may have a word, ``--pull=never``, is a switch of that word, ``--pull-never``; and
+    ``-t=NAME`` is ``-t NAME``.
+
     What follows ``--``, or the first argument of a command that passes the rest on, is left alone.
     """
     options = {name: param for param in of.params if isinstance(param, click.Option) for name in param.opts}
@@ -116,7 +119,13 @@ def spell_out_flags(of: click.Command, arguments: Sequence[str]) -> list[str]:
 def _without_boolean(options: Mapping[str, click.Option], word: str) -> list[str]:
     name, equals, value = word.partition("=")
     option = options.get(name)
-    if not equals or option is None or not option.is_flag or value.lower() not in _GO_BOOLEANS:
+    if equals and option is not None and not option.is_flag and len(name) == 2:
+        return [name, value]
+    if not equals or option is None or not option.is_flag:
+        return [word]
+    if f"{name}-{value}" in options:
+        return [f"{name}-{value}"]
+    if value.lower() not in _GO_BOOLEANS:
         return [word]
     return [name] if _GO_BOOLEANS[value.lower()] else option.secondary_opts[:1]
 
@@ -133,9 +142,11 @@ def _wants_next(options: Mapping[str, click.Option], word: str) -> bool:
     return False
 
 
-def command(name: str, *, examples: str = "", **options: Any) -> Callable[[Callable[..., Any]], Command]:
+def command(
+    name: str, *, examples: str = "", cls: type[Command] = Command, **options: Any
+) -> Callable[[Callable[..., Any]], Command]:
     """A decorator that makes a function a ``Command``."""
-    return click.command(name, cls=Command, examples=examples, **options)
+    return click.command(name, cls=cls, examples=examples, **options)
 
 
 class Entry(NamedTuple):

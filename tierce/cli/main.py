@@ -189,6 +189,7 @@ COMMANDS: Final = LazyGroup(
             "catalog": Entry("tierce.cli.delete", "catalog", "List the repositories of a registry"),
             "copy": Entry("tierce.cli.copy", "copy", "Copy an image from anywhere to anywhere"),
             "delete": Entry("tierce.cli.delete", "delete", "Delete an image from a registry"),
+            "executor": Entry("tierce.cli.kaniko", "executor", "Build as kaniko's executor does, with its flags"),
             "digest": Entry("tierce.cli.repositories", "digest", "Print the digest of an image in a registry"),
             "flatten": _IMAGE["flatten"],
             "history": _IMAGE["history"],

@@ -31,8 +31,8 @@ tierce builder shell 3fa2c1 cat /etc/hosts
 def shell(settings: Settings, step: str, words: tuple[str, ...]) -> None:
     """Open a shell (or run COMMAND) where a RUN failed: its files, environment, user and directory.
 
-    Its mounts are there, too: caches, files of the context as they were, files of stages. Secrets
-    and SSH agents are not. Changes stay in the kept files, never in an image.
+    Its mounts, host name, network, rights and limits are there, too. Secrets and SSH agents are
+    not. Changes stay in the kept files, never in an image.
     """
     from store.failed_steps import FailedSteps
 
@@ -55,33 +55,27 @@ def _enter(settings: Settings, store: Store, failed: FailedStep, words: tuple[st
     from image.config import ContainerConfig
     from image.errors import TierceError
     from runner.containers import foreground
-    from runner.containers.options import RunOptions
     from runner.containers.start import exit_status
-    from runner.network.wishes import NetworkOptions
+    from runner.network.modes import Networking, parse_mode
     from runner.runtime.privileges import probe
     from runner.runtime.state import runtime_directory
     from store.failed_steps import FailedSteps
+    from tierce.build.entered import environment, lent_again, options_again
     from tierce.build.failed_mounts import mounted_again
     from tierce.build.steps import runtime_mounts
 
     workspace = FailedSteps(store).workspace(failed)
     overlay = store.layers.overlay(failed.directories, workspace, volatile=True)
-    if failed.left_out:
-        click.echo(f"not in this shell: {', '.join(failed.left_out)}", err=True)
+    lent, gone = lent_again(failed)
+    env, unset = environment(failed, settings.environ)
+    if missing := (*failed.left_out, *gone, *unset):
+        click.echo(f"not in this shell: {', '.join(missing)}", err=True)
+    options = options_again(failed, words, tty=sys.stdin.isatty())
     with mounted_again(store, failed, workspace) as mounts:
-        options = RunOptions(
-            args=words,
-            workdir=failed.cwd,
-            user=failed.user,
-            interactive=True,
-            tty=sys.stdin.isatty(),
-            network=NetworkOptions((failed.network,)),
-            hostname="" if failed.network == "host" else "tierce-build",
-        )
         try:
             return foreground.run(
                 options,
-                ContainerConfig(env=failed.env),
+                ContainerConfig(env=env),
                 overlay,
                 container_id=f"failed-{failed.id}",
                 root=runtime_directory(settings.environ, os.geteuid()),
@@ -89,7 +83,8 @@ def _enter(settings: Settings, store: Store, failed: FailedStep, words: tuple[st
                 environ=settings.environ,
                 cwd=os.getcwd(),
                 warn=lambda line: click.echo(f"WARNING: {line}", err=True),
-                mounts=tuple(runtime_mounts(mounts)),
+                mounts=tuple(runtime_mounts((*lent, *mounts))),
+                network=Networking(parse_mode(failed.network), dns=options.network.dns),
             )
         except TierceError as error:
             raise ExitCode(exit_status(error), error) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -316,6 +317,41 @@ def test_a_shell_may_open_where_a_build_failed(tierce_with_busybox: Tierce, tmp_
     assert done.code == 1, str(done)
     assert done.stdout.split() == ["partial", "of", "the", "context", "b"]
     assert "exit code: 3" in done.stderr
+
+
+def test_a_failed_step_has_its_surroundings_again(
+    tierce_with_busybox: Tierce, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a step saw and what its shell sees are the same words."""
+    (tmp_path / "bundle.crt").write_text("authorities\n")
+    (tmp_path / "lent").mkdir()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "bundle.crt"))
+    monkeypatch.setenv("HTTP_PROXY", "http://user:canary@proxy.test")
+    look = (
+        "hostname; ulimit -n; df -k /dev/shm | tail -1 | awk '{print $2}'; cat $SSL_CERT_FILE; grep db /etc/hosts;"
+        " grep CapBnd /proc/self/status; ls /lent; ls /sys/class/net | wc -l; test -e /dev/kmsg && echo devices;"
+        " echo $HTTP_PROXY; head -1 /etc/resolv.conf; touch /lent/x 2>&1"
+    )
+    files = {"Dockerfile": File(f"FROM busybox\nRUN --security=insecure --network=host {look}; exit 3\n")}
+    flags = (
+        "--allow=security.insecure,network.host", "--build-arg=BUILDKIT_SANDBOX_HOSTNAME=mine", "--ulimit=nofile=77:88",
+        "--shm-size=2m", "--host-ca", "--add-host=db:10.1.2.3", f"-v={tmp_path}/lent:/lent:ro", "--dns=10.9.9.9",
+        "--progress=plain",
+    )  # fmt: skip
+    build = tierce_with_busybox.attempt("build", *flags, write_context(tmp_path / "context", files))
+    assert build.code == 1, str(build)
+    seen = re.findall(r"^#\d+ \d+\.\d+ (.*)$", build.stderr, re.MULTILINE)
+    assert seen[:5] == ["mine", "77", "2048", "authorities", "10.1.2.3 db"], str(build)
+    again = tierce_with_busybox.attempt("builder", "shell", "", "sh", "-c", look)
+    assert again.stdout.replace("\t", " ").splitlines() == seen, str(again)
+    assert again.stderr == ""
+    monkeypatch.delenv("HTTP_PROXY")
+    (tmp_path / "bundle.crt").unlink()
+    poorer = tierce_with_busybox.attempt("builder", "shell", "", "sh", "-c", "true")
+    assert poorer.stderr.startswith(f"not in this shell: {tmp_path}/bundle.crt, ")
+    assert "HTTP_PROXY" in poorer.stderr
+    kept = [path.read_text() for path in (tierce_with_busybox.root / "failed").iterdir()]
+    assert not [text for text in kept if "canary" in text]
 
 
 def test_run_sees_what_it_should(bench: Workbench) -> None:

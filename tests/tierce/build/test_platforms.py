@@ -21,6 +21,7 @@ ENABLED = "enabled\ninterpreter /usr/bin/qemu-aarch64-static\nflags: {flags}\nof
         ("linux/amd64/v3", {}, None),
         ("linux/arm64", {}, "no handler qemu-aarch64"),
         ("linux/arm64", {"qemu-aarch64": ENABLED.format(flags="OCF")}, None),
+        ("linux/arm64", {"qemu-aarch64-static": ENABLED.format(flags="F")}, None),
         ("linux/arm64", {"qemu-aarch64": ENABLED.format(flags="OC")}, "lacks flag F"),
         ("linux/arm64", {"qemu-aarch64": "disabled\nflags: F\n"}, "no handler"),
         ("linux/arm/v7", {"qemu-aarch64": ENABLED.format(flags="F")}, "no handler qemu-arm"),

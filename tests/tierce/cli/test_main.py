@@ -289,6 +289,8 @@ def test_save_refuses_a_terminal(tierce: Tierce) -> None:
 @click.command("sample", context_settings={"allow_interspersed_args": False})
 @click.option("--rm", is_flag=True)
 @click.option("--sig-proxy/--no-sig-proxy", default=True)
+@click.option("--pull", is_flag=True)
+@click.option("--pull-never", is_flag=True)
 @click.option("-i", "inter", is_flag=True)
 @click.option("-e", "--env", "env", multiple=True)
 @click.argument("rest", nargs=-1)
@@ -307,6 +309,8 @@ def _sample(**_: object) -> None:
         ("-e --rm=true x", "-e --rm=true x"),
         ("-ie --rm=true x", "-ie --rm=true x"),
         ("-eA --rm=true x", "-eA --rm x"),
+        ("-e=A=B --rm=true x", "-e A=B --rm x"),
+        ("--pull=never --pull=maybe x", "--pull-never --pull=maybe x"),
         ("x --rm=true", "x --rm=true"),
         ("-- --rm=true", "-- --rm=true"),
         ("-e", "-e"),

@@ -10,6 +10,7 @@ import pytest
 from builder.context import Context
 from builder.named import NamedFiles, NamedImage
 from builder.progress import StepDone
+from image.platform import Platform
 from image.reference import Reference
 from store.store import Store
 from tests.tierce.build.sources.conftest import Bench
@@ -70,3 +71,17 @@ def test_mounts_read_from_named_contexts(bench: Bench, tmp_path: Path, busybox_a
     assert bench.listing(bench.build(text, plan))["seen"] == "644 0:0 1"
     (tmp_path / "named" / "f").write_text("2")
     assert bench.listing(bench.build(text, plan))["seen"] == "644 0:0 2"
+
+
+def test_a_name_may_be_given_for_one_platform(bench: Bench, tmp_path: Path) -> None:
+    for name in ("any", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "f").write_text(name)
+    bench.contexts = {"base": Context.load(tmp_path / "any"), "base::linux/riscv64": Context.load(tmp_path / "other")}
+    plan = replace(OPTIONS, contexts={name: NamedFiles() for name in bench.contexts})
+    text = "FROM base\nCOPY --from=base f /g"
+    assert bench.listing(bench.build(text, plan)) == {"f": "644 0:0 any", "g": "644 0:0 any"}
+    foreign = replace(plan, platform=Platform("linux", "riscv64"))
+    assert bench.listing(bench.build(text, foreign)) == {"f": "644 0:0 other", "g": "644 0:0 other"}
+    mixed = bench.build("FROM --platform=linux/riscv64 base\nCOPY --from=base f /g", plan)
+    assert bench.listing(mixed) == {"f": "644 0:0 other", "g": "644 0:0 any"}
