@@ -27,6 +27,7 @@ from runner.network.endpoints import Endpoint, Record
 from runner.network.firewall import Published
 from runner.network.networks import Network, Pool
 from runner.network.ports import Port
+from runner.network.removal import remove_beside
 from runner.runtime import rtnetlink, state
 
 _STANDARD_ROOT = Path("/run/tierce")
@@ -238,13 +239,13 @@ def gateway_network(of: Iterable[Network], bits: int) -> Network | None:
 
 
 def leave(root: Path, directory: Path) -> None:
-    """Forget the container's places; what nobody uses any more goes too. Idempotent."""
-    with state.locked(root):
+    """Forget the container's places; what nobody uses any more goes too, a bridge soon after. Idempotent."""
+    with state.locked(root) as lock:
         record = endpoints.read(directory)
         if record is None:
             return
         (directory / endpoints.FILE).unlink(missing_ok=True)
-        settle_locked(root, changed=[one.network for one in record.endpoints if one.ports], asked=record)
+        settle_locked(root, changed=[one.network for one in record.endpoints if one.ports], asked=record, lock=lock)
 
 
 # --- networks that are up -----------------------------------------------------------------
@@ -341,27 +342,33 @@ def _published(root: Path, network: Network) -> Iterator[Published]:
             yield Published(one.address, one.ports, one.address6)
 
 
-def settle_locked(root: Path, changed: Sequence[str] | None = None, asked: Record | None = None) -> None:
+def settle_locked(
+    root: Path, changed: Sequence[str] | None = None, asked: Record | None = None, *, lock: int | None = None
+) -> None:
     """Bring rules and bridges to what the living containers need. Call it while locked.
 
     Rules are made anew for the networks in ``changed``, or for all of them; bridges that nobody
-    is on are removed, of those that ``asked`` was on or of all.
+    is on are removed, of those that ``asked`` was on or of all; with the descriptor of the ``lock``
+    not at once, but before the lock is free.
     """
     used = {one.network for _, record in endpoints.living(root) for one in record.endpoints}
     for network in networks_up(root, making=True).values():
         if network.id not in used:
             if asked is None or asked.on(network.id):
-                _take_down(root, network)
+                _take_down(root, network, lock)
         elif changed is None or network.id in changed:
             refresh(root, network)
 
 
-def _take_down(root: Path, network: Network) -> None:
+def _take_down(root: Path, network: Network, lock: int | None) -> None:
     firewall.close_forward(network.bridge, ipv6=network.ipv6)
     firewall.remove(network.table)
+    files = [root / f"{start}{network.id}" for start in (_UP, _MAKING)]
+    if lock is not None and remove_beside(rtnetlink.delete_link(network.bridge), files, lock):
+        return
     _remove_bridge(network.bridge)
-    for start in (_UP, _MAKING):
-        (root / f"{start}{network.id}").unlink(missing_ok=True)
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def _remove_bridge(name: str) -> None:

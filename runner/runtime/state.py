@@ -33,11 +33,11 @@ def runtime_directory(environ: Mapping[str, str], uid: int) -> Path:
 
 
 @contextmanager
-def locked(root: Path) -> Iterator[None]:
-    """Alone among all processes that use this runtime directory. Never held while anything waits."""
+def locked(root: Path) -> Iterator[int]:
+    """Alone among all processes that use this runtime directory: the descriptor that says so. Never held for long."""
     with _opened(root, "lock") as fd:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
+        yield fd
 
 
 @contextmanager

@@ -384,7 +384,8 @@ class TestKilledLauncher:
             from runner.network import link
             from runner.network.bridge import bridge_name
 
-            assert link.link_index(bridge_name(box.root)) is None
+            with state.locked(box.root):  # it is held until the bridge has gone
+                assert link.link_index(bridge_name(box.root)) is None
 
 
 def _members(namespace: str) -> list[str]:

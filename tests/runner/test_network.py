@@ -21,6 +21,7 @@ from runner.network.addresses import Subnet, choose_address, choose_subnet, dott
 from runner.network.bridge import bridge_name, default_network
 from runner.network.modes import NetworkMode, parse_mode
 from runner.network.ports import Port, Reservation, parse_publish
+from runner.runtime import state
 from runner.runtime.spawn import Stdio
 from tests.support.boxes import Box
 
@@ -212,7 +213,8 @@ class TestBridge:
                 pass
             assert link.link_index(bridge_name(box.root)) is not None
             assert f"table inet {default_network(box.root).table}\n" in _tables()
-        assert link.link_index(bridge_name(box.root)) is None
+        with state.locked(box.root):  # it is held until the bridge has gone
+            assert link.link_index(bridge_name(box.root)) is None
         assert f"table inet {default_network(box.root).table}\n" not in _tables()
         assert [path.name for path in box.root.iterdir() if path.name != "containers"] == ["lock"]
         assert list((box.root / "containers").iterdir()) == []
