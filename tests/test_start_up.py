@@ -24,7 +24,7 @@ ON_THE_WAY = {
 COMMANDS = {
     "run": ("tierce.cli.run", "tierce.run", "tierce.containers", "runner.containers.foreground"),
     "run -d": ("tierce.cli.run", "tierce.containers", "tierce.cli.containers"),
-    "exec": ("tierce.cli.exec", "runner.containers.begin", "runner.containers.foreground", "runner.runtime.enter"),
+    "exec": ("tierce.cli.exec", "runner.containers.begin", "runner.containers.stdio", "runner.runtime.enter"),
     "ps": ("tierce.cli.ps",),
     "logs": ("tierce.cli.logs", "runner.containers.log_reader"),
 }

@@ -13,16 +13,15 @@ from image.value import dataclass
 from runner.containers.options import container_spec
 from runner.containers.records import Record, Records
 from runner.containers.security import Shared, joined_container
-from runner.containers.start import Container, start
 from runner.containers.surroundings import look_around
 from runner.network.ports import Port
-from runner.network.wishes import resolve, running
 from runner.runtime.privileges import Privileges
 from runner.runtime.spawn import Stdio
 from runner.volumes.request import merge
 from store.layers import Workspace, mounted
 
 if TYPE_CHECKING:
+    from runner.containers.start import Container
     from runner.network.modes import Networking
     from runner.runtime.spec import Mount, Spec
     from store.layers import OverlayMount
@@ -43,6 +42,8 @@ class Begun:
 @contextmanager
 def begin(records: Records, record: Record, root: Path, privileges: Privileges) -> Iterator[Begun]:
     """Start it; at the end of the block nothing of it is left but its files. Raises TierceError."""
+    from runner.containers.start import start  # others want to know what a container is, and start none
+
     options = record.made.options
     with ExitStack() as held:
         points = held.enter_context(mount_points(records, record))
@@ -75,6 +76,8 @@ def begin(records: Records, record: Record, root: Path, privileges: Privileges) 
 
 def running_directory(records: Records, root: Path, word: str) -> Path:
     """In the runtime directory, by id, name or the start of an id. Raises NotFound when it does not run."""
+    from runner.network.wishes import running
+
     with suppress(ContainerNotFound):
         word = records.get(word).id
     return running(root, word)
@@ -93,6 +96,8 @@ def describe(records: Records, record: Record, mounts: tuple[Mount, ...] = ()) -
 
 def networking(records: Records, record: Record, root: Path) -> Networking:
     """The networks that were asked for, as they are now. Raises NotFound, InvalidInput."""
+    from runner.network.wishes import resolve
+
     return resolve(
         record.made.options.network,
         defined=records.store.root / "networks",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +14,10 @@ from image.value import replace
 from runner.containers.records import Record, Records
 from tierce.cli.command import ExitCode, Settings, command
 from tierce.cli.containers import containers
+
+if TYPE_CHECKING:
+    from runner.runtime.running import Running
+    from runner.runtime.spawn import Watcher
 
 
 @command(
@@ -77,25 +82,14 @@ def exec_(
 
 
 def _execute(records: Records, record: Record, *, interactive: bool, detach: bool, privileged: bool) -> int:
-    from runner.containers import terminal
     from runner.containers.attach import OWN_STDIO, window
-    from runner.containers.begin import describe
-    from runner.containers.foreground import container_stdio
     from runner.containers.relay import Relay
     from runner.containers.signals import Signals
-    from runner.runtime import capabilities
-    from runner.runtime.enter import enter
-    from runner.runtime.privileges import probe
-    from runner.runtime.spawn import Stdio
+    from runner.containers.stdio import container_stdio
+    from runner.runtime.spawn import Stdio, spawn
 
-    tty = record.made.options.tty
-    if tty and interactive and not os.isatty(0):
+    if record.made.options.tty and interactive and not os.isatty(0):
         raise InvalidInput("the input device is not a TTY")
-    spec = describe(records, record)
-    process = replace(spec.process, console_size=terminal.size(1, 0) if tty else None)
-    if privileged:
-        process = replace(process, capabilities=capabilities.granted(capabilities.choose(privileged=True)))
-    options = replace(record.made.options, interactive=interactive)
     with ExitStack() as held:
         pidfd = os.pidfd_open(record.state.pid)
         held.callback(os.close, pidfd)
@@ -103,15 +97,12 @@ def _execute(records: Records, record: Record, *, interactive: bool, detach: boo
         stdio = Stdio()
         given = None
         if not detach:
+            options = replace(record.made.options, interactive=interactive)
             given = held.enter_context(container_stdio(options, OWN_STDIO, relay))
             stdio = given.container
         signals = None if detach else held.enter_context(Signals())
-        running = held.enter_context(
-            enter(
-                pidfd, process, privileges=probe(), seccomp=None if privileged else spec.seccomp,
-                container_id=record.id, stdio=stdio, detached=detach,
-            )
-        )  # fmt: skip
+        watcher = held.enter_context(spawn(stdio, detached=detach))  # it gets ready while what it is to do is planned
+        running = held.enter_context(_enter(records, record, pidfd, watcher, privileged=privileged))
         if detach or given is None or signals is None:
             return 0
         given.close_container_side()
@@ -120,3 +111,21 @@ def _execute(records: Records, record: Record, *, interactive: bool, detach: boo
             held.enter_context(window(running, OWN_STDIO, relay, interactive=interactive))
         relay.run(running, signals)
         return running.wait()
+
+
+def _enter(records: Records, record: Record, pidfd: int, watcher: Watcher, *, privileged: bool) -> Running:
+    """The process that the record's options describe, started."""
+    from runner.containers import terminal
+    from runner.containers.begin import describe
+    from runner.runtime import capabilities
+    from runner.runtime.enter import enter
+    from runner.runtime.privileges import probe
+
+    spec = describe(records, record)
+    process = replace(spec.process, console_size=terminal.size(1, 0) if record.made.options.tty else None)
+    if privileged:
+        process = replace(process, capabilities=capabilities.granted(capabilities.choose(privileged=True)))
+    return enter(
+        pidfd, process, privileges=probe(), seccomp=None if privileged else spec.seccomp, container_id=record.id,
+        watcher=watcher,
+    )  # fmt: skip

@@ -30,6 +30,7 @@ _FIRST_TOTAL_S: Final = 10.0
 _TOTAL_EVERY_S: Final = 60.0
 _MOST_LINES: Final = 200
 _WIDEST_BAR: Final = 50
+_WIDEST_END: Final = 35
 _NARROWEST_BAR: Final = 10
 
 
@@ -406,10 +407,10 @@ def short_time(seconds: float) -> str:
 def bar_line(head: str, done: int, total: int, tail: str, columns: int) -> str:
     """``a1b2c3d4e5f6: Copying [=====>    ] 3.2MB/7.81MB 12MB/s 1s left``, with less of it on a narrow terminal."""
     amount = f"{human_size(done)}/{human_size(total)}"
-    for end in (f"{amount} {tail}".rstrip(), amount):
-        room = min(columns - cells(head) - cells(end) - 4, _WIDEST_BAR)
+    for end, width in ((f"{amount:>15} {tail}", _WIDEST_END), (amount, 15)):  # of one width, or the bar would jump
+        room = min(columns - cells(head) - width - 4, _WIDEST_BAR)
         if room >= _NARROWEST_BAR:
-            return f"{head} [{_bar(done, total, room)}] {end}"
+            return f"{head} [{_bar(done, total, room)}] {end[:width]}".rstrip()
     whole = f"{head} {amount}"
     return whole if cells(whole) <= columns else f"{head.partition(' ')[0]} {amount}"
 

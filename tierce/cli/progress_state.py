@@ -22,6 +22,7 @@ from transfer.progress import (
 Phase = Literal["waiting", "copying", "copied", "skipped", "mounted", "unpacking", "unpacked"]
 _WINDOW_S: Final = 5.0
 """A rate is that of the last seconds: what was before a pause says nothing of what follows."""
+_SHORTEST_S: Final = 0.5
 _SAMPLES: Final = 32
 
 Key = tuple[str, Digest]
@@ -51,7 +52,7 @@ class Meter:
         if not self._samples:
             return 0.0
         (began_s, first), (_, last) = self._samples[0], self._samples[-1]
-        return (last - first) / (now_s - began_s) if now_s > began_s else 0.0
+        return (last - first) / (now_s - began_s) if now_s - began_s >= _SHORTEST_S else 0.0
 
 
 def seconds_left(done: int, total: int, rate: float) -> float | None:

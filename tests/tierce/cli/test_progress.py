@@ -159,7 +159,7 @@ class TestTerminal:
         view.draw()
         bar, total = screen.shown
         assert bar.startswith(f"{ONE.digest.short}: Copying [")
-        assert bar.endswith("] 300B/1kB 100B/s 7s left")
+        assert bar.endswith("]        300B/1kB 100B/s 7s left")
         assert total == "0/2 blobs 300B/3kB 100B/s 27s left"
 
     @pytest.mark.parametrize("size", [(100, 24), (30, 24), (12, 24), (80, 5), (1, 2)])
@@ -304,6 +304,6 @@ def test_a_bar_fits(columns: int, done: int) -> None:
 
 def test_bar() -> None:
     assert bar_line("0123456789ab: Copying", 3_905_000, 7_810_000, "12MB/s 1s left", 80) == (
-        "0123456789ab: Copying [=============>              ] 3.9MB/7.81MB 12MB/s 1s left"
+        "0123456789ab: Copying [=========>          ]    3.9MB/7.81MB 12MB/s 1s left"
     )
     assert bar_line("0123456789ab: Copying", 5, 10, "", 20) == "0123456789ab: 5B/10B"
