@@ -15,6 +15,8 @@ _MANY = 50
 _OUTPUT = 100_000_000
 _TALK = f"yes 0123456789abcdefghijklmnopqrstuvwxyz0123456789 | head -c {_OUTPUT}"
 _QUIET = "--network=none"
+_STAYING = ("runner.", "containerd-shim", "conmon")
+"""How the processes begin that stay beside a container: other programs start meanwhile too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ def residents(bench: Bench) -> str:
         before = _processes()
         identifier = one.run("-d", _QUIET, "busybox", "sleep", "1000").strip()
         own = one("inspect", "-f", "{{.State.Pid}}", identifier).strip()
-        found = [pid for pid in _processes() - before - {own} if _memory(pid)[0]]
+        found = [pid for pid in _processes() - before - {own} if _memory(pid)[0] and _name(pid).startswith(_STAYING)]
         shown = ", ".join(f"{_name(pid)} {_memory(pid)[0]} ({_memory(pid)[1]})" for pid in sorted(found, key=int))
         total = [sum(_memory(pid)[position] for pid in found) for position in (0, 1)]
         lines.append(f"  {one.name:<18} {total[0]} ({total[1]}): {shown}")
@@ -185,7 +187,10 @@ def _benchmark(
     run: Callable[[Engine], object],
     prepare: Callable[[Engine], object] = lambda _: None,
 ) -> Benchmark:
-    return Benchmark(name, work, tuple(_contenders(engines(bench), run, prepare)))
+    found = engines(bench)
+    for one in found:
+        bench.at_end(lambda one=one: prepare(one))  # type: ignore[misc]
+    return Benchmark(name, work, tuple(_contenders(found, run, prepare)))
 
 
 def _contenders(
