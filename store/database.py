@@ -7,17 +7,21 @@ while unused things are chosen. It is never held across a download or a RUN.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 from image.errors import StorageError
 
 _VERSION: Final = 2
+_FULL: Final = "no space left on device"
+_NEEDED: Final = 128 << 10
+"""Bytes of disk without which SQLite can't make its files."""
 _BUSY_TIMEOUT_S: Final = 60.0
 _SCHEMA: Final = """
 CREATE TABLE images (
@@ -85,7 +89,9 @@ class Database:
             self._db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
             self._prepare()
         except sqlite3.Error as error:
-            raise StorageError(f"open {path}: {error}: is the root a Tierce store, and yours?") from error
+            said = _said(error, path)
+            advice = "" if said.startswith(_FULL) else ": is the root a Tierce store, and yours?"
+            raise StorageError(f"open {path}: {said}{advice}") from error
 
     def close(self) -> None:
         with self._lock:
@@ -158,7 +164,7 @@ class Database:
                         self._db.execute("ROLLBACK")
                     raise
             except sqlite3.Error as error:
-                raise StorageError(f"write {self.path}: {error}") from error
+                raise StorageError(f"write {self.path}: {_said(error, self.path)}") from error
             finally:
                 self._depth = 0
                 self._before_commit.clear()
@@ -168,7 +174,7 @@ class Database:
             try:
                 return self._db.execute(query, values).fetchall()
             except sqlite3.Error as error:
-                raise StorageError(f"read {self.path}: {error}") from error
+                raise StorageError(f"read {self.path}: {_said(error, self.path)}") from error
 
     def _change(self, statement: str, *values: object) -> int:
         with self.transaction():
@@ -177,3 +183,14 @@ class Database:
     def integrity(self) -> list[str]:
         """What SQLite finds wrong with its own file."""
         return [row[0] for row in self._rows("PRAGMA integrity_check") if row[0] != "ok"]
+
+
+def _said(error: sqlite3.Error, path: Path) -> str:
+    """SQLite's words, or what to do when the disk is full: without room for its files SQLite speaks of I/O alone."""
+    kind = getattr(error, "sqlite_errorname", "")
+    with suppress(OSError):
+        free = os.statvfs(path.parent)
+        is_full = free.f_bavail * free.f_frsize < _NEEDED and kind.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN"))
+        if is_full or kind == "SQLITE_FULL":
+            return f"{_FULL}: free space there, or choose another root with --root"
+    return str(error)

@@ -13,6 +13,7 @@ Promises:
     <root>/overlay2/                        unpacked layers (``store.layers``)
     <root>/git/                             commits that builds fetched (``store.repositories``)
     <root>/metadata.db                      what all that is (``store.metadata``)
+    <root>/events/                          what happened lately (``store.journal``)
     <root>/ingest/ leases/ trash/           unfinished, held and discarded things
 """
 
@@ -34,8 +35,9 @@ from image.value import dataclass
 from store.content import BlobWriter, ContentStore, replace_file, storage_errors
 from store.gc import garbage
 from store.images import ImageFacts, image_facts
+from store.journal import Journal
 from store.layers import LayerStore, Workspace, new_directory_name
-from store.metadata import LayerRecord, Metadata, NameRecord
+from store.metadata import ImageRecord, LayerRecord, Metadata, NameRecord
 from store.room import Room
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class Store:
         self.content = content
         self.metadata = metadata
         self.layers = layers
+        self.journal = Journal(root)
         self._leases = root / "leases"
         self._keep_free = keep_free
 
@@ -128,18 +131,35 @@ class Store:
                 target, config=facts.config, platform=facts.platform, created=facts.created,
                 blobs=facts.blobs, layers=facts.layers,
             )  # fmt: skip
-            for name in names:
+            given = list(names)
+            for name in given:
                 self.metadata.set_name(str(name), target.digest, source)
+        for name in given:
+            self.journal.write("image", "tag", facts.config, {"name": name.familiar})
 
     def remove_name(self, name: str) -> bool:
         """Untag: the image itself stays. False when there is no such name."""
         with self.metadata.transaction(self._write_index):
-            return self.metadata.remove_name(name)
+            record = self.metadata.name(name)
+            known = None if record is None else self._image(record.target.digest)
+            done = self.metadata.remove_name(name)
+        if known is not None and done:
+            self.journal.write("image", "untag", known.config, {"name": Reference.parse(name).familiar})
+        return done
 
     def remove_image(self, target: Digest) -> bool:
         """Forget an image and all its names. ``collect`` frees the space."""
         with self.metadata.transaction(self._write_index):
-            return self.metadata.remove_image(target)
+            known = self._image(target)
+            done = self.metadata.remove_image(target)
+        if known is not None and done:
+            for name in known.names:
+                self.journal.write("image", "untag", known.config, {"name": Reference.parse(name).familiar})
+            self.journal.write("image", "delete", known.config, {"name": known.config})
+        return done
+
+    def _image(self, target: Digest) -> ImageRecord | None:
+        return next((record for record in self.metadata.images() if record.target.digest == target), None)
 
     def _index_is_current(self) -> bool:
         """Whether index.json says what SQLite says; not so after a kill between writing it and the commit."""

@@ -6,12 +6,15 @@ nothing: ``null`` as JSON, ``[]`` or ``map[]`` when a template prints it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Final
 
 
 class Record(dict[str, Any]):
     """Go's struct: asking a template for a field that it does not have is an error; a map gives nothing."""
+
+    json_names: ClassVar[Mapping[str, str]] = {}
+    """How fields are called in JSON that templates know by another name; they are left out when they are empty."""
 
 
 class Nil:

@@ -11,7 +11,9 @@ from typing import Any
 from runner.containers import policy as policies
 from runner.containers.limits import Limits
 from runner.containers.records import Made
+from runner.containers.security import Security
 from runner.network.ports import Port, parse_publish
+from runner.network.wishes import network_names
 from runner.runtime.defaults import MASKED_PATHS, READONLY_PATHS
 from runner.runtime.spec import DeviceRule
 from runner.volumes.request import MountRequest
@@ -25,41 +27,22 @@ _ANY = "0.0.0.0"  # noqa: S104  # what a user who names no address gets
 def host_config(made: Made, anonymous: Collection[str]) -> Record:
     """``anonymous`` are the targets of volumes without a name, which docker does not list."""
     options, policy = made.options, made.policy
-    asked, network = options.security, options.network
     restart, most = policies.parse_restart(policy.restart)
-    opened = asked.privileged or "systempaths=unconfined" in asked.options
-    mounts = [mount for mount in options.mounts if mount.target not in anonymous]
     return Record(
-        Binds=_list([_bind(mount) for mount in mounts if _is_bind(mount)]),
+        **_mounts([mount for mount in options.mounts if mount.target not in anonymous]),
         ContainerIDFile="",
         LogConfig=Record(Type=policy.log_driver, Config=dict(policy.log_options)),
-        NetworkMode=(network.networks or ("bridge",))[0],
-        PortBindings=_port_bindings(made),
+        **_network(made),
         RestartPolicy=Record(Name=restart, MaximumRetryCount=most),
         AutoRemove=policy.remove,
         VolumeDriver="",
         VolumesFrom=_list(options.volumes_from),
         ConsoleSize=[0, 0],
-        CapAdd=_list(asked.cap_add),
-        CapDrop=_list(asked.cap_drop),
-        CgroupnsMode=asked.cgroupns or "private",
-        Dns=list(network.dns.servers),
-        DnsOptions=list(network.dns.options),
-        DnsSearch=list(network.dns.search),
-        ExtraHosts=_list([f"{name}:{address}" for name, address in network.hosts]),
+        **_security(options.security),
         GroupAdd=_list(options.group_add),
-        IpcMode=asked.ipc or "private",
         Cgroup="",
-        Links=NIL_LIST,
         OomScoreAdj=options.limits.oom_score_adj or 0,
-        PidMode=asked.pid,
-        Privileged=asked.privileged,
-        PublishAllPorts=options.publish_all,
         ReadonlyRootfs=options.read_only,
-        SecurityOpt=_list(asked.options),
-        Tmpfs={mount.target: ",".join(mount.tmpfs_options) for mount in mounts if mount.kind == "tmpfs"},
-        UTSMode=asked.uts,
-        UsernsMode=asked.userns,
         ShmSize=_SHM_SIZE if options.shm_size is None else options.shm_size,
         Sysctls=dict(options.sysctls),
         Runtime="tierce-runtime",
@@ -70,13 +53,50 @@ def host_config(made: Made, anonymous: Collection[str]) -> Record:
             Record(PathOnHost=device.host, PathInContainer=device.container, CgroupPermissions=device.access)
             for device in options.devices
         ],
-        DeviceCgroupRules=_list([_rule(rule) for rule in asked.device_rules]),
         DeviceRequests=NIL_LIST,
-        Mounts=[_mount(mount) for mount in mounts if mount.kind != "tmpfs" and not _is_bind(mount)],
         Init=options.init,
-        MaskedPaths=[] if opened else list(MASKED_PATHS),
-        ReadonlyPaths=[] if opened else list(READONLY_PATHS),
+        **({"Annotations": dict(options.annotations)} if options.annotations else {}),
     )
+
+
+def _mounts(mounts: Sequence[MountRequest]) -> dict[str, Any]:
+    return {
+        "Binds": _list([_bind(mount) for mount in mounts if _is_bind(mount)]),
+        "Tmpfs": {mount.target: ",".join(mount.tmpfs_options) for mount in mounts if mount.kind == "tmpfs"},
+        "Mounts": [_mount(mount) for mount in mounts if mount.kind != "tmpfs" and not _is_bind(mount)],
+    }
+
+
+def _network(made: Made) -> dict[str, Any]:
+    network = made.options.network
+    return {
+        "NetworkMode": network_names(network)[0],
+        "PortBindings": _port_bindings(made),
+        "PublishAllPorts": made.options.publish_all,
+        "Dns": list(network.dns.servers),
+        "DnsOptions": list(network.dns.options),
+        "DnsSearch": list(network.dns.search),
+        "ExtraHosts": _list([f"{name}:{address}" for name, address in network.hosts]),
+        "Links": NIL_LIST,
+    }
+
+
+def _security(asked: Security) -> dict[str, Any]:
+    opened = asked.privileged or "systempaths=unconfined" in asked.options
+    return {
+        "CapAdd": _list(asked.cap_add),
+        "CapDrop": _list(asked.cap_drop),
+        "CgroupnsMode": asked.cgroupns or "private",
+        "IpcMode": asked.ipc or "private",
+        "PidMode": asked.pid,
+        "Privileged": asked.privileged,
+        "SecurityOpt": _list(asked.options),
+        "UTSMode": asked.uts,
+        "UsernsMode": asked.userns,
+        "DeviceCgroupRules": _list([_rule(rule) for rule in asked.device_rules]),
+        "MaskedPaths": [] if opened else list(MASKED_PATHS),
+        "ReadonlyPaths": [] if opened else list(READONLY_PATHS),
+    }
 
 
 def _list(items: Sequence[str]) -> Any:

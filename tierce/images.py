@@ -82,6 +82,12 @@ def _by_id(records: Iterable[ImageRecord], word: str) -> Found | None:
     return Found(hits[0]) if hits else None
 
 
+def image_id(store: Store, manifest: str) -> str:
+    """The id that is shown of the image with this manifest; the manifest's digest for an image that is gone."""
+    known = {str(record.target.digest): record.config for record in store.metadata.images()}
+    return known.get(manifest, manifest)
+
+
 def short_id(digest: str) -> str:
     """The first 12 hex digits, as docker prints ids."""
     return digest.partition(":")[2][:12]

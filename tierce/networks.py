@@ -6,20 +6,28 @@ runtime directory (``runner.network.bridge``).
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from image.errors import Conflict, InvalidInput, NotFound
 from image.value import replace
-from runner.network import addresses, bridge, endpoints, link, live
+from runner.network import addresses, bridge, link, live
 from runner.network.addresses import V4, V6, Subnet, spelled
 from runner.network.bridge import Attachment
 from runner.network.endpoints import Record
+from runner.network.identity import WITHOUT_BRIDGE, id_without_bridge
 from runner.network.networks import DEFAULT, PREDEFINED, Network, Networks, Pool, check_against
+from runner.network.wishes import NetworkOptions, Wish, with_network, without_network
 from runner.runtime import state
+from store.journal import Journal
+
+if TYPE_CHECKING:
+    from runner.containers.records import Record as Container
+    from runner.containers.records import Records
 
 _SHORT_ID: Final = 12
 
@@ -27,6 +35,11 @@ _SHORT_ID: Final = 12
 def new_id() -> str:
     """64 hexadecimal digits, as docker's."""
     return secrets.token_hex(32)
+
+
+def identity(*words: str) -> str:
+    """64 hexadecimal digits that follow from the words: of a container's place on a network, for example."""
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()
 
 
 def define(defined: Networks, wanted: Network, root: Path) -> Network:
@@ -37,7 +50,15 @@ def define(defined: Networks, wanted: Network, root: Path) -> Network:
         check_against(network, others)
         bridge.check_routes(network, link.routes())
         defined.add(network)
+    _tell(defined, "create", network)
     return network
+
+
+def _tell(defined: Networks, action: str, network: Network, container: str = "") -> None:
+    """An event, for who follows them."""
+    more = {"container": container} if container else {}
+    journal = Journal(defined.directory.parent)
+    journal.write("network", action, network.id, {"name": network.name, "type": driver_of(network), **more})
 
 
 def _completed(wanted: Network, others: list[Network]) -> list[Pool]:
@@ -59,12 +80,11 @@ def everything(defined: Networks, root: Path) -> list[Network]:
 
 def _without_bridge(root: Path) -> list[Network]:
     """``host`` and ``none``, as docker lists them; their ids follow from the default network's."""
-    known = bridge.default_network(root).id
-    return [Network(name, f"{known}{number:048x}", ()) for number, name in ((1, "host"), (2, "none"))]
+    return [Network(name, id_without_bridge(root, name), ()) for name in WITHOUT_BRIDGE]
 
 
 def driver_of(network: Network) -> str:
-    return {"host": "host", "none": "null"}.get(network.name, "bridge")
+    return WITHOUT_BRIDGE[network.name][0] if network.name in WITHOUT_BRIDGE else "bridge"
 
 
 def find(defined: Networks, root: Path, word: str) -> Network:
@@ -86,6 +106,7 @@ def remove(defined: Networks, root: Path, word: str) -> Network:
             names = ", ".join(record.name or directory.name[:12] for directory, record in on_it)
             raise Conflict(f"network {network.name} has active endpoints: {names} (tierce network disconnect -f)")
         defined.remove(network)
+    _tell(defined, "destroy", network)
     return network
 
 
@@ -101,25 +122,43 @@ def remove_unused(defined: Networks, root: Path, chosen: Callable[[Network], boo
     return removed
 
 
-def join(
-    defined: Networks, root: Path, network: str, directory: Path, aliases: tuple[str, ...], address: str, address6: str
-) -> list[str]:
-    """Put the running container of ``directory`` on a network; warnings.
+def join(defined: Networks, records: Records, root: Path, container: str, wish: Wish) -> list[str]:
+    """Put a container on a network, at once if it runs, and for its next starts; warnings.
 
     Raises what ``live.connect`` raises, and NotFound.
     """
-    wanted = find(defined, root, network)
-    if wanted.name in ("host", "none"):
+    wanted = find(defined, root, wish.name)
+    if wanted.name in WITHOUT_BRIDGE:
         raise Conflict(f"cannot connect a container to network {wanted.name}")
-    record = endpoints.read(directory)
-    own = (record.name if record else "", directory.name[:_SHORT_ID])
-    names = tuple(dict.fromkeys(name for name in (*own, *aliases) if name))
-    return live.connect(root, directory, Attachment(wanted, names, address, address6))
+    record = records.get(container)
+    wish = replace(wish, name=wanted.name)
+    options = with_network(record.made.options.network, wish)
+    warnings: list[str] = []
+    if record.state.is_running:
+        names = tuple(dict.fromkeys((record.name, record.id[:_SHORT_ID], *wish.aliases)))
+        place = Attachment(wanted, names, wish.address, wish.address6)
+        warnings = live.connect(root, root / "containers" / record.id, place)
+    _remember(records, record, options)
+    _tell(defined, "connect", wanted, record.id)
+    return warnings
 
 
-def part(defined: Networks, root: Path, network: str, directory: Path) -> None:
-    """Take the running container of ``directory`` off a network. Raises NotFound, Conflict, KernelError."""
-    live.disconnect(root, directory, find(defined, root, network))
+def part(defined: Networks, records: Records, root: Path, network: str, container: str) -> None:
+    """Take a container off a network, at once if it runs, and for its next starts.
+
+    Raises NotFound, Conflict, KernelError.
+    """
+    left, record = find(defined, root, network), records.get(container)
+    options = without_network(record.made.options.network, left.name)
+    if record.state.is_running:
+        live.disconnect(root, root / "containers" / record.id, left)
+    _remember(records, record, options)
+    _tell(defined, "disconnect", left, record.id)
+
+
+def _remember(records: Records, record: Container, options: NetworkOptions) -> None:
+    made = record.made
+    records.remake(record, replace(made, options=replace(made.options, network=options)))
 
 
 def describe(network: Network, root: Path) -> dict[str, object]:
@@ -144,7 +183,8 @@ def describe(network: Network, root: Path) -> dict[str, object]:
         "ConfigFrom": {"Network": ""},
         "ConfigOnly": False,
         "Containers": {
-            directory.name: _container(network, record) for directory, record in bridge.users(root, network)
+            directory.name: _container(network, directory.name, record)
+            for directory, record in bridge.users(root, network)
         },
         "Options": _options(network),
         "Labels": dict(network.labels),
@@ -157,13 +197,13 @@ def _options(network: Network) -> dict[str, str]:
     return {"com.docker.network.bridge.default_bridge": "true", **dict(network.options)}
 
 
-def _container(network: Network, record: Record) -> dict[str, str]:
+def _container(network: Network, container: str, record: Record) -> dict[str, str]:
     endpoint = record.on(network.id)
     assert endpoint is not None  # one of the network's users
     four, six = network.pool(V4), network.pool(V6)
     return {
         "Name": record.name,
-        "EndpointID": "",
+        "EndpointID": identity(network.id, container),
         "MacAddress": endpoint.mac.hex(":"),
         "IPv4Address": f"{spelled(endpoint.address)}/{four.subnet.prefix}" if four else "",
         "IPv6Address": f"{spelled(endpoint.address6, V6)}/{six.subnet.prefix}" if six and endpoint.address6 else "",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from image.errors import InvalidInput, ReferenceNotFound
 from image.platform import Platform
 from image.reference import Reference
-from image.value import dataclass
+from image.value import dataclass, replace
 from runner.containers.options import RunOptions
 from runner.runtime.privileges import probe
 from runner.runtime.state import runtime_directory
@@ -24,6 +24,7 @@ from store.store import Session, Store
 from tierce.images import RunnableImage, find, runnable
 
 if TYPE_CHECKING:
+    from runner.containers.attach import UserStdio
     from runner.containers.policy import Policy
     from runner.containers.records import Record, Records
     from runner.containers.start import Container
@@ -43,6 +44,8 @@ class Surroundings:
     cwd: str
     warn: Callable[[str], None]
     trace: Callable[[Operation], None] | None = None
+    stdio: UserStdio | None = None
+    """The user's descriptors, where they are not this process's own."""
 
 
 def choose_image(
@@ -110,18 +113,22 @@ def _watched(
 ) -> int:  # fmt: skip
     """From its start to its end, by this process."""
     from runner.containers import foreground  # after the image is there: a pull does not need it
+    from runner.containers.attach import OWN_STDIO
     from runner.containers.begin import joined, networking, rootfs
+    from runner.containers.events import tell, tell_change
     from runner.containers.records import State
 
     def started(container: Container) -> None:
         state = State(
             "running", container.pid, started_s=records.clock(), address=container.address,
-            ports=tuple(map(str, container.ports)), attended=True,
+            ports=tuple(map(str, container.ports)), networks=container.networks, attended=True,
         )  # fmt: skip
-        records.set(record, state)
+        now.append(records.set(record, state))
 
+    now = [record]
+    tell(records.journal, record, "attach")
     root = runtime_directory(around.environ, os.geteuid())
-    return foreground.run(
+    code = foreground.run(
         options,
         record.made.config,
         rootfs(records, record, volatile=True),
@@ -134,9 +141,13 @@ def _watched(
         mounts=mounts,
         joined=joined(records, record),
         trace=around.trace,
+        stdio=around.stdio or OWN_STDIO,
         network=networking(records, record, root),
         started=started,
     )
+    ended = replace(now[-1].state, status="exited", code=code, finished_s=records.clock())
+    tell_change(records.journal, now[-1], ended)  # nobody looks at the record any more
+    return code
 
 
 @contextmanager

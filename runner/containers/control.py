@@ -13,6 +13,7 @@ from image.errors import Conflict, ContainerNotFound
 from image.value import replace
 from runner.containers import policy as policies
 from runner.containers import wire
+from runner.containers.events import tell
 from runner.containers.records import Record, Records
 from runner.containers.summons import Summoned, summon
 
@@ -32,7 +33,13 @@ class Control:
             raise Conflict(f"container {record.name} is already running")
         self.settle(record)
         self.root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        if attached:
+            self.tell(record, "attach")
         return (monitor or summon()).watch(self.records.store.root, self.root, record.id, attached=attached)
+
+    def tell(self, record: Record, action: str, **more: str) -> None:
+        """An event of the container, for who follows them."""
+        tell(self.records.journal, record, action, more)
 
     def connect(self, record: Record) -> socket.socket:
         """To its monitor. Raises ContainerNotFound when there is none to talk to."""
@@ -45,6 +52,7 @@ class Control:
             raise Conflict(f"cannot kill container: {record.name}: container {record.id} is not running")
         if number == signal.SIGKILL and record.state.status == "paused":
             self.unpause(record)
+        self.tell(record, "kill", signal=str(number))
         try:
             with self.connect(record) as connection:
                 ends = number in (signal.SIGKILL, _stop_number(record))
@@ -72,6 +80,7 @@ class Control:
         number = policies.signal_number(signal_name) if signal_name else _stop_number(record)
         own = policies.DEFAULT_STOP_TIMEOUT_S if policy.stop_timeout_s is None else policy.stop_timeout_s
         limit = own if timeout_s is None else timeout_s
+        self.tell(record, "kill", signal=str(number))
         try:
             with self.connect(record) as connection:
                 words = (wire.frame(wire.WATCH), wire.frame(wire.STOP), wire.frame(wire.SIGNAL, str(number).encode()))
@@ -87,6 +96,7 @@ class Control:
             if not self._gone_within(record, limit if limit >= 0 else 1e9):
                 _signal_process(record, signal.SIGKILL)
         self.settle(record)
+        self.tell(record, "stop")
 
     def wait(self, record: Record) -> int:
         """Until it does not run: its exit code."""

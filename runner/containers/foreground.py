@@ -17,7 +17,7 @@ from image.config import ContainerConfig
 from image.errors import InvalidInput
 from runner.containers import terminal
 from runner.containers.attach import OWN_STDIO, UserStdio, window
-from runner.containers.options import RunOptions, container_spec
+from runner.containers.options import RunOptions, Surroundings, container_spec
 from runner.containers.relay import Relay
 from runner.containers.security import Shared
 from runner.containers.signals import Signals
@@ -61,31 +61,18 @@ def run(
 
     Raises TierceError when it could not be started; ``start.exit_status`` has the number for that.
     """
-    if options.tty and options.interactive and not os.isatty(stdio.stdin):
-        raise InvalidInput("the input device is not a TTY")
-    found = look_around(
-        options, container_id, cwd, environ=environ, mounts=mounts, joined=joined or {},
-        size=terminal.size(stdio.stdout, stdio.stdin),
-    )  # fmt: skip
-    spec = container_spec(options, config, found)
+    found = _surroundings(options, container_id, cwd, environ, mounts, joined or {}, stdio)
     with ExitStack() as held:
         relay = Relay()
         given = held.enter_context(container_stdio(options, stdio, relay))
         signals = held.enter_context(Signals())
         container = held.enter_context(
             start(
-                spec,
-                rootfs,
-                container_id=container_id,
-                root=root,
-                privileges=privileges,
-                network=network or options.network.mode,
-                ports=options.ports(config),
-                extra_hosts=options.network.hosts,
-                stdio=given.container,
-                trace=trace,
+                container_spec(options, config, found), rootfs, container_id=container_id, root=root,
+                privileges=privileges, network=network or options.network.mode, ports=options.ports(config),
+                extra_hosts=options.network.hosts, stdio=given.container, trace=trace,
             )
-        )
+        )  # fmt: skip
         given.close_container_side()
         started(container)
         for warning in container.warnings:
@@ -93,6 +80,17 @@ def run(
         if container.console is not None:
             held.enter_context(window(container, stdio, relay, interactive=options.interactive))
         return _watch(container, relay, signals)
+
+
+def _surroundings(
+    options: RunOptions, container_id: str, cwd: str, environ: Mapping[str, str], mounts: tuple[Mount, ...],
+    joined: Mapping[Shared, int], stdio: UserStdio,
+) -> Surroundings:  # fmt: skip
+    """Raises InvalidInput when a terminal is to be typed into and there is none."""
+    if options.tty and options.interactive and not os.isatty(stdio.stdin):
+        raise InvalidInput("the input device is not a TTY")
+    size = terminal.size(stdio.stdout, stdio.stdin)
+    return look_around(options, container_id, cwd, environ=environ, mounts=mounts, joined=joined, size=size)
 
 
 def _watch(container: Container, relay: Relay, signals: Signals) -> int:

@@ -71,6 +71,7 @@ class Monitor:
             state = State(
                 "running", begun.container.pid, started_s=self._records.clock(), restarts=self._kept.restarts,
                 address=begun.container.address, ports=tuple(map(str, begun.ports)), volumes=begun.volumes,
+                networks=begun.container.networks,
             )  # fmt: skip
             self._record = self._records.set(self._record, state)
             listener = wire.listen(begun.directory).detach()

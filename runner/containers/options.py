@@ -55,6 +55,7 @@ class RunOptions:
     sysctls: tuple[tuple[str, str], ...] = ()
     devices: tuple[DeviceRequest, ...] = ()
     cgroup_parent: str = ""
+    annotations: tuple[tuple[str, str], ...] = ()
     limits: Limits = Limits()
     security: Security = Security()
 
@@ -133,6 +134,7 @@ def container_spec(options: RunOptions, config: ContainerConfig, surroundings: S
             ),
             devices=(*spec.devices, *(device for device, _ in surroundings.devices)),
             cgroups_path=options.cgroups_path(surroundings.container_id),
+            annotations=dict(options.annotations),
         ),
         options,
         surroundings,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from image.errors import TierceError
 from image.value import dataclass, replace
 from runner.containers import policy as policies
+from runner.containers.events import tell
 from runner.containers.health_timer import STARTING
 from runner.containers.log import timestamp
 from runner.containers.policy import Health, health_command
@@ -80,10 +81,13 @@ def main() -> NoReturn:
         if health is not None:
             answer = _ask(records, record, health)
             directory = records.directory(record.id)
+            before = read_health(directory) or {}
             document = judge(
-                read_health(directory) or {}, answer, retries=health.retries, forgiving=forgiving == "1"
+                before, answer, retries=health.retries, forgiving=forgiving == "1"
             )  # fmt: skip
             _write(directory, document)
+            if document["Status"] != before.get("Status"):
+                tell(records.journal, record, f"health_status: {document['Status']}")
             code = STARTING if document["Status"] == "starting" else 0
     os._exit(code)
 

@@ -26,6 +26,7 @@ from image.config import ContainerConfig
 from image.errors import Conflict, ContainerNotFound, StorageError
 from image.value import dataclass, replace
 from runner.containers import ending
+from runner.containers.events import tell, tell_change
 from runner.containers.options import RunOptions
 from runner.containers.policy import Policy
 from runner.containers.stored import decode, encode
@@ -55,7 +56,8 @@ class State:
     """How it goes. ``status`` is created, running, restarting, paused, removing, exited or dead.
 
     Times are seconds since 1970, 0 for never. ``stopped`` says that a user ended it. One that is
-    ``attended`` is nothing without the command that made it, started or not.
+    ``attended`` is nothing without the command that made it, started or not. ``networks`` are name, id and
+    driver of those that it was on when it started.
     """
 
     status: str = "created"
@@ -70,6 +72,7 @@ class State:
     address: str = ""
     ports: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
+    networks: tuple[tuple[str, str, str], ...] = ()
     attended: bool = False
 
     @property
@@ -100,6 +103,7 @@ class Records:
     def __init__(self, store: Store, *, clock: Callable[[], float] = time.time) -> None:
         self.store = store
         self.rows = ContainerRows(store.metadata)
+        self.journal = store.journal
         self.clock = clock
 
     def directory(self, container_id: str) -> Path:
@@ -129,6 +133,7 @@ class Records:
             if lock >= 0:
                 os.close(lock)
             raise
+        tell(self.journal, record, "create")
         return lock
 
     def all(self) -> list[Record]:
@@ -150,6 +155,8 @@ class Records:
     def running(self, word: str) -> Record:
         """Raises ContainerNotFound; Conflict when it does not run."""
         record = self.get(word)
+        if record.state.status == "restarting":
+            raise Conflict(f"container {word} is restarting, wait until it is running")
         if not record.state.is_running:
             raise Conflict(f"container {word} is not running")
         return record
@@ -157,11 +164,13 @@ class Records:
     def set(self, record: Record, state: State) -> Record:
         """Durable when this returns, as far as a killed process goes."""
         self.rows.set_state(record.id, _text(state))
+        tell_change(self.journal, record, state)
         return replace(record, state=state)
 
     def change(self, record: Record, state: State) -> None:
         """The same, unless somebody else has changed the state since the record was read."""
-        self.rows.change_state(record.id, _text(record.state), _text(state))
+        if self.rows.change_state(record.id, _text(record.state), _text(state)):
+            tell_change(self.journal, record, state)
 
     def remake(self, record: Record, made: Made) -> Record:
         """It was created otherwise, as far as its next start goes."""
@@ -184,6 +193,7 @@ class Records:
         if record.state.status == "restarting":
             ended = replace(ended, code=record.state.code, finished_s=record.state.finished_s)
         if record.made.policy.remove:
+            tell_change(self.journal, record, ended)
             self.forget(record)
             raise ContainerNotFound(f"no such container: {record.id}")
         return self.set(record, ended)
@@ -215,6 +225,7 @@ class Records:
     def forget(self, record: Record) -> None:
         """Remove a container that does not run, with its files."""
         self.rows.remove(record.id)
+        tell(self.journal, record, "destroy")
         self.store.layers.discard(record.made.directory)
         from store.directories import discard_tree
 

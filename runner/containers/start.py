@@ -62,6 +62,7 @@ class Container:
         self.console = running.console
         self.ports: tuple[Port, ...] = connection.ports
         self.address = connection.address
+        self.networks = connection.networks
         self.resolver = connection.resolver
         self.network_process = connection.process
         self.warnings = tuple(connection.warnings + running.warnings)

@@ -41,7 +41,9 @@ def update(over: Control, record: Record, changes: Changes) -> Record:
     if record.state.is_running and changes.limits != Limits():
         _apply(over, record, replace(wanted, oom_kill_disable=False, throttles=()))
     with over.records.store.metadata.transaction():  # another update may have been faster
-        return over.records.remake(record, changed(over.records.get(record.id).made, changes))
+        remade = over.records.remake(record, changed(over.records.get(record.id).made, changes))
+    over.tell(remade, "update")
+    return remade
 
 
 def changed(made: Made, changes: Changes) -> Made:

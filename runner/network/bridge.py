@@ -25,6 +25,7 @@ from runner.network import addresses, endpoints, firewall, link, namespace, netw
 from runner.network.addresses import V4, V6, Subnet, packed
 from runner.network.endpoints import Endpoint, Record
 from runner.network.firewall import Published
+from runner.network.identity import default_id
 from runner.network.networks import Network, Pool
 from runner.network.ports import Port
 from runner.network.removal import remove_beside
@@ -50,12 +51,8 @@ class Attachment:
 def default_network(root: Path) -> Network:
     """The network of containers that name none. Its subnet is chosen when it comes up."""
     options = (("com.docker.network.bridge.name", bridge_name(root)),)
-    up = networks_up(root).get(_default_id(root))
-    return up or Network(networks.DEFAULT, _default_id(root), (), options=options)
-
-
-def _default_id(root: Path) -> str:
-    return f"{crc32(bytes(root)):08x}{crc32(bytes(root)[::-1]):08x}"
+    up = networks_up(root).get(default_id(root))
+    return up or Network(networks.DEFAULT, default_id(root), (), options=options)
 
 
 def bridge_name(root: Path) -> str:

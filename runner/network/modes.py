@@ -19,6 +19,7 @@ from image.errors import InvalidInput
 from image.value import dataclass
 from runner.network import files
 from runner.network.files import Dns
+from runner.network.identity import WITHOUT_BRIDGE, default_id, id_without_bridge
 from runner.network.ports import Port
 from runner.runtime import rtnetlink
 from runner.runtime.spec import Mount
@@ -179,6 +180,18 @@ class Connection:
     def process(self) -> int:
         """The pid of a child of this process that is the container's network, or 0."""
         return 0
+
+    @property
+    def networks(self) -> tuple[tuple[str, str, str], ...]:
+        """Name, id and driver of each network that the container is on; none where it shares another's."""
+        if self._places is not None:
+            return tuple((one.network_name, one.network, "bridge") for one in self._places.record.endpoints)
+        name = self.mode.value
+        if self.mode is NetworkMode.BRIDGE:
+            return ((name, default_id(self._root), name),)
+        if self.mode is NetworkMode.CONTAINER:
+            return ()
+        return ((name, id_without_bridge(self._root, name), WITHOUT_BRIDGE[name][0]),)
 
     @property
     def descriptors(self) -> list[int]:

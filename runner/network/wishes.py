@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from image.errors import InvalidInput
+from image.errors import Conflict, InvalidInput, NotFound
 from image.value import dataclass, replace
 from runner.network.addresses import parse_address, parse_address6
 from runner.network.files import Dns
@@ -18,6 +18,7 @@ from runner.network.modes import Networking, NetworkMode
 
 _MODES: Final = ("none", "host")
 _JOINED: Final = "container:"
+_DEFAULT: Final = "bridge"
 _KEYS: Final = ("ip", "ip6", "mac-address")
 
 
@@ -90,6 +91,41 @@ def _with_key(wish: Wish, key: str, value: str) -> Wish:
             return replace(wish, address6=value)
         case _:
             return replace(wish, mac=value)
+
+
+def network_names(options: NetworkOptions) -> tuple[str, ...]:
+    """What ``ps`` lists. Raises InvalidInput."""
+    return tuple(map(_name_of, options.networks or (_DEFAULT,)))
+
+
+def with_network(options: NetworkOptions, wish: Wish) -> NetworkOptions:
+    """One more network, for the next start. Raises Conflict where it is there, or where none can be added."""
+    if options.mode is NetworkMode.NONE:
+        raise Conflict("a container on network none has no network of bridges that another could join")
+    if options.mode is not NetworkMode.BRIDGE:
+        raise Conflict(f"a container on network {options.networks[0]} has no network of its own")
+    words = options.networks or (_DEFAULT,)
+    if wish.name in map(_name_of, words):
+        raise Conflict(f"the container is already on network {wish.name}")
+    more = [f"alias={alias}" for alias in wish.aliases]
+    more += [f"{key}={value}" for key, value in (("ip", wish.address), ("ip6", wish.address6)) if value]
+    return replace(options, networks=(*words, ",".join([f"name={wish.name}", *more]) if more else wish.name))
+
+
+def without_network(options: NetworkOptions, name: str) -> NetworkOptions:
+    """Without one; its own flags go with the first. Raises NotFound where the container is not on it."""
+    words = options.networks or (_DEFAULT,)
+    left = tuple(word for word in words if _name_of(word) != name)
+    if options.mode is not NetworkMode.BRIDGE or left == words:
+        raise NotFound(f"the container is not on network {name}")
+    if _name_of(words[0]) == name:
+        options = replace(options, aliases=(), address="", address6="", mac="")
+    return replace(options, networks=left or ("none",))
+
+
+def _name_of(word: str) -> str:
+    name = parse_wish(word).name
+    return _DEFAULT if name in ("default", "") else name
 
 
 def resolve(
@@ -175,7 +211,6 @@ def _names(directory: Path) -> tuple[str, str]:
 
 def running(root: Path, word: str) -> Path:
     """The directory of a running container by id, the start of one, or name. Raises InvalidInput, Conflict."""
-    from image.errors import Conflict, NotFound
     from runner.runtime import state
 
     live = state.live(root)

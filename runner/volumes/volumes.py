@@ -28,6 +28,7 @@ from image.value import dataclass
 from runner.volumes.names import anonymous_name, check_name
 from runner.volumes.request import Pairs
 from store.content import replace_file, storage_errors
+from store.journal import Journal
 
 DRIVER: Final = "local"
 ANONYMOUS_LABEL: Final = "com.docker.volume.anonymous"
@@ -59,6 +60,7 @@ class Volumes:
 
     def __init__(self, root: Path) -> None:
         self.base = root / "volumes"
+        self._journal = Journal(root)
 
     def create(self, name: str = "", *, driver: str = "", options: Pairs = (), labels: Pairs = ()) -> Volume:
         """Make a volume, or return the one that has the name already. Without a name it is anonymous.
@@ -115,6 +117,7 @@ class Volumes:
                 raise VolumeNotFound(f"no such volume: {name}") from None
             finally:
                 os.close(lock)
+        self._journal.write("volume", "destroy", name, {"driver": DRIVER})
         shutil.rmtree(gone, ignore_errors=True)
         if gone.exists():
             raise StorageError(f"remove volume {name}: some of its files in {gone} cannot be deleted")
@@ -173,6 +176,7 @@ class Volumes:
         facts = {"CreatedAt": volume.created, "Labels": dict(volume.labels), "Options": dict(volume.options)}
         replace_file(new / "volume.json", json.dumps(facts).encode())
         os.rename(new, volume.path)
+        self._journal.write("volume", "create", volume.name, {"driver": DRIVER})
         return volume
 
     @contextmanager

@@ -43,9 +43,13 @@ def inspected(call: Callable[..., str]) -> dict[str, Any]:
 def test_host_config_and_config_are_dockers(tierce_with_busybox: Tierce, docker: Docker) -> None:
     theirs = inspected(docker)
     ours = inspected(lambda *words: tierce_with_busybox(*words).stdout)
-    assert set(theirs) - set(ours) <= {
-        "ProcessLabel", "MountLabel", "AppArmorProfile", "ExecIDs", "ResolvConfPath", "HostnamePath", "HostsPath",
-    }  # fmt: skip
+    assert set(theirs) <= set(ours)
+    assert set(theirs["State"]) <= set(ours["State"])
+    assert set(theirs["GraphDriver"]["Data"]) == set(ours["GraphDriver"]["Data"])
+    mine, their = ours["NetworkSettings"], theirs["NetworkSettings"]
+    assert set(their) <= set(mine)
+    assert set(their["Networks"]["none"]) <= set(mine["Networks"]["none"])
+    assert [set(mount) for mount in ours["Mounts"]] == [set(mount) for mount in theirs["Mounts"]]
     for part, other in (("HostConfig", _OURS), ("Config", {"Healthcheck", "OnBuild"})):
         mine, their = ours[part], theirs[part]
         assert set(their) - set(mine) <= _GONE_SINCE, part
@@ -59,3 +63,14 @@ def test_host_config_and_config_are_dockers(tierce_with_busybox: Tierce, docker:
         "Healthcheck"
     ]
     assert set(theirs["HostConfig"]["MaskedPaths"]) <= set(ours["HostConfig"]["MaskedPaths"])
+
+
+def test_a_network_has_dockers_members(tierce_with_busybox: Tierce, docker: Docker) -> None:
+    their, mine = (
+        json.loads(said)[0]
+        for said in (docker("network", "inspect", "none"), tierce_with_busybox("network", "inspect", "none").stdout)
+    )
+    assert set(their) <= set(mine)
+    assert {key: mine[key] for key in ("Driver", "Scope", "Internal", "Ingress", "Options")} == {
+        key: their[key] for key in ("Driver", "Scope", "Internal", "Ingress", "Options")
+    }

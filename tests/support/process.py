@@ -10,6 +10,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+_SLEEPS: Final = frozenset({"35", "230", "101", "115"})
+"""nanosleep and clock_nanosleep, on x86-64 and arm64."""
 
 DAEMONS: set[int] = set()
 """Process ids of the daemons that run now; ``leftovers`` does not take them for leaks."""
@@ -115,3 +119,9 @@ def remove_cgroups(name: str) -> None:
     for top in [*Path("/sys/fs/cgroup").glob(f"*/{name}"), Path("/sys/fs/cgroup") / name]:
         for directory, _, _ in sorted(os.walk(top), reverse=True):
             Path(directory).rmdir()
+
+
+def is_asleep(pid: int) -> bool:
+    """Whether the process sleeps between two looks at something."""
+    with open(f"/proc/{pid}/syscall", encoding="ascii") as file:
+        return file.read().split()[0] in _SLEEPS

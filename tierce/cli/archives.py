@@ -39,6 +39,8 @@ def save(settings: Settings, words: Sequence[str], output: str, platform: str | 
         raise InvalidInput("cowardly refusing to save to a terminal: use the -o flag or redirect")
     with settings.store() as store, transfer_view(settings, quiet=quiet or output == "-") as view:
         save_images(words, output, store, copy_options(platform), view)
+        for word in words:
+            store.journal.write("image", "save", word, {"name": word})
 
 
 @command(
@@ -64,10 +66,12 @@ def load(settings: Settings, source: str, platform: str | None, quiet: bool) -> 
         with transfer_view(settings, quiet=quiet) as view:
             loaded = load_images(source, store, copy_options(platform), view)
         for image in loaded:
+            config = store.facts(image.pulled.target).config
+            store.journal.write("image", "load", config, {"name": config})
             for name in image.names:
                 click.echo(f"Loaded image: {name.familiar}")
             if not image.names:
-                click.echo(f"Loaded image ID: {store.facts(image.pulled.target).config}")
+                click.echo(f"Loaded image ID: {config}")
 
 
 @command(
@@ -102,4 +106,6 @@ def import_(
     options = ImportOptions(wanted, changes, message, source, settings.clock())
     with settings.store() as store, ExitStack() as stack:
         stream = binary(sys.stdin) if source == "-" else stack.enter_context(open(source, "rb"))
-        click.echo(import_tar(store, stream.read, names, options))
+        imported = import_tar(store, stream.read, names, options)
+        store.journal.write("image", "import", imported, {"name": imported})
+        click.echo(imported)

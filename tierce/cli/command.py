@@ -90,10 +90,28 @@ class Command(click.Command, _Help):
         self.examples = examples
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, spell_out_flags(self, args))
+        try:
+            return super().parse_args(ctx, spell_out_flags(self, args))
+        except click.NoSuchOption as error:
+            if why := _refusal(error, ctx):
+                raise why from error
+            raise
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  (click's)
         self.write_examples(formatter)
+
+
+def _refusal(error: click.NoSuchOption, context: click.Context) -> click.NoSuchOption | None:
+    """Why there is no such flag, where docker or podman has it."""
+    from tierce.cli.refused import RefusedFlag, refused_flag  # a mistake can wait
+
+    why = refused_flag(_path(context), error.option_name)
+    return RefusedFlag(error.option_name, why, context) if why else None
+
+
+def _path(context: click.Context) -> str:
+    """``run``, ``network create``: the command's words without the program's."""
+    return context.command_path.partition(" ")[2]
 
 
 def spell_out_flags(of: click.Command, arguments: Sequence[str]) -> list[str]:
@@ -187,6 +205,14 @@ class LazyGroup(click.Group, _Help):
             key: entry for section in sections.values() for key, entry in section.items()
         } | dict(hidden or {})
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if why := _refusal(error, ctx):
+                raise why from error
+            raise
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's)
         return [name for section in self.sections.values() for name in section]
 
@@ -222,8 +248,11 @@ class UnknownCommand(click.UsageError):
     def __init__(self, name: str, context: click.Context, known: Sequence[str]) -> None:
         from difflib import get_close_matches  # a misspelling can wait
 
+        from tierce.cli.refused import refused_command
+
+        why = refused_command(f"{_path(context)} {name}".strip())
         close = get_close_matches(name, known, n=1)
-        hint = f"; did you mean {context.command_path} {close[0]}?" if close else ""
+        hint = f": {why}" if why else f"; did you mean {context.command_path} {close[0]}?" if close else ""
         super().__init__(f"unknown command: {context.command_path} {name}{hint}", context)
 
 
@@ -243,6 +272,17 @@ format_option = click.option(
     "--format", "form", default="", metavar="FORMAT",
     help="'table', 'json', 'table TEMPLATE' or a Go TEMPLATE such as '{{.ID}}'",
 )  # fmt: skip
+
+
+def _refuse_trust(_context: click.Context, _parameter: click.Parameter, trusting: bool) -> None:
+    if not trusting:
+        raise click.UsageError("docker's content trust is not supported, check signatures with cosign")
+
+
+content_trust_option = click.option(
+    "--disable-content-trust/--content-trust", default=True, hidden=True, expose_value=False, callback=_refuse_trust
+)
+"""Docker's, which is off by default there too."""
 
 
 def confirm(question: str) -> bool:

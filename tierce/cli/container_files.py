@@ -60,6 +60,7 @@ def export(settings: Settings, word: str, output: str) -> None:
         write = stack.enter_context(written(output))
         root = stack.enter_context(own_tree(over.records, record))
         pack(root, write, clamp_s=None, whiteouts=False)
+        over.tell(record, "export")
 
 
 @command(
@@ -162,4 +163,6 @@ def commit(
         raise InvalidInput(f"invalid name {name!r}: a tag can't be given together with a digest")
     options = CommitOptions(message, author, changes, pause, settings.clock())
     with containers(settings) as over, held(over.records, word) as record:
-        click.echo(commit_container(over, record, names, options))
+        made = commit_container(over, record, names, options)
+        over.tell(record, "commit", comment=message, imageID=made, imageRef=str(names[0]) if names else "")
+        click.echo(made)

@@ -46,6 +46,7 @@ def top(settings: Settings, word: str, arguments: Sequence[str]) -> None:
 
     with containers(settings) as over:
         record = over.records.running(word)
+        over.tell(record, "top")
         header, lines = listed(members(record.state.pid, over.groups(record)), arguments)
     width = len(header.split())
     rows = [line.split(None, width - 1) for line in (header, *lines)]

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +18,9 @@ from runner.runtime.state import runtime_directory, stale
 from tierce.cli.command import Settings, command, confirm
 from tierce.cli.filters import filter_option, parse_filters, passes_labels
 from tierce.cli.units import parse_until
+
+if TYPE_CHECKING:
+    from runner.containers.attach import UserStdio
 
 
 @contextmanager
@@ -52,6 +56,14 @@ def each(words: Sequence[str], act: Callable[[str], str | None]) -> None:
         raise click.exceptions.Exit(1)
 
 
+def exit_unless_found(look: Callable[[], object]) -> None:
+    """For ``exists``: exit with 1 where looking finds nothing."""
+    try:
+        look()
+    except NotFound:
+        raise click.exceptions.Exit(1) from None
+
+
 names_argument = click.argument("words", nargs=-1, required=True, metavar="CONTAINER [CONTAINER...]")
 
 
@@ -66,14 +78,17 @@ def follow(
     proxy: bool = True,
     started: Callable[[], None] = lambda: None,
     wait_for_start: bool = True,
+    user: UserStdio | None = None,
 ) -> int:
     """See a container through its start, then, ``attached``, to its end. Its exit code; 0 when it is left running."""
+    from runner.containers.attach import OWN_STDIO
     from runner.containers.follow import DEFAULT_KEYS, Detached, Follower, parse_keys
 
     with connection:
         follower = Follower(
-            connection, interactive=interactive, tty=record.made.options.tty, keys=parse_keys(keys or DEFAULT_KEYS)
-        )
+            connection, interactive=interactive, tty=record.made.options.tty, keys=parse_keys(keys or DEFAULT_KEYS),
+            user=user or OWN_STDIO,
+        )  # fmt: skip
         if wait_for_start:
             follower.wait_for_start()
         for line in follower.warnings:
@@ -170,6 +185,7 @@ def restart(settings: Settings, words: Sequence[str], timeout: int | None, name:
         over.stop(record, timeout_s=timeout, signal_name=name)
         again = over.records.get(record.id)
         follow(over.start(again, attached=False), over, again, attached=False)
+        over.tell(again, "restart")
 
     _on_each(settings, words, act)
 
@@ -186,11 +202,35 @@ def kill(settings: Settings, words: Sequence[str], name: str) -> None:
 
 @command("wait", short_help="Wait until containers stop, then print their exit codes", examples="tierce wait web")
 @names_argument
+@click.option(
+    "--condition",
+    "conditions",
+    multiple=True,
+    metavar="CONDITION",
+    help="not-running, next-exit, removed, or a state such as running or healthy  [not-running]",
+)
+@click.option("-i", "--interval", hidden=True, expose_value=False)
 @click.pass_obj
-def wait(settings: Settings, words: Sequence[str]) -> None:
-    """Print the exit code of each container when it has ended."""
+def wait(settings: Settings, words: Sequence[str], conditions: Sequence[str]) -> None:
+    """Print the exit code of each container when it has ended, or when one of the conditions holds."""
+    from runner.containers.conditions import check_conditions, wait_for
+
+    wanted = [name for word in conditions for name in word.split(",")]
+    check_conditions(wanted)
     with containers(settings) as over:
-        each(words, lambda word: str(over.wait(over.records.get(word))))
+        each(words, lambda word: str(wait_for(over, over.records.get(word), wanted)))
+
+
+@command(
+    "exists", short_help="Tell by the exit code whether a container exists", examples="tierce container exists web"
+)
+@click.argument("word", metavar="CONTAINER")
+@click.option("--external", is_flag=True, hidden=True, expose_value=False)
+@click.pass_obj
+def exists(settings: Settings, word: str) -> None:
+    """End with 0 when there is such a container, with 1 when there is not."""
+    with containers(settings) as over:
+        exit_unless_found(lambda: over.records.get(word))
 
 
 @command("pause", short_help="Freeze all processes of containers", examples="tierce pause web")
@@ -237,7 +277,9 @@ def rename(settings: Settings, word: str, name: str) -> None:
     """Give a container another name."""
     policies.check_name(name.removeprefix("/"))
     with containers(settings) as over:
-        over.records.rows.rename(over.records.get(word).id, name.removeprefix("/"))
+        record = over.records.get(word)
+        over.records.rows.rename(record.id, name.removeprefix("/"))
+        over.tell(over.records.get(record.id), "rename", oldName=f"/{record.name}")
 
 
 @command("rm", short_help="Remove one or more containers", examples="tierce rm web\ntierce rm -fv $(tierce ps -aq)")

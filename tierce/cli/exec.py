@@ -11,6 +11,7 @@ import click
 
 from image.errors import InvalidInput, TierceError
 from image.value import replace
+from runner.containers.control import Control
 from runner.containers.records import Record, Records
 from tierce.cli.command import ExitCode, Settings, command
 from tierce.cli.containers import containers
@@ -72,13 +73,24 @@ def exec_(
                 user=user or record.made.options.user, workdir=workdir or record.made.options.workdir,
             )  # fmt: skip
             wanted = replace(record, made=replace(record.made, options=changed))
-            code = _execute(over.records, wanted, interactive=interactive, detach=detach, privileged=privileged)
+            code = _told(over, wanted, interactive=interactive, detach=detach, privileged=privileged)
     except TierceError as error:
         from runner.containers.start import CLI_FAILED, exit_status
 
         status = exit_status(error)
         raise ExitCode(1 if status == CLI_FAILED else status, error) from error
     raise click.exceptions.Exit(code)
+
+
+def _told(over: Control, record: Record, *, interactive: bool, detach: bool, privileged: bool) -> int:
+    """Run it, and let those know who follow events."""
+    identity, words = os.urandom(32).hex(), " ".join(record.made.options.args)
+    for action in ("exec_create", "exec_start"):
+        over.tell(record, f"{action}: {words}", execID=identity)
+    code = _execute(over.records, record, interactive=interactive, detach=detach, privileged=privileged)
+    if not detach:
+        over.tell(record, "exec_die", execID=identity, exitCode=str(code))
+    return code
 
 
 def _execute(records: Records, record: Record, *, interactive: bool, detach: bool, privileged: bool) -> int:

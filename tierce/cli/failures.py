@@ -109,6 +109,8 @@ def _is_about_a_flag(error: click.ClickException) -> bool:
 
 def _usage_message(error: click.ClickException) -> str:
     if isinstance(error, click.NoSuchOption):
+        if why := getattr(error, "why", ""):
+            return f"flag {error.option_name} is not supported: {why}"
         close = f"; did you mean {error.possibilities[0]}?" if error.possibilities else ""
         return f"unknown flag: {error.option_name}{close}"
     message = error.format_message().rstrip(".")

@@ -17,15 +17,26 @@ from tierce.cli.command import Settings, command, format_option, image_argument
 from tierce.cli.filters import filter_option, has_labels, parse_filters
 from tierce.cli.tables import render
 from tierce.cli.transfer import registry_options
-from tierce.cli.units import ago, go_time, human_size, parse_time
+from tierce.cli.units import ago, go_time, human_size, parse_time, parse_until
 
 HEADERS: Final = {
     "Containers": "CONTAINERS", "CreatedAt": "CREATED AT", "CreatedSince": "CREATED", "Digest": "DIGEST",
     "ID": "IMAGE ID", "Repository": "REPOSITORY", "SharedSize": "SHARED SIZE", "Size": "SIZE", "Tag": "TAG",
     "UniqueSize": "UNIQUE SIZE", "VirtualSize": "SIZE", "Platform": "PLATFORM",
 }  # fmt: skip
-_FILTERS: Final = ("before", "dangling", "label", "reference", "since")
+_FILTERS: Final = ("before", "dangling", "label", "reference", "since", "until")
 _NONE: Final = "<none>"
+
+
+@command("exists", short_help="Tell by the exit code whether an image exists", examples="tierce image exists busybox")
+@image_argument("image", metavar="IMAGE")
+@click.pass_obj
+def exists(settings: Settings, image: str) -> None:
+    """End with 0 when the store has such an image, with 1 when it has not."""
+    from tierce.cli.containers import exit_unless_found
+
+    with settings.store() as store:
+        exit_unless_found(lambda: lookup.find(store.metadata, image))
 
 
 @command(
@@ -44,7 +55,7 @@ tierce images --format 'table {{.ID}}\\t{{.Repository}}\\t{{.CreatedSince}}'
 @click.option("-q", "--quiet", is_flag=True, help="Only ids")
 @click.option("--digests", is_flag=True, help="Show digests")
 @click.option("--no-trunc", is_flag=True, help="Whole ids")
-@filter_option("before=IMAGE, dangling=true|false, label=KEY[=VALUE], reference=PATTERN, since=IMAGE", "-f")
+@filter_option("before=IMAGE, dangling=true|false, label=KEY[=VALUE], reference=PATTERN, since=IMAGE, until=TIME", "-f")
 @format_option
 @click.pass_obj
 def images(
@@ -66,7 +77,7 @@ def images(
     if repository:
         wanted["reference"] = [*wanted.get("reference", []), repository]
     with settings.store() as store:
-        records = select(store, wanted)
+        records = select(store, wanted, settings.clock())
         if quiet and not form:
             ids = dict.fromkeys(record.config if no_trunc else lookup.short_id(record.config) for record in records)
             click.echo("".join(f"{image}\n" for image in ids), nl=False)
@@ -78,7 +89,7 @@ def images(
     click.echo(render(rows, HEADERS, columns, form), nl=False)
 
 
-def select(store: Store, filters: Mapping[str, Sequence[str]]) -> list[ImageRecord]:
+def select(store: Store, filters: Mapping[str, Sequence[str]], now_s: float) -> list[ImageRecord]:
     """The images that pass every filter. Raises InvalidInput, ReferenceNotFound."""
     records = lookup.list_images(store.metadata)
     tests: list[Callable[[ImageRecord], bool]] = []
@@ -94,10 +105,18 @@ def select(store: Store, filters: Mapping[str, Sequence[str]]) -> list[ImageReco
     for word in filters.get("since", ()):
         limit = lookup.find(store.metadata, word).record.created
         tests.append(lambda record, limit=limit: record.created > limit)  # type: ignore[misc]
+    for word in filters.get("until", ()):
+        moment = parse_until(word, now_s)
+        tests.append(lambda record, moment=moment: _born_s(record) < moment)  # type: ignore[misc]
     words = filters.get("label", ())
     if words:
         tests.append(lambda record: has_labels(lookup.labels(store.content, record), words))
     return [record for record in records if all(test(record) for test in tests)]
+
+
+def _born_s(record: ImageRecord) -> float:
+    moment = parse_time(record.created)
+    return moment.timestamp() if moment else record.added_s
 
 
 def _boolean(name: str, text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -49,6 +50,7 @@ tierce inspect --config oci:/tmp/layout:app
 @image_argument("words", nargs=-1, required=True, metavar="IMAGE [IMAGE...]")
 @click.option("-f", "--format", "form", default="", metavar="FORMAT", help="'json' or a Go TEMPLATE such as '{{.Id}}'")
 @click.option("--type", "kind", type=click.Choice(["container", "image"]), help="Only objects of this type")
+@click.option("-s", "--size", "sized", is_flag=True, help="How large a container's own files are, and with its image")
 @click.option("--raw", is_flag=True, help="The exact bytes of the manifest; with --config, of the configuration")
 @click.option("--config", is_flag=True, help="The image's configuration")
 @click.option("--daemon-host", metavar="HOST", help="Of docker-daemon:  [DOCKER_HOST]")
@@ -60,7 +62,7 @@ tierce inspect --config oci:/tmp/layout:app
 @login_options
 @click.pass_obj
 def inspect(
-    settings: Settings, /, words: Sequence[str], form: str, kind: str | None, platform: str | None, raw: bool,
+    settings: Settings, /, words: Sequence[str], form: str, kind: str | None, sized: bool, platform: str | None, raw: bool,
     config: bool, no_tags: bool, daemon_host: str | None, shared_blob_dir: Path | None, **flags: Any,
 ) -> None:  # fmt: skip
     """Show everything about containers and images, as a JSON array or through a template.
@@ -82,7 +84,7 @@ def inspect(
     with settings.store() as store:
         for word in words:
             try:
-                documents.append(_document(store, word, kind, wanted))
+                documents.append(_document(settings, store, word, kind, wanted, sized=sized))
             except TierceError as error:
                 problems.append(str(error))
     if documents or not form:
@@ -94,15 +96,19 @@ def inspect(
     return None
 
 
-def _document(store: Store, word: str, kind: str | None, wanted: Platform | None) -> object:
+def _document(
+    settings: Settings, store: Store, word: str, kind: str | None, wanted: Platform | None, *, sized: bool
+) -> object:
     from store.container_rows import ContainerRows
 
     if kind == "container" or (kind is None and _is_container(ContainerRows(store.metadata), word)):
         from runner.containers.records import Records
+        from runner.runtime.state import runtime_directory
         from tierce.describe_container import inspect_container
 
         records = Records(store)
-        return inspect_container(records, records.get(word))
+        root = runtime_directory(settings.environ, os.geteuid())
+        return inspect_container(records, records.get(word), root, sized=sized)
     return inspect_document(store, find(store.metadata, word), wanted)
 
 

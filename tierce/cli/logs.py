@@ -64,7 +64,7 @@ def logs(
 
 def _microseconds(text: str, now_s: float) -> int:
     """A user's time, as exact as such times are read."""
-    return round(parse_until(text, now_s) * 10**6)
+    return round(parse_until(text, now_s, what="time ") * 10**6)
 
 
 def _show(block: Block, end: str, *, timestamps: bool) -> None:
@@ -92,6 +92,7 @@ def attach(settings: Settings, word: str, no_stdin: bool, detach_keys: str, sig_
         if record.state.status == "paused":
             raise InvalidInput("you cannot attach to a paused container, unpause it first")
         connection = over.connect(record)
+        over.tell(record, "attach")
         connection.sendall(wire.frame(wire.ATTACH))
         code = follow(
             connection, over, record, attached=True, interactive=record.made.options.interactive and not no_stdin,

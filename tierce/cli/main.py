@@ -31,6 +31,7 @@ _IMAGE: Final = {
     "import": Entry("tierce.cli.archives", "import_", "Make an image of a root filesystem's tar"),
     "export": Entry("tierce.cli.flatten", "image_export", "Write an image's files, as one tree, to a tar"),
     "flatten": Entry("tierce.cli.flatten", "flatten", "Make one layer of an image's layers"),
+    "exists": Entry("tierce.cli.images", "exists", "Tell by the exit code whether an image exists"),
     "prune": Entry("tierce.cli.prune", "image_prune", "Remove images that nothing names"),
 }
 _NETWORK: Final = {
@@ -39,10 +40,11 @@ _NETWORK: Final = {
         ("create", "Create a network"),
         ("ls", "List networks"),
         ("inspect", "Show everything about one or more networks"),
+        ("exists", "Tell by the exit code whether a network exists"),
         ("rm", "Remove one or more networks"),
         ("prune", "Remove networks that no container is on"),
-        ("connect", "Put a running container on a network"),
-        ("disconnect", "Take a running container off a network"),
+        ("connect", "Put a container on a network"),
+        ("disconnect", "Take a container off a network"),
     )
 }
 _MANIFEST: Final = {
@@ -69,12 +71,14 @@ _ARTIFACT: Final = {
 }
 _SYSTEM: Final = {
     "df": Entry("tierce.cli.system", "df", "Show what takes how much space"),
+    "events": Entry("tierce.cli.events", "events", "Follow what happens to containers, images, networks and volumes"),
     "prune": Entry("tierce.cli.prune", "system_prune", "Remove what is not needed"),
     "info": Entry("tierce.cli.system", "info", "Show the store, the kernel and what is possible here"),
     "check": Entry("tierce.cli.system", "check", "Verify every byte and record of the store"),
 }
 _VOLUME: Final = {
     "create": Entry("tierce.cli.volume", "create", "Make a volume"),
+    "exists": Entry("tierce.cli.volume", "exists", "Tell by the exit code whether a volume exists"),
     "inspect": Entry("tierce.cli.volume", "inspect", "Show everything about one or more volumes"),
     "ls": Entry("tierce.cli.volume", "ls", "List volumes"),
     "prune": Entry("tierce.cli.volume", "prune", "Remove volumes that no container uses"),
@@ -160,6 +164,7 @@ COMMANDS: Final = LazyGroup(
                 "container",
                 sections={"Commands": {
                     **_CONTAINER, "ls": _PS, "inspect": _IMAGE["inspect"], "run": _RUN,
+                    "exists": Entry("tierce.cli.containers", "exists", "Tell by the exit code whether a container exists"),
                     "prune": Entry("tierce.cli.containers", "prune", "Remove all stopped containers"),
                 }},
                 short_help="Manage containers",
@@ -191,6 +196,7 @@ COMMANDS: Final = LazyGroup(
             "delete": Entry("tierce.cli.delete", "delete", "Delete an image from a registry"),
             "executor": Entry("tierce.cli.kaniko", "executor", "Build as kaniko's executor does, with its flags"),
             "digest": Entry("tierce.cli.repositories", "digest", "Print the digest of an image in a registry"),
+            "events": _SYSTEM["events"],
             "flatten": _IMAGE["flatten"],
             "history": _IMAGE["history"],
             "import": _IMAGE["import"],

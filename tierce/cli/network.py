@@ -42,6 +42,9 @@ tierce network create --ipv6 --subnet fd00:1::/64 six
 @click.option("--internal", is_flag=True, help="No way out, and none in")
 @click.option("--ipv6", is_flag=True, help="Addresses of IPv6 too")
 @click.option("--attachable", is_flag=True, help="For docker's sake: every network is")
+@click.option("--ipv4/--no-ipv4", default=True, hidden=True, help="For docker's sake: every network has it")
+@click.option("--ipam-driver", default="default", hidden=True, help="default is the one there is")
+@click.option("--scope", default="local", hidden=True, help="local is the one there is")
 @click.option("--label", "labels", multiple=True, metavar="KEY[=VALUE]", help="Set a label")
 @click.option("-o", "--opt", "options", multiple=True, metavar="KEY=VALUE", help="Of docker's bridge driver")
 @click.pass_obj
@@ -55,6 +58,9 @@ def create(
     internal: bool,
     ipv6: bool,
     attachable: bool,
+    ipv4: bool,
+    ipam_driver: str,
+    scope: str,
     labels: Sequence[str],
     options: Sequence[str],
 ) -> None:
@@ -67,6 +73,12 @@ def create(
 
     if driver != "bridge":
         raise InvalidInput(f"network driver {driver!r} is not supported, use bridge")
+    if not ipv4:
+        raise InvalidInput("a network without IPv4 is not supported")
+    if ipam_driver not in ("", "default"):
+        raise InvalidInput(f"IPAM driver {ipam_driver!r} is not supported, use default")
+    if scope != "local":
+        raise InvalidInput(f"scope {scope!r} is not supported, use local")
     pools = make_pools(subnets, gateways, ranges)
     wanted = Network(
         check_name(name),
@@ -90,15 +102,6 @@ def _defined(settings: Settings) -> Networks:
     from runner.network.networks import Networks
 
     return Networks(settings.root / "networks")
-
-
-def _running(settings: Settings, container: str) -> Path:
-    """A container's place in the runtime directory. Raises NotFound when it does not run."""
-    from runner.containers.begin import running_directory
-    from runner.containers.records import Records
-
-    with settings.store() as store:
-        return running_directory(Records(store), _runtime_directory(settings), container)
 
 
 def _runtime_directory(settings: Settings) -> Path:
@@ -202,6 +205,17 @@ def inspect(settings: Settings, words: Sequence[str], form: str, verbose: bool) 
     documents.finish()
 
 
+@command("exists", short_help="Tell by the exit code whether a network exists", examples="tierce network exists web")
+@click.argument("word", metavar="NETWORK")
+@click.pass_obj
+def exists(settings: Settings, word: str) -> None:
+    """End with 0 when there is such a network, with 1 when there is not."""
+    from tierce.cli.containers import exit_unless_found
+    from tierce.networks import find
+
+    exit_unless_found(lambda: find(_defined(settings), _runtime_directory(settings), word))
+
+
 class _Each:
     """Results of one action on several words, and what went wrong with some."""
 
@@ -276,7 +290,7 @@ def prune(settings: Settings, force: bool, filters: Sequence[str]) -> None:
 
 @command(
     "connect",
-    short_help="Put a running container on a network",
+    short_help="Put a container on a network",
     examples="tierce network connect --alias db --ip 172.30.0.9 web postgres",
 )
 @click.argument("network")
@@ -288,18 +302,21 @@ def prune(settings: Settings, force: bool, filters: Sequence[str]) -> None:
 def connect(
     settings: Settings, network: str, container: str, aliases: Sequence[str], address: str, address6: str
 ) -> None:
-    """Put a running container on one more network, as it runs."""
+    """Put a container on one more network: as it runs, or for when it starts."""
+    from runner.containers.records import Records
+    from runner.network.wishes import Wish
     from tierce.networks import join
 
-    root = _runtime_directory(settings)
-    directory = _running(settings, container)
-    for warning in join(_defined(settings), root, network, directory, tuple(aliases), address, address6):
+    wish = Wish(network, tuple(aliases), address, address6)
+    with settings.store() as store:
+        warnings = join(_defined(settings), Records(store), _runtime_directory(settings), container, wish)
+    for warning in warnings:
         click.echo(f"WARNING: {warning}", err=True)
 
 
 @command(
     "disconnect",
-    short_help="Take a running container off a network",
+    short_help="Take a container off a network",
     examples="tierce network disconnect web postgres",
 )
 @click.argument("network")
@@ -307,7 +324,9 @@ def connect(
 @click.option("-f", "--force", is_flag=True, help="For docker's sake: it is always so")
 @click.pass_obj
 def disconnect(settings: Settings, network: str, container: str, force: bool) -> None:  # noqa: ARG001  (docker's)
-    """Take a running container off a network, as it runs."""
+    """Take a container off a network: as it runs, or for when it starts."""
+    from runner.containers.records import Records
     from tierce.networks import part
 
-    part(_defined(settings), _runtime_directory(settings), network, _running(settings, container))
+    with settings.store() as store:
+        part(_defined(settings), Records(store), _runtime_directory(settings), network, container)

@@ -9,6 +9,7 @@ import click
 
 from image.errors import InvalidInput
 from runner.containers.records import Record, Records, read_health
+from runner.network.wishes import network_names
 from tierce.cli.command import Settings, command, format_option
 from tierce.cli.containers import containers
 from tierce.cli.filters import filter_option, has_labels, parse_filters
@@ -22,7 +23,8 @@ HEADERS: Final = {
 }  # fmt: skip
 _COLUMNS: Final = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
 _FILTERS: Final = (
-    "ancestor", "before", "exited", "health", "id", "label", "name", "network", "since", "status", "volume",
+    "ancestor", "before", "exited", "expose", "health", "id", "label", "name", "network", "publish", "since", "status",
+    "volume",
 )  # fmt: skip
 _COMMAND_WIDTH: Final = 20
 
@@ -100,12 +102,31 @@ def _passes(records: Records, record: Record, key: str, values: Sequence[str]) -
         case "volume":
             return any(value in (mount.source, mount.target) for mount in made.options.mounts for value in values)
         case "network":
-            return any(value in (made.options.network.networks or ("bridge",)) for value in values)
+            known = {*network_names(made.options.network), *(identity for _, identity, _ in state.networks)}
+            return not known.isdisjoint(values)
+        case "publish" | "expose":
+            return not _ports_of(record, key).isdisjoint(port for value in values for port in _inner(value))
         case "health":
             return str((read_health(records.directory(record.id)) or {}).get("Status", "none")) in values
         case _:
             older = [record.created_s < records.get(value).created_s for value in values]
             return all(older) if key == "before" else not any(older) and record.id not in map(_id_of(records), values)
+
+
+def _ports_of(record: Record, key: str) -> set[str]:
+    """Ports of the container, as ``80/tcp``: those that are published, or all that image and user expose."""
+    made = record.made
+    published = {port for text in made.options.publish for port in _inner(text)}
+    if key == "publish":
+        return published
+    return published.union(*map(_inner, (*made.config.exposed_ports, *made.options.expose)))
+
+
+def _inner(text: str) -> set[str]:
+    """The container's side of what ``--publish`` or ``--expose`` says. Raises InvalidInput."""
+    from runner.network.ports import parse_publish
+
+    return {f"{port.container_port}/{port.protocol}" for port in parse_publish(text)}
 
 
 def _id_of(records: Records) -> Callable[[str], str]:
@@ -129,14 +150,25 @@ def _row(records: Records, record: Record, now_s: float, *, whole: bool) -> dict
         "RunningFor": human_duration(now_s - record.created_s) + " ago",
         "Status": describe_status(records, record, now_s),
         "State": record.state.status,
-        "Ports": ", ".join(record.state.ports),
+        "Ports": ", ".join((*_exposed(record), *record.state.ports)),
         "Names": record.name,
         "Labels": ",".join(f"{key}={value}" for key, value in record.labels.items()),
-        "Networks": ",".join(record.made.options.network.networks or ("bridge",)),
+        "Networks": ",".join(network_names(record.made.options.network)),
         "Mounts": ",".join(mounts),
         "LocalVolumes": str(sum(mount.kind == "volume" for mount in record.made.options.mounts)),
         "Size": "0B",
     }
+
+
+def _exposed(record: Record) -> list[str]:
+    """Ports of a running container that siblings reach and that are not published, as ``80/tcp``."""
+    made, state = record.made, record.state
+    if not (state.is_running and any(driver == "bridge" for _, _, driver in state.networks)):
+        return []
+    found = [text if "/" in text else f"{text}/tcp" for text in made.config.exposed_ports]
+    found += [port for text in made.options.expose for port in sorted(_inner(text))]
+    published = {text.rpartition("->")[2] for text in state.ports}
+    return [port for port in dict.fromkeys(found) if port not in published]
 
 
 def _size(records: Records, record: Record) -> str:

@@ -16,6 +16,7 @@ from tierce.cli.run_flags import container_flags, read_options, read_policy
 if TYPE_CHECKING:
     from image.platform import Platform
     from image.reference import Reference
+    from runner.containers.attach import UserStdio
     from runner.containers.options import RunOptions
     from runner.containers.policy import Policy
     from runner.containers.records import Record
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from store.store import Store
     from tierce.images import RunnableImage
     from tierce.run import PullPolicy, Surroundings
+
+
+attach_option = click.option(
+    "-a", "--attach", "streams", multiple=True, metavar="STREAM", help="Show stdout or stderr alone  [both]"
+)
 
 
 @command(
@@ -43,7 +49,7 @@ tierce run --rm --network none --read-only --tmpfs /tmp app
 @click.option("-d", "--detach", is_flag=True, help="Let it run in the background, and print its id")
 @click.option("--detach-keys", default="", metavar="KEYS", help="Keys that leave it running  [ctrl-p,ctrl-q]")
 @click.option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on  [on]")
-@click.option("-a", "--attach", "streams", multiple=True, hidden=True)
+@attach_option
 @click.pass_obj
 def run(
     settings: Settings,
@@ -53,7 +59,7 @@ def run(
     detach: bool,
     detach_keys: str,
     sig_proxy: bool,
-    streams: Sequence[str],  # noqa: ARG001  (all of them, as docker does with none given)
+    streams: Sequence[str],
     **flags: Any,
 ) -> None:
     """Run a command in a new container of an image, and exit with its exit code.
@@ -64,19 +70,20 @@ def run(
     """
     try:
         with settings.store() as store, _monitor(wanted=detach or not flags["remove"]) as monitor:
-            chosen = _chosen(settings, store, image, flags)
             options, policy = read_options(words, flags), read_policy(flags)
+            shown = _shown(streams, detach=detach)
+            chosen = _chosen(settings, store, image, flags)
             if not detach and (_is_plain(flags) or _ends_with_us(policy, flags, detach_keys)):
                 from tierce.run import run as run_here
 
                 code = run_here(
-                    store, chosen, options, surroundings(settings), policy=policy, image_name=image,
+                    store, chosen, options, surroundings(settings, shown), policy=policy, image_name=image,
                     name=flags["name"], isolation=flags["isolation"],
                 )  # fmt: skip
             else:
                 code = _run_watched(
                     settings, store, (image, chosen), (options, policy), flags,
-                    monitor, detach=detach, keys=detach_keys, proxy=sig_proxy,
+                    monitor, detach=detach, keys=detach_keys, proxy=sig_proxy, shown=shown,
                 )  # fmt: skip
     except TierceError as error:
         from runner.containers.start import exit_status
@@ -101,12 +108,14 @@ tierce start -a web
 @image_argument("image", metavar="IMAGE")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND] [ARG...]")
 @container_flags
+@attach_option
 @click.pass_obj
-def create(settings: Settings, /, image: str, words: Sequence[str], **flags: Any) -> None:
-    """Create a container without starting it, and print its id."""
+def create(settings: Settings, /, image: str, words: Sequence[str], streams: Sequence[str], **flags: Any) -> None:
+    """Create a container without starting it, and print its id. What is attached is said to start."""
+    _shown(streams, detach=False)
     with settings.store() as store:
-        chosen = _chosen(settings, store, image, flags)
-        record = _create(settings, store, (image, chosen), (read_options(words, flags), read_policy(flags)), flags)
+        wanted = (read_options(words, flags), read_policy(flags))
+        record = _create(settings, store, (image, _chosen(settings, store, image, flags)), wanted, flags)
     click.echo(record.id)
 
 
@@ -142,6 +151,7 @@ def _run_watched(
     detach: bool,
     keys: str,
     proxy: bool,
+    shown: UserStdio | None,
 ) -> int:
     """Through a monitor: in the background, or followed by this command."""
     from runner.containers.records import Records
@@ -155,7 +165,7 @@ def _run_watched(
     try:
         return follow(
             over.start(record, attached=not detach, monitor=monitor), over, record,
-            attached=not detach, interactive=options.interactive and not detach, keys=keys, proxy=proxy,
+            attached=not detach, interactive=options.interactive and not detach, keys=keys, proxy=proxy, user=shown,
             started=(lambda: click.echo(record.id)) if detach else (lambda: None),
         )  # fmt: skip
     except ContainerNotStarted:
@@ -174,6 +184,21 @@ def _monitor(*, wanted: bool) -> AbstractContextManager[Summoned | None]:
     from runner.containers.summons import summon
 
     return summon()
+
+
+def _shown(streams: Sequence[str], *, detach: bool) -> UserStdio | None:
+    """Where output goes: what ``--attach`` does not name, nowhere. None for where it always goes. Raises InvalidInput."""
+    if not streams:
+        return None
+    from runner.containers.attach import UserStdio
+
+    wanted = {word.lower() for word in streams}
+    if unknown := wanted - {"stdin", "stdout", "stderr"}:
+        raise InvalidInput(f"invalid --attach {min(unknown)!r}: there are stdin, stdout and stderr")
+    if detach:
+        raise InvalidInput("conflicting options: --attach and --detach")
+    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    return UserStdio(0, 1 if "stdout" in wanted else null, 2 if "stderr" in wanted else null)
 
 
 def _is_plain(flags: Mapping[str, Any]) -> bool:
@@ -232,7 +257,7 @@ def _chosen(settings: Settings, store: Store, word: str, flags: Mapping[str, Any
     return choose_image(store, word, pulling.platform, pulling.policy, lambda reference: pulling.pull(store, reference))
 
 
-def surroundings(settings: Settings) -> Surroundings:
+def surroundings(settings: Settings, shown: UserStdio | None = None) -> Surroundings:
     from tierce.run import Surroundings
 
     def trace(operation: Operation) -> None:
@@ -243,4 +268,5 @@ def surroundings(settings: Settings) -> Surroundings:
         os.getcwd(),
         lambda line: click.echo(f"WARNING: {line}", err=True),
         trace if settings.debug else None,
+        shown,
     )

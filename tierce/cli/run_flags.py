@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from image.errors import InvalidInput
+from tierce.cli.command import content_trust_option
 from tierce.cli.network_flags import NETWORK, read_network
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ _SECURITY: Final = (
     click.option("--uts", default="", metavar="MODE", help="host: share the name of the host"),
     click.option("--userns", default="", metavar="MODE", help="host: no user namespace, as it is anyway"),
     click.option("--cgroupns", default="", metavar="MODE", help="private or host  [private]"),
+    click.option("--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="For the runtime's configuration"),
     click.option("--cgroup-parent", default="", metavar="PATH", help="Control group to be below"),
     click.option("--gpus", metavar="GPUS", help="Not supported: give --device"),
     click.option("--runtime", metavar="NAME", help="Only tierce's own"),
@@ -155,7 +157,7 @@ _IMAGE: Final = (
 
 def container_flags(command: _F) -> _F:
     """All flags of ``run`` and ``create``, in the order of the help."""
-    for option in reversed((*_PROCESS, *_MOUNTS, *_SECURITY, *_LIMITS, *_LIFE, *_IMAGE)):
+    for option in reversed((content_trust_option, *_PROCESS, *_MOUNTS, *_SECURITY, *_LIMITS, *_LIFE, *_IMAGE)):
         command = option(command)
     return command
 
@@ -198,9 +200,17 @@ def read_options(words: Sequence[str], flags: Mapping[str, Any], *, cwd: str | N
         sysctls=tuple(parse_sysctl(text) for text in flags["sysctls"]),
         devices=tuple(parse_device(text) for text in flags["devices"]),
         cgroup_parent=flags["cgroup_parent"],
+        annotations=tuple(_annotation(text) for text in flags["annotations"]),
         limits=read_limits(flags),
         security=_read_security(flags),
     )
+
+
+def _annotation(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise InvalidInput(f"invalid --annotation {text!r}: want KEY=VALUE")
+    return key, value
 
 
 def read_policy(flags: Mapping[str, Any]) -> Policy:

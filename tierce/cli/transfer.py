@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from image.reference import Reference
-from tierce.cli.command import Settings, command, image_argument
+from tierce.cli.command import Settings, command, content_trust_option, image_argument
 
 if TYPE_CHECKING:
     from store.store import Store
@@ -156,6 +156,7 @@ tierce pull --tls-verify=false localhost:5000/app
 """,
 )
 @click.argument("name", metavar="NAME[:TAG|@DIGEST]")
+@content_trust_option
 @click.option("--platform", metavar=PLATFORM, help="Which image of several platforms  [this machine's]")
 @click.option("-q", "--quiet", is_flag=True, help="Only the name at the end")
 @log_format_option
@@ -211,6 +212,7 @@ def _pull_one(
     with transfer_view(settings, quiet=quiet, words=PULL) as view:
         view.say(f"{reference.tag or reference.digest}: Pulling from {reference.familiar_repository}")
         pulled = pull_into_store(reference, store, registries, copy_options(platform), view)
+        store.journal.write("image", "pull", reference.familiar, {"name": reference.familiar_repository})
         state = "Downloaded newer image for" if pulled.changed else "Image is up to date for"
         view.end([f"Digest: {pulled.source.digest}", f"Status: {state} {reference.familiar}"])
 
@@ -224,6 +226,7 @@ tierce push --tls-verify=false localhost:5000/app
 """,
 )
 @image_argument("name", metavar="NAME[:TAG]")
+@content_trust_option
 @click.option("--platform", metavar=PLATFORM, help="Only this image of several platforms  [all]")
 @click.option("-q", "--quiet", is_flag=True, help="Only the name at the end")
 @create_repository_option
@@ -254,6 +257,7 @@ def push(
             click.echo(f"The push refers to repository [{reference.repository}]")
         with transfer_view(settings, quiet=quiet, words=PUSH) as view:
             pushed = push_from_store(name, reference, store, registries, copy_options(platform), view)
+        store.journal.write("image", "push", reference.familiar, {"name": reference.familiar_repository})
     if quiet:
         click.echo(str(reference))
     else:

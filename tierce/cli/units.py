@@ -74,8 +74,8 @@ def go_time(moment: datetime | None, zone: timezone | None = None) -> str:
     return local.strftime("%Y-%m-%d %H:%M:%S %z %Z")
 
 
-def parse_until(text: str, now_s: float) -> float:
-    """The moment, in seconds since 1970, that a filter ``until=`` names: ``24h``, ``10m``, RFC 3339 or seconds.
+def parse_until(text: str, now_s: float, *, what: str = "filter until=") -> float:
+    """The moment, in seconds since 1970, that ``what`` names: ``24h``, ``10m``, RFC 3339 or seconds.
 
     Raises InvalidInput.
     """
@@ -85,7 +85,7 @@ def parse_until(text: str, now_s: float) -> float:
         return float(text)
     moment = parse_time(text)
     if moment is None:
-        raise InvalidInput(f"invalid filter until={text!r}: want a duration such as 24h, or a time such as 2026-01-02")
+        raise InvalidInput(f"invalid {what}{text!r}: want a duration such as 24h, or a time such as 2026-01-02")
     return moment.timestamp()
 
 

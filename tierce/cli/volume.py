@@ -96,6 +96,16 @@ def inspect(settings: Settings, names: Sequence[str], form: str) -> None:
     _fail(problems)
 
 
+@command("exists", short_help="Tell by the exit code whether a volume exists", examples="tierce volume exists data")
+@click.argument("name", metavar="VOLUME")
+@click.pass_obj
+def exists(settings: Settings, name: str) -> None:
+    """End with 0 when there is such a volume, with 1 when there is not."""
+    from tierce.cli.containers import exit_unless_found
+
+    exit_unless_found(lambda: _volumes(settings).get(name))
+
+
 @command(
     "rm",
     short_help="Remove one or more volumes",

@@ -338,13 +338,15 @@ def test_a_killed_client_leaves_it_running(box: Tierce) -> None:
 
 def test_filters_and_formats(box: Tierce) -> None:
     box("create", "--name", "one", "-l", "app=web", "--network", "none", "busybox")
-    box("create", "--name", "two", "--network", "none", "busybox", "true")
+    box("create", "--name", "two", "--network", "none", "-p", "80-81:80-81", "--expose", "90/udp", "busybox", "true")
     listed = ("ps", "-a", "--format", "{{.Names}}", "--filter")
     assert box(*listed, "label=app=web").stdout == "one\n"
     assert box(*listed, "ancestor=busybox").stdout.split() == ["two", "one"]
     assert box(*listed, "since=one").stdout == "two\n"
     assert box(*listed, "before=two").stdout == "one\n"
     assert box(*listed, "status=running").stdout == ""
+    assert box(*listed, "publish=81").stdout == box(*listed, "expose=90/udp").stdout == "two\n"
+    assert box(*listed, "publish=90/udp").stdout == box(*listed, "expose=91").stdout == ""
     assert "is using it" in box.attempt("rmi", "-f", "busybox").stderr
     assert "Deleted Containers" in box("container", "prune", "-f").stdout
     assert box("ps", "-aq").stdout == ""

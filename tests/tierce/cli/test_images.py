@@ -52,6 +52,10 @@ def stocked(stock: Stock) -> Stock:
         (("--filter", "label=tier=db"), []),
         (("--filter", "before=team/app:2"), ["busybox:latest", "registry.example.com/team/app:1"]),
         (("--filter", "since=team/app:2"), ["<none>:<none>"]),
+        (
+            ("--filter", "until=2026-02-01T00:00:01Z"),
+            ["team/app:2", "busybox:latest", "registry.example.com/team/app:1"],
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )

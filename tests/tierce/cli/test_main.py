@@ -50,7 +50,9 @@ def test_a_start_imports_no_command(argv: tuple[str, ...]) -> None:
     imported = _imported(*argv)
     ours = {name for name in imported if name.startswith(("tierce", "image", "store", "builder", "transfer", "runner"))}
     assert ours - {"tierce", "tierce.cli", "tierce.cli.main", "tierce.cli.command"} <= (
-        {"tierce.cli.failures", "tierce.cli.terminal", "image", "image.errors"} if argv == ("nonsense",) else set()
+        {"tierce.cli.failures", "tierce.cli.refused", "tierce.cli.terminal", "image", "image.errors"}
+        if argv == ("nonsense",)
+        else set()
     )
     assert not imported & {
         "json",

@@ -329,7 +329,7 @@ class TestLive:
             before = record.read_text()
             assert box.attempt("network", "connect", "--ip", "10.9.9.9", "two", "server").code == 1
             assert record.read_text() == before
-        assert "no running container absent" in box.attempt("network", "connect", "two", "absent").stderr
+        assert "no such container: absent" in box.attempt("network", "connect", "two", "absent").stderr
 
 
 def fetch(port: int, address: str = "127.0.0.1") -> bytes:

@@ -29,8 +29,10 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, Nil):
         return None
     if isinstance(value, dict):
-        items = value.items() if isinstance(value, Record) else sorted(value.items())
-        return {key: _jsonable(item) for key, item in items}
+        if not isinstance(value, Record):
+            return {key: _jsonable(item) for key, item in sorted(value.items())}
+        names = value.json_names
+        return {names.get(key, key): _jsonable(item) for key, item in value.items() if item or key not in names}
     if isinstance(value, list):
         return [_jsonable(item) for item in value]
     return value
