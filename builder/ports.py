@@ -76,6 +76,9 @@ class Sandbox(Protocol):
     def options(self) -> str:
         """What every process has beside its request (hosts, memory, ulimits…), to be had again by hand; or ""."""
 
+    def prepare(self) -> None:
+        """Have ready what all processes share. Asked before each ``run``, from a thread that has the build's own mounts."""
+
     def run(self, request: SandboxRequest, output: Callable[[Stream, bytes], None], cancelled: Event) -> int:
         """The exit status, or 128 + signal. Ends the process when ``cancelled`` is set.
 

@@ -58,6 +58,7 @@ class RunEffect:
         Raises RunFailed; Cancelled; NotFound for a missing secret; KernelError when there
         can be no sandbox.
         """
+        self._sandbox.prepare()
         if not operation.mounts:
             self._execute(operation, base, workspace, output, Prepared((), ()))
             return

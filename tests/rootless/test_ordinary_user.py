@@ -22,7 +22,7 @@ pytestmark = pytest.mark.root
 
 _DOCKERFILE = """
 FROM busybox
-RUN mkdir -p /d/e && echo x > /d/f && ln -s f /d/l && mkfifo /d/p && ln /d/f /d/hard && chmod 4755 /d/f
+RUN --mount=type=tmpfs,target=/mnt mkdir -p /d/e && echo x > /d/f && ln -s f /d/l && mkfifo /d/p && ln /d/f /d/hard && chmod 4755 /d/f
 RUN chown -R 33:44 /d && chown -h 55:66 /d/l
 COPY --chown=7:8 Dockerfile /copied
 USER 1000:1001

@@ -34,6 +34,9 @@ class PlainStepRunner:
     def close(self) -> None:
         """Nothing is held between steps."""
 
+    def prepare(self) -> None:
+        """Nothing is shared."""
+
     def run(self, request: SandboxRequest, output: Callable[[Stream, bytes], None], cancelled: Event) -> int:
         """See ``builder.ports.Sandbox.run``."""
         if request.network == "none":

@@ -51,11 +51,17 @@ class RunnerSandbox:
 
         return encode(self._options)
 
+    def prepare(self) -> None:
+        self._prepared().prepare()
+
     def run(self, request: SandboxRequest, output: Callable[[Stream, bytes], None], cancelled: Event) -> int:
+        return self._prepared().run(request, output, cancelled)
+
+    def _prepared(self) -> StepRunner | PlainStepRunner:
         with self._lock:
             if self._runner is None:
                 self._runner = self._make_runner()
-        return self._runner.run(request, output, cancelled)
+            return self._runner
 
     def _make_runner(self) -> StepRunner | PlainStepRunner:
         if self._isolation is None:

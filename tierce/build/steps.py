@@ -49,32 +49,41 @@ class StepRunner:
         """Let go of the network, and end the process that the steps are forks of."""
         self._held.close()
 
-    def _prepare(self, mode: NetworkMode) -> ForkServer:
-        """What the steps share, made by the first that wants it. A killed build's is swept as a container's."""
+    def prepare(self) -> None:
+        """Start the process that steps are forks of.
+
+        It has the mounts of the calling thread: an ordinary user's forks may leave these for those of a
+        step's own, but not the other way round. Of v1's device groups it is in one already, so that no
+        step needs to be moved into one.
+        """
         with self._lock:
-            if self._lease is None:
-                self._lease = acquire(self._runtime_directory, f"build-{secrets.token_hex(8)}")
-                self._held.callback(self._lease.release)
-            if self._server is None:
-                self._server = self._start_server(self._lease.container_id)
-            if mode is NetworkMode.BRIDGE and not self._holds_bridge:
-                hold = connect(mode, root=self._runtime_directory, lease=self._lease, hostname="")
+            if self._server is not None:
+                return
+            lease, cgroups = self._own_lease(), self._privileges.cgroups
+            self._server = self._held.enter_context(ForkServer())
+            if "devices" in cgroups.v1 and self._privileges.initial_user_namespace:
+                groups = cgroup.create(cgroups, lease.container_id, Resources(devices=DEVICE_RULES))
+                self._server.limit_devices(groups, DEVICE_RULES)
+
+    def _own_lease(self) -> Lease:
+        """The build's: what steps share is swept as a container's when the build was killed."""
+        if self._lease is None:
+            self._lease = acquire(self._runtime_directory, f"build-{secrets.token_hex(8)}")
+            self._held.callback(self._lease.release)
+        return self._lease
+
+    def _hold_bridge(self) -> None:
+        with self._lock:
+            if not self._holds_bridge:
+                hold = connect(NetworkMode.BRIDGE, root=self._runtime_directory, lease=self._own_lease(), hostname="")
                 self._held.enter_context(hold)
                 self._holds_bridge = True
-            return self._server
-
-    def _start_server(self, group: str) -> ForkServer:
-        """In a device group where v1 has one, so that no step needs to be moved into one."""
-        server = self._held.enter_context(ForkServer())
-        cgroups = self._privileges.cgroups
-        if "devices" in cgroups.v1 and self._privileges.initial_user_namespace:
-            server.limit_devices(cgroup.create(cgroups, group, Resources(devices=DEVICE_RULES)), DEVICE_RULES)
-        return server
 
     def run(self, request: SandboxRequest, output: Callable[[Stream, bytes], None], cancelled: Event) -> int:
         """See ``builder.ports.Sandbox.run``."""
         mode = parse_mode(request.network)
-        server = self._prepare(mode)
+        if mode is NetworkMode.BRIDGE:
+            self._hold_bridge()
         container_id, options = f"build-{secrets.token_hex(8)}", self._options
         spec = _spec(request, own_network=mode is not NetworkMode.HOST)
         network, hosts = Networking(mode), options.network.hosts if options is not None else ()
@@ -96,7 +105,7 @@ class StepRunner:
                 extra_hosts=hosts,
                 stdio=Stdio(None, out_writer.fileno(), err_writer.fileno()),
                 # with every device allowed, or below a group of the user's, it must not be born where most are not
-                spawn=spawn if request.insecure or spec.cgroups_path else server.spawn,
+                spawn=spawn if request.insecure or spec.cgroups_path or not self._server else self._server.spawn,
             ) as container,
         ):
             out_writer.close()
