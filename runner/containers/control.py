@@ -44,7 +44,7 @@ class Control:
     def connect(self, record: Record) -> socket.socket:
         """To its monitor. Raises ContainerNotFound when there is none to talk to."""
         waiting = record.state.status == "restarting"
-        return wire.connect(self.records.directory(record.id) if waiting else self.root / "containers" / record.id)
+        return wire.connect(self.records.directory(record.id) if waiting else self.running_directory(record))
 
     def kill(self, record: Record, number: int) -> None:
         """A signal for its first process. KILL ends all, and counts as a stop. Raises Conflict when it does not run."""
@@ -123,24 +123,44 @@ class Control:
             )
         from runner.containers.freezer import freeze
 
-        freeze(record.state.pid, record.id, self.groups(record))
+        freeze(self, record)
         self.records.change(record, replace(record.state, status="paused"))
 
     def unpause(self, record: Record) -> None:
         """Raises Conflict unless it is paused."""
         if record.state.status != "paused":
             raise Conflict(f"container {record.id} is not paused")
-        from runner.containers.freezer import thaw
+        from runner.runtime.freezer import thaw
 
-        thaw(record.id)
+        thaw(self.groups(record))
         self.records.change(record, replace(record.state, status="running"))
 
     def groups(self, record: Record) -> tuple[str, ...]:
         """The control groups that it has now."""
+        from runner.containers.groups import remembered
         from runner.containers.members import groups_of
         from runner.runtime.privileges import probe
 
-        return groups_of(probe().cgroups, record.id, record.made.options.cgroups_path(record.id))
+        path = record.made.options.cgroups_path(record.id) or remembered(self.running_directory(record))
+        return groups_of(probe().cgroups, record.id, path)
+
+    def running_directory(self, record: Record) -> Path:
+        """Its own below the runtime directory, while it runs."""
+        return self.root / "containers" / record.id
+
+    def movable(self, record: Record) -> str:
+        """Where groups that a running container lacks can be made for it. Raises NotPermitted."""
+        from runner.containers.groups import choose
+        from runner.containers.members import members
+        from runner.runtime.privileges import probe
+
+        privileges, path = probe(), record.made.options.cgroups_path(record.id)
+        if privileges.initial_user_namespace:
+            return path
+        return choose(
+            privileges, self.running_directory(record), record.id,
+            members(record.state.pid, self.groups(record)), path,
+        )  # fmt: skip
 
     def settle(self, record: Record) -> None:
         """Until the monitor has given everything back. Raises Conflict when that takes too long."""

@@ -8,39 +8,27 @@ Spec: kernel ``cgroup-v1/freezer-subsystem``, ``cgroup-v2`` "cgroup.freeze".
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
-from contextlib import suppress
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from image.errors import NotPermitted
 from runner.containers.members import members
-from runner.runtime import cgroup, freezer
+from runner.runtime import cgroup, cgroup_change, freezer
 from runner.runtime.privileges import probe
 
-
-def freeze(pid: int, container_id: str, groups: Iterable[str]) -> None:
-    """``pid`` is the container's first process, ``groups`` are what it is in. Returns once nothing of it runs. Raises NotPermitted."""
-    found = probe().cgroups
-    group = _group(container_id)
-    try:
-        group.mkdir(parents=True, exist_ok=True)
-        for process in members(pid, groups) if "freezer" in found.v1 else ():
-            with suppress(ProcessLookupError):
-                (group / "cgroup.procs").write_text(str(process))
-    except OSError as error:
-        raise NotPermitted(f"cannot pause the container by {group}: {os.strerror(error.errno or 0).lower()}") from error
-    freezer.freeze([str(group)])
+if TYPE_CHECKING:
+    from runner.containers.control import Control
+    from runner.containers.records import Record
 
 
-def thaw(container_id: str) -> None:
-    """Raises NotPermitted."""
-    freezer.thaw([str(_group(container_id))])
-
-
-def _group(container_id: str) -> Path:
-    found = probe().cgroups
-    mount = found.v1.get("freezer") or found.v2
+def freeze(over: Control, record: Record) -> None:
+    """Returns once nothing of it runs. Raises NotPermitted."""
+    cgroups = probe().cgroups
+    mount = cgroups.v1.get("freezer") or cgroups.v2
     if not mount:
         raise NotPermitted("cannot pause a container: there is no freezer control group here")
-    return Path(mount) / cgroup.PARENT / container_id
+    groups = [group for group in over.groups(record) if group.startswith(f"{mount}/")]
+    if not groups:
+        controller = "freezer" if "freezer" in cgroups.v1 else ""
+        own = cgroup.place(record.id, over.movable(record))
+        groups = [cgroup_change.gather(mount, own, controller, lambda: members(record.state.pid, over.groups(record)))]
+    freezer.freeze(groups)

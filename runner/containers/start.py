@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final, Self
 
 from image.errors import CommandNotStarted, ContainerNotStarted, TierceError
 from image.value import replace
+from runner.containers import groups as places
 from runner.containers.members import groups_of
-from runner.containers.sweep import remember_cgroups, sweep
+from runner.containers.sweep import sweep
 from runner.network import endpoints
 from runner.network.modes import Connection, Networking, NetworkMode, connect
 from runner.network.ports import Port
@@ -143,7 +144,10 @@ def start(
         lease = state.acquire(root, container_id)
         held.callback(lease.release)
         watcher = held.enter_context(spawn(stdio, lease.fd))  # it gets ready while the network does
-        remember_cgroups(lease.directory, spec.cgroups_path)
+        if _needs_group(spec, privileges):
+            path = places.choose(privileges, lease.directory, container_id, [watcher.pid], spec.cgroups_path)
+            spec = replace(spec, cgroups_path=path)
+        places.remember(lease.directory, spec.cgroups_path)
         held.callback(lambda: groups().remove())
         connection = held.enter_context(
             connect(network, root=root, lease=lease, hostname=spec.hostname, ports=ports, extra_hosts=extra_hosts)
@@ -176,6 +180,15 @@ def give_back(directory: Path, cgroups: ControlGroups) -> None:
     from store.directories import discard_tree
 
     discard_tree(directory)
+
+
+def _needs_group(spec: Spec, privileges: Privileges) -> bool:
+    """Of one's own tree: root has the machine's."""
+    if privileges.initial_user_namespace:
+        return False
+    from runner.runtime.fit import limits
+
+    return bool(limits(spec.resources))
 
 
 def _on_network(spec: Spec, connection: Connection) -> Spec:

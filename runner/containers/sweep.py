@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
+from runner.containers.groups import remembered
 from runner.runtime import cgroup, state
 from runner.runtime.privileges import Cgroups
 from runner.runtime.user_namespace import entered
@@ -24,26 +24,10 @@ def sweep(root: Path, cgroups: Cgroups) -> tuple[str, ...]:
     with state.locked(root):
         found = state.stale(root)
         for directory in found:
-            if cgroup.leftovers(cgroups, directory.name, _cgroups_path(directory)).remove():
+            if cgroup.leftovers(cgroups, directory.name, remembered(directory)).remove():
                 discard_tree(directory)  # else the next command tries again
     if entered() is None:  # an ordinary user's containers have no bridge
         from runner.network.bridge import settle
 
         settle(root)
     return tuple(directory.name for directory in found)
-
-
-_CGROUPS_PATH: Final = "cgroups-path"
-
-
-def remember_cgroups(directory: Path, path: str) -> None:
-    """Note in a container's directory where its groups are, when it is not the usual place."""
-    if path:
-        (directory / _CGROUPS_PATH).write_text(path)
-
-
-def _cgroups_path(directory: Path) -> str:
-    try:
-        return (directory / _CGROUPS_PATH).read_text()
-    except FileNotFoundError:
-        return ""

@@ -74,13 +74,12 @@ def _apply(over: Control, record: Record, wanted: Resources) -> None:
     from runner.runtime.privileges import probe
 
     cgroups = probe().cgroups
-    path = record.made.options.cgroups_path(record.id)
 
     def processes() -> list[int]:
         return members(record.state.pid, over.groups(record))
 
     try:
-        groups = extend(cgroups, record.id, path, wanted, processes)
+        groups = extend(cgroups, record.id, over.movable(record), wanted, processes)
         change(cgroups, groups, wanted)
     except FileNotFoundError:
         raise Conflict(f"container {record.name} has just ended: try again") from None

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PARENT = "tierce"
+LEAF = "tierce-commands"
+"""Where processes go that are in a group which is to hand controllers on: v2 wants them in a leaf."""
 _ALWAYS_ALLOWED = (
     *(DeviceRule(allow=True, type=kind, access="m") for kind in "cb"),
     *(DeviceRule(allow=True, type="c", major=1, minor=minor) for minor in (3, 5, 7, 8, 9)),
@@ -34,6 +36,7 @@ _ALWAYS_ALLOWED = (
 )
 """As runc adds to every list: making any node is allowed, opening only the harmless ones and ptys."""
 
+_PASSED_ON = frozenset(("memory", "pids", "cpu", "cpuset", "io", "hugetlb"))
 _V2_THROTTLES = {"read_bps": "rbps", "write_bps": "wbps", "read_iops": "riops", "write_iops": "wiops"}
 _OOM_COUNTERS = ("memory.oom_control", "memory.events.local", "memory.events")
 _REMOVE_ATTEMPTS = 100
@@ -300,12 +303,43 @@ def _enable_controllers(mount: str, place: str) -> None:
     """v2 gives a group only the controllers that each group above it passes on."""
     above = mount
     for name in place.split("/"):
-        with open(f"{above}/cgroup.controllers") as file:
-            wanted = [word for word in file.read().split() if word in ("memory", "pids", "cpu", "cpuset", "io")]
-        for word in wanted:
+        missing = _words(f"{above}/cgroup.controllers") & _PASSED_ON - _words(f"{above}/cgroup.subtree_control")
+        for word in sorted(missing):
             with suppress(NotPermitted):
-                write(f"{above}/cgroup.subtree_control", f"+{word}")
+                _pass_on(above, word)
         above = f"{above}/{name}"
+
+
+def _pass_on(group: str, controller: str) -> None:
+    """A group with processes in it hands on nothing: when one of them is this one, they go to a leaf. Raises NotPermitted."""
+    try:
+        write(f"{group}/cgroup.subtree_control", f"+{controller}")
+    except NotPermitted:
+        of_the_machine = not os.path.exists(f"{group}/cgroup.type")
+        if of_the_machine or str(os.getpid()) not in _words(f"{group}/cgroup.procs"):
+            raise
+        make_leaf(group)
+        write(f"{group}/cgroup.subtree_control", f"+{controller}")
+
+
+def make_leaf(group: str) -> None:
+    """Move what is in a v2 group of ours to a group below it, also what is started meanwhile. Raises NotPermitted."""
+    try:
+        os.makedirs(f"{group}/{LEAF}", exist_ok=True)
+        while found := _words(f"{group}/cgroup.procs"):
+            for pid in found:
+                try:
+                    write(f"{group}/{LEAF}/cgroup.procs", pid)
+                except NotPermitted:
+                    if os.path.exists(f"/proc/{pid}/root"):  # else it has ended meanwhile
+                        raise
+    except OSError as error:
+        raise NotPermitted(f"cannot make {group}/{LEAF}: {os.strerror(error.errno or 0).lower()}") from error
+
+
+def _words(path: str) -> set[str]:
+    with open(path) as file:
+        return set(file.read().split())
 
 
 def write(path: str, value: str) -> None:
@@ -325,7 +359,7 @@ def joined(cgroups: Cgroups, pid: int, subgroup: str = "") -> ControlGroups:
 
     They are the container's: ``remove`` leaves them alone.
     """
-    ours, theirs = _membership("self"), _membership(str(pid))
+    ours, theirs = membership("self"), membership(str(pid))
     paths = []
     for controllers, place in theirs.items():
         if controllers and controllers.startswith("name="):
@@ -337,8 +371,8 @@ def joined(cgroups: Cgroups, pid: int, subgroup: str = "") -> ControlGroups:
     return ControlGroups(tuple(paths), (), device if _alone(cgroups) else "", borrowed=True)
 
 
-def _membership(process: str) -> dict[str, str]:
-    """Controllers, comma separated ("" for v2), and the group of that hierarchy."""
+def membership(process: str) -> dict[str, str]:
+    """Controllers, comma separated ("" for v2), and the group of that hierarchy. Raises FileNotFoundError."""
     with open(f"/proc/{process}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
         lines = (line.rstrip("\n").split(":", 2) for line in file)
         return {controllers: place for _, controllers, place in lines}

@@ -41,11 +41,17 @@ def extend(
         mount = cgroups.v1.get(controller) if controller else cgroups.v2
         if not mount:
             raise NotPermitted(f"no cgroup controller {controller or 'v2'}")
-        group = f"{mount}/{own}"
-        if not os.path.isdir(group):
-            make(mount, own, controller)
-            _move(group, members)
+        gather(mount, own, controller, members)
     return leftovers(cgroups, container_id, path).paths
+
+
+def gather(mount: str, place: str, controller: str, members: Callable[[], Iterable[int]]) -> str:
+    """The container's group in this hierarchy; made, with all processes moved there, when it has none. Raises NotPermitted."""
+    group = f"{mount}/{place}"
+    if not os.path.isdir(group):
+        make(mount, place, controller)
+        _move(group, members)
+    return group
 
 
 def _move(group: str, members: Callable[[], Iterable[int]]) -> None:

@@ -21,7 +21,7 @@ _TTY_GROUP: Final = 5
 
 
 def fit(spec: Spec, privileges: Privileges) -> Spec:
-    """The nearest spec that this process can start. Raises NotPermitted for a limit that it cannot set."""
+    """The nearest spec that this process can start. Raises NotPermitted for a limit without a place for its group."""
     if privileges.initial_user_namespace:
         return spec
     user = spec.process.user
@@ -31,7 +31,7 @@ def fit(spec: Spec, privileges: Privileges) -> Spec:
     return replace(
         spec,
         mounts=tuple(_mount(mount, own_network, privileges.mapped_gids) for mount in spec.mounts),
-        resources=_without_limits(spec.resources),
+        resources=_resources(spec),
         sysctl=_sysctls(spec, privileges.mapped_gids),
     )
 
@@ -48,15 +48,20 @@ def _mount(mount: Mount, own_network: bool, gids: int) -> Mount:
     return mount
 
 
-def _without_limits(resources: Resources) -> Resources:
+def limits(resources: Resources) -> str:
+    """The first limit that is asked for; "" when there is none."""
+    names = (field.name for field in fields(Resources) if field.name != "devices")
+    return next((name.replace("_", " ") for name in names if getattr(resources, name) not in (None, "", (), 0)), "")
+
+
+def _resources(spec: Spec) -> Resources:
     """Devices need no list: those of the host can't be opened, and none can be made."""
-    for field in fields(Resources):
-        if field.name != "devices" and getattr(resources, field.name) not in (None, "", (), 0):
-            name = field.name.replace("_", " ")
-            raise NotPermitted(
-                f"cannot set {name} as an ordinary user: no control group is delegated to this process (try sudo)"
-            )
-    return Resources()
+    wanted = limits(spec.resources)
+    if wanted and not spec.cgroups_path:
+        raise NotPermitted(
+            f"cannot set {wanted} as an ordinary user: no control group is delegated to this process (try sudo)"
+        )
+    return replace(spec.resources, devices=())
 
 
 def _sysctls(spec: Spec, gids: int) -> dict[str, str]:
