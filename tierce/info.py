@@ -45,7 +45,7 @@ def system_info(store: Store, privileges: Privileges) -> Record:
 def _network(privileges: Privileges) -> Iterator[tuple[str, str]]:
     """What connects an ordinary user's containers; root's have a bridge."""
     if privileges.rootless is not None:
-        from runner.network.rootless import find_program, missing
+        from runner.network.outward import find_program, missing
 
         yield "Network", missing() or str(find_program())
 

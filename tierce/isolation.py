@@ -16,7 +16,7 @@ def choose_isolation(word: str, session: Session) -> Isolation | None:
 
     Raises NotPermitted, InvalidInput as ``runner.isolation.ladder.choose``.
     """
-    if word in {"auto", "default", "namespaces", "oci", "rootless", "strict"} and not probe().missing:
+    if word in {"auto", "default", "namespaces", "oci", "rootless", "strict"} and probe().contains:
         return None  # the usual case, without another import
     from runner.isolation.ladder import choose
 

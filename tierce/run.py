@@ -90,7 +90,7 @@ def run(
     from tierce.containers import create
 
     privileges = probe()
-    if isolation in {"chroot", "emulated"} or privileges.missing:
+    if isolation in {"chroot", "emulated"} or not privileges.contains:
         return _run_plain(store, image, options, around, isolation)
     privileges.require()
     records = Records(store)

@@ -29,7 +29,6 @@ from runner.runtime.privileges import Privileges
 from runner.runtime.running import Running
 from runner.runtime.spawn import Stdio, Watcher, spawn
 from runner.runtime.spec import Namespace, Spec
-from runner.runtime.user_namespace import entered
 
 if TYPE_CHECKING:
     from store.layers import OverlayMount
@@ -172,10 +171,11 @@ def give_back(directory: Path, cgroups: ControlGroups) -> None:
     ``directory`` is the container's in the runtime directory, whose lease is held by the caller.
     """
     place = endpoints.read(directory)
-    if place is not None and place.endpoints and entered() is None:  # an ordinary user's containers have no bridge
+    if place is not None and place.endpoints:
         from runner.network.bridge import leave
+        from runner.network.namespace import where_bridges_are
 
-        leave(directory.parents[1], directory)
+        where_bridges_are(directory.parents[1], lambda: leave(directory.parents[1], directory))
     cgroups.remove()
     from store.directories import discard_tree
 

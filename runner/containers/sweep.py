@@ -7,7 +7,6 @@ from pathlib import Path
 from runner.containers.groups import remembered
 from runner.runtime import cgroup, state
 from runner.runtime.privileges import Cgroups
-from runner.runtime.user_namespace import entered
 
 
 def sweep(root: Path, cgroups: Cgroups) -> tuple[str, ...]:
@@ -26,8 +25,8 @@ def sweep(root: Path, cgroups: Cgroups) -> tuple[str, ...]:
         for directory in found:
             if cgroup.leftovers(cgroups, directory.name, remembered(directory)).remove():
                 discard_tree(directory)  # else the next command tries again
-    if entered() is None:  # an ordinary user's containers have no bridge
-        from runner.network.bridge import settle
+    from runner.network.bridge import settle
+    from runner.network.namespace import where_bridges_are
 
-        settle(root)
+    where_bridges_are(root, lambda: settle(root))
     return tuple(directory.name for directory in found)

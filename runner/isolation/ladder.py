@@ -81,10 +81,12 @@ def choose(word: str, privileges: Privileges) -> Isolation:
 
 def _no_namespaces(privileges: Privileges) -> str | None:
     """Why there are no namespaces; None where they work."""
-    if not privileges.missing:
+    if privileges.contains:
         return None
     if privileges.rootless is not None and privileges.rootless.how == "no":
         return f"no namespaces: {privileges.rootless.problem}"
+    if privileges.unmountable:
+        return f"no namespaces: {privileges.unmountable}"
     return f"no namespaces: missing {', '.join(privileges.missing[:3])}"
 
 

@@ -16,6 +16,7 @@ from runner.network import bridge, endpoints, files, firewall, link, namespace, 
 from runner.network.addresses import V4, V6, dotted, packed, spelled
 from runner.network.bridge import Attachment
 from runner.network.endpoints import Endpoint, Record
+from runner.network.namespace import where_bridges_are
 from runner.network.networks import Network
 from runner.runtime import rtnetlink, state
 
@@ -26,13 +27,20 @@ def connect(root: Path, directory: Path, attachment: Attachment) -> list[str]:
     ``directory`` is the container's, in the runtime directory ``root``. Raises Conflict when it is on
     the network, or has no bridge at all; InvalidInput, KernelError. Nothing has changed then.
     """
+    warnings = where_bridges_are(root, lambda: _connect(root, directory, attachment))
+    if warnings is None:
+        raise _without_bridges(directory.name[:12])
+    return warnings
+
+
+def _connect(root: Path, directory: Path, attachment: Attachment) -> list[str]:
     with state.locked(root):
         record = _record(directory)
         network = attachment.network
         if record.on(network.id) is not None:
             raise Conflict(f"container {_name(directory, record)} is already on network {network.name}")
         if not record.endpoints:
-            raise Conflict(f"container {_name(directory, record)} has no network of bridges that another could join")
+            raise _without_bridges(_name(directory, record))
         try:
             network, endpoint, warnings = bridge.place(root, attachment, record)
             endpoints.write(directory, replace(record, endpoints=(*record.endpoints, endpoint)))
@@ -46,6 +54,10 @@ def connect(root: Path, directory: Path, attachment: Attachment) -> list[str]:
         if network.resolves and not any(one.resolves for one in known):
             _ask_resolver(directory, record)
         return warnings
+
+
+def _without_bridges(name: str) -> Conflict:
+    return Conflict(f"container {name} has no network of bridges that another could join")
 
 
 def _plug(pid: int, network: Network, endpoint: Endpoint, known: list[Network]) -> None:
@@ -72,6 +84,11 @@ def disconnect(root: Path, directory: Path, network: Network) -> None:
 
     Raises NotFound when it is not on it, KernelError.
     """
+    if not where_bridges_are(root, lambda: _disconnect(root, directory, network)):
+        raise NotFound(f"container {directory.name[:12]} is not on network {network.name}")
+
+
+def _disconnect(root: Path, directory: Path, network: Network) -> bool:
     with state.locked(root):
         record = _record(directory)
         endpoint = record.on(network.id)
@@ -88,6 +105,7 @@ def disconnect(root: Path, directory: Path, network: Network) -> None:
         namespace.within(record.pid, lambda: link.request(*requests))
         _remove_host(directory, endpoint)
         bridge.settle_locked(root)
+        return True
 
 
 def _other_ways(known: list[Network], rest: list[Endpoint], left: Network) -> list[bytes]:

@@ -8,12 +8,12 @@ namespace of another container, with its files.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from image.errors import InvalidInput
 from image.value import dataclass
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from runner.network.bridge import Attachment, Places
     from runner.network.ports import Reservation
     from runner.network.resolver import Resolver
+
+
+_T = TypeVar("_T")
 
 
 class NetworkMode(Enum):
@@ -120,18 +123,19 @@ class Connection:
         ports = [port.on(outside[0].host_binding) for port in ports] if outside else []
         self._reservation = Reservation(ports, ipv6=bool(outside) and outside[0].ipv6)
         try:
-            self._places = bridge.Places(
-                self._root,
-                self._directory,
-                wanted,
-                record=Record(self.networking.name, servers=self.networking.dns.servers),
-                ports=self._reservation.ports,
-                reserved=self.networking.reserved,
+            record = Record(self.networking.name, servers=self.networking.dns.servers)
+            held, reserved = self._reservation.ports, self.networking.reserved
+            self._places = self._inside(
+                lambda: bridge.Places(self._root, self._directory, wanted, record=record, ports=held, reserved=reserved)
             )
         except BaseException:
             self._reservation.close()
             raise
         self.warnings += self._places.warnings
+
+    def _inside(self, act: Callable[[], _T]) -> _T:
+        """``act`` done in the network namespace of the bridges, which for root is this one."""
+        return act()
 
     def _write_record(self) -> None:
         if self.networking.own_namespace:
@@ -217,8 +221,8 @@ class Connection:
 
     def attach(self, pid: int) -> None:
         """For ``launch``: join the namespace of the process."""
-        if self._places is not None:
-            self._places.attach(pid)
+        if (places := self._places) is not None:
+            self._inside(lambda: places.attach(pid))
         elif self.own_namespace:
             from runner.network import endpoints
 
@@ -245,7 +249,7 @@ class Connection:
             for fd in self._places.name_sockets:
                 os.close(fd)
         if self._places is not None:
-            self._places.close()
+            self._inside(self._places.close)
             self._places = None
         if self._reservation is not None:
             self._reservation.close()

@@ -1,13 +1,15 @@
-"""Something done inside the network namespace of a process, by this thread."""
+"""Something done inside another network namespace: that of a process, or that of a user's bridges."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TypeVar
 
 from image.errors import KernelError
+from runner.runtime.user_namespace import entered
 from store.linux import processes
 
 _T = TypeVar("_T")
@@ -28,3 +30,19 @@ def within(pid: int, act: Callable[[], _T]) -> _T:
         except OSError as error:
             raise KernelError("network", "setns", error.errno or 0, f"/proc/{pid}/ns/net") from error
         return act()
+
+
+def where_bridges_are(root: Path, act: Callable[[], _T]) -> _T | None:
+    """``act`` done in the network namespace of this user's bridges, which for root is the host's.
+
+    None when there is none: the bridges went with it.
+    """
+    if entered() is None:
+        return act()
+    from runner.network.user_network import UserNetwork  # never for root
+
+    shared = UserNetwork(root, make=False)
+    try:
+        return shared.inside(act) if shared.fd >= 0 else None
+    finally:
+        shared.close()

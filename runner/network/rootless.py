@@ -1,96 +1,93 @@
-"""The network of an ordinary user's container: pasta, else slirp4netns, a process beside it.
+"""The network of an ordinary user's container.
 
-An ordinary user can't put an interface into the host's network. These programs stand between:
-an interface of the container's own, whose packets become sockets of the user. Each container
-has the same private address; containers reach each other by published ports. The process
-starts with the container's namespace and is killed with the launcher.
+The default one is a process beside the container that leads outside (``outward``): each
+container has the same private address, and containers reach each other by published ports. The
+process starts with the container's namespace and is killed with the launcher.
 
-MTU 65520, as nothing of it is ever on a wire.
+Networks that the user defined are bridges, made by the same code as root's, in a network
+namespace that all of the user's containers share (``user_network``). What is published there is
+forwarded by a process beside the container (``forwarder``).
 """
 
 from __future__ import annotations
 
-import json
-import os
-import select
-import signal
-import socket
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
 from image.errors import NotPermitted
+from runner.network import outward
+from runner.network.addresses import dotted
 from runner.network.modes import Connection, NetworkMode
 from runner.network.networks import DEFAULT
 from runner.network.ports import Port, Reservation
+from runner.network.user_network import UserNetwork, bare_interpreter
 
-_ADDRESS: Final = "10.0.2.100"
-_GATEWAY: Final = "10.0.2.2"
-_MTU: Final = "65520"
-_READY_TIMEOUT_MS: Final = 10_000
-_SEARCH: Final = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
-_BIND: Final = 'mount --bind "$0" "$1" && shift && exec "$@"'
 _LOWEST_PORT: Final = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
-
-
-def find_program() -> str | None:
-    """The path of pasta or slirp4netns, whichever is installed."""
-    candidates = (f"{place}/{name}" for name in ("pasta", "slirp4netns") for place in _SEARCH)
-    return next((path for path in candidates if os.access(path, os.X_OK)), None)
-
-
-def missing() -> str:
-    """What keeps an ordinary user's container from having a network; "" when nothing does."""
-    if find_program() is None:
-        return "neither pasta (package passt) nor slirp4netns is installed"
-    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
-        return "/dev/net/tun cannot be opened (as root: chmod 666 /dev/net/tun)"
-    return ""
+_T = TypeVar("_T")
 
 
 class UserConnection(Connection):
-    """A connection whose ``bridge`` is a process of the user's."""
+    """A connection of an ordinary user's."""
 
-    _process: _Process | None = None
+    _process: outward.Process | None = None
     _published: tuple[Port, ...] = ()
+    _shared: UserNetwork | None = None
 
     def _take_places(self, ports: Sequence[Port]) -> None:
-        """Choose the ports. Raises PortInUse, NotPermitted."""
-        wanted = [one.network.name for one in self.networking.attachments if one.network.name != DEFAULT]
-        if wanted:
-            raise NotPermitted(
-                f"cannot join network {wanted[0]} as an ordinary user: use the default one, host or none"
-            )
-        problem = missing()
+        """Choose the ports. Raises PortInUse, NotPermitted, and what networks of bridges raise."""
+        problem = outward.missing()
         if problem:
             raise NotPermitted(f"cannot give the container a network: {problem}; or use --network host or none")
         _check_ports(ports)
-        self._reservation = Reservation(ports)
-        self._published = self._reservation.ports
+        if all(one.network.name == DEFAULT for one in self.networking.attachments):
+            self._reservation = Reservation(ports)
+            self._published = self._reservation.ports
+            return
+        self._shared = UserNetwork(self._root)
+        try:
+            super()._take_places(ports)
+        except BaseException:
+            self._shared.close()
+            raise
+
+    def _inside(self, act: Callable[[], _T]) -> _T:
+        return act() if self._shared is None else self._shared.inside(act)
 
     @property
     def ports(self) -> tuple[Port, ...]:
-        return self._published
+        return super().ports if self._shared is not None else self._published
 
     @property
     def address(self) -> str:
-        return _ADDRESS if self.mode is NetworkMode.BRIDGE else ""
+        if self._shared is not None or self.mode is not NetworkMode.BRIDGE:
+            return super().address
+        return outward.ADDRESS
 
     @property
     def process(self) -> int:
         return self._process.pid if self._process is not None else 0
 
     def attach(self, pid: int) -> None:
-        """Start the process on the network namespace of ``pid``, and wait until it is ready. Raises NotPermitted."""
+        """Start the process that leads outside, or in, and wait until it is ready. Raises NotPermitted."""
         super().attach(pid)
-        if self.mode is not NetworkMode.BRIDGE:
+        if self._shared is not None:
+            self._forward(self._shared)
+        elif self.mode is NetworkMode.BRIDGE:
+            if self._reservation is not None:
+                self._reservation.close()  # the process binds the ports; a reservation of ours would be in its way
+            self._process = outward.start(f"/proc/{pid}/ns/net", self._directory, self._published)
+
+    def _forward(self, shared: UserNetwork) -> None:
+        if self._places is None or self._reservation is None or not self.ports:
             return
-        if self._reservation is not None:
-            self._reservation.close()  # the process binds the ports; a reservation of ours would be in its way
-        program = str(find_program())
-        start = _start_pasta if os.path.basename(program) == "pasta" else _start_slirp
-        self._process = start(program, f"/proc/{pid}/ns/net", self._directory, self._published)
+        address = next(one.address for one in self._places.record.endpoints if one.ports)
+        targets = [f"{port.protocol}:{dotted(address)}:{port.container_port}" for port in self.ports]
+        self._process = outward.Process(
+            bare_interpreter("runner.network.forwarder", *targets),
+            self._directory / "forwarder.log",
+            name="forwarder",
+            descriptors=[shared.fd, *self._reservation.descriptors],
+        )
 
     def close(self) -> None:
         """End the process and give the ports back. Idempotent."""
@@ -98,6 +95,9 @@ class UserConnection(Connection):
         if self._process is not None:
             self._process.end()
             self._process = None
+        if self._shared is not None:
+            self._shared.close()
+            self._shared = None
 
 
 def _check_ports(ports: Sequence[Port]) -> None:
@@ -109,145 +109,3 @@ def _check_ports(ports: Sequence[Port]) -> None:
                 f"cannot publish port {port.host_port}: ordinary users may have ports from {lowest} on "
                 f"(sysctl net.ipv4.ip_unprivileged_port_start)"
             )
-
-
-# --- pasta ----------------------------------------------------------------------------------
-
-
-def pasta_arguments(namespace: str, ready: str, ports: Sequence[Port]) -> list[str]:
-    """The command line of pasta, after its name. Pure."""
-    words = ["--config-net", "--quiet", "--foreground", "--no-map-gw", "--no-dhcp", "--mtu", _MTU]
-    words += ["--address", _ADDRESS, "--netmask", "24", "--gateway", _GATEWAY, "--ipv4-only"]
-    words += ["--ns-ifname", "eth0", "--tcp-ns", "none", "--udp-ns", "none", "--pid", ready]
-    for option, protocol in (("--tcp-ports", "tcp"), ("--udp-ports", "udp")):
-        chosen = [_pasta_port(port) for port in ports if port.protocol == protocol]
-        for word in chosen or ["none"]:
-            words += [option, word]
-    return [*words, "--netns", namespace]
-
-
-def _pasta_port(port: Port) -> str:
-    address = "" if port.host_address == "0.0.0.0" else f"{port.host_address}/"  # noqa: S104  # as docker means it
-    return f"{address}{port.host_port}:{port.container_port}"
-
-
-def _start_pasta(program: str, namespace: str, directory: Path, ports: Sequence[Port]) -> _Process:
-    """Pasta writes its pid when all is set up: into a FIFO, which tells the moment.
-
-    It gives up its capabilities before it opens the namespace, and /proc/PID/ns shows it none of
-    a process with more: so the namespace is bound to a file, in a mount namespace of pasta's own.
-    """
-    ready, bound = directory / "pasta.ready", directory / "netns"
-    os.mkfifo(ready, 0o600)
-    bound.touch(mode=0o600)
-    fd = os.open(ready, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        arguments = pasta_arguments(str(bound), str(ready), ports)
-        binding = ["unshare", "--mount", "sh", "-c", _BIND, namespace, str(bound)]
-        process = _Process([*binding, program, *arguments], directory / "pasta.log", name="pasta")
-        process.await_ready(fd)
-    finally:
-        os.close(fd)
-        ready.unlink()
-    return process
-
-
-# --- slirp4netns ----------------------------------------------------------------------------
-
-
-def _start_slirp(program: str, namespace: str, directory: Path, ports: Sequence[Port]) -> _Process:
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    api = directory / "slirp.sock"
-    arguments = ["--configure", f"--mtu={_MTU}", "--disable-host-loopback", "--netns-type=path", "--ready-fd=3"]
-    arguments += [f"--api-socket={api}", namespace, "eth0"]
-    try:
-        process = _Process([program, *arguments], directory / "slirp.log", name="slirp4netns", ready=writer)
-        os.close(writer)
-        writer = -1
-        process.await_ready(reader)
-    finally:
-        for fd in (reader, writer):
-            if fd >= 0:
-                os.close(fd)
-    try:
-        for request in slirp_requests(ports):
-            _ask_slirp(api, request)
-    except BaseException:
-        process.end()
-        raise
-    return process
-
-
-def slirp_requests(ports: Sequence[Port]) -> Iterator[bytes]:
-    """What slirp4netns is asked to forward. Pure."""
-    for port in ports:
-        arguments = {
-            "proto": port.protocol, "host_addr": port.host_address,
-            "host_port": port.host_port, "guest_port": port.container_port,
-        }  # fmt: skip
-        yield json.dumps({"execute": "add_hostfwd", "arguments": arguments}).encode()
-
-
-def _ask_slirp(api: Path, request: bytes) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(_READY_TIMEOUT_MS / 1000)
-        connection.connect(str(api))
-        connection.sendall(request)
-        connection.shutdown(socket.SHUT_WR)
-        reply = connection.recv(4096)
-    if b'"error"' in reply:
-        raise NotPermitted(f"cannot publish a port: slirp4netns: {reply.decode(errors='replace')[:200]}")
-
-
-# --- the process ----------------------------------------------------------------------------
-
-
-class _Process:
-    """A program that lives as long as this object, and dies with this process."""
-
-    def __init__(self, argv: list[str], log: Path, *, name: str, ready: int = -1) -> None:
-        self._name = name
-        self._log = log
-        actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ]
-        if ready >= 0:
-            actions.append((os.POSIX_SPAWN_DUP2, ready, 3))
-        tied = ["setpriv", "--pdeathsig", "KILL", *argv]  # from util-linux: the signal survives its exec
-        environ = {"PATH": ":".join(_SEARCH)}
-        try:
-            self.pid = os.posix_spawnp(
-                tied[0], tied, environ, file_actions=actions, setsid=True, setsigmask=(),
-                setsigdef=[signal.SIGPIPE],  # Python ignores it, and pasta takes an ignored one for a failure
-            )  # fmt: skip
-        except OSError as error:
-            raise NotPermitted(f"cannot start {self._name}: {os.strerror(error.errno or 0).lower()}") from error
-        self._pidfd = os.pidfd_open(self.pid)
-
-    def await_ready(self, fd: int) -> None:
-        """Until something is written to ``fd``. Raises NotPermitted with what the program said otherwise."""
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        poll.register(self._pidfd, select.POLLIN)
-        found = dict(poll.poll(_READY_TIMEOUT_MS))
-        if not found.get(fd, 0) & select.POLLIN:
-            said = self._said()
-            self.end()
-            raise NotPermitted(f"cannot give the container a network: {self._name}: {said}")
-
-    def _said(self) -> str:
-        with suppress(OSError):
-            lines = self._log.read_text(errors="replace").splitlines()
-            useful = [line for line in lines if "syslog" not in line and line.strip()]
-            return "; ".join(useful[-3:]).lower() or "it did not start"
-        return "it did not start"
-
-    def end(self) -> None:
-        if self._pidfd >= 0:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-            os.close(self._pidfd)
-            self._pidfd = -1

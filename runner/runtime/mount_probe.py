@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ from typing import Final
 from store.linux import mounts, processes
 
 _PARTS: Final = ("lower", "upper", "work", "work/work", "merged")
+_OVERLAYFS_SUPER_MAGIC: Final = 0x794C7630
 _WORDS: Final = b"lowerdir=lower,upperdir=upper,workdir=work,userxattr"
 
 
@@ -33,6 +35,22 @@ def refused(store: Path) -> tuple[str, int]:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)  # one at a time: two overlays don't share a work directory
         return _tried(store / "probe")
+    finally:
+        os.close(fd)
+
+
+def on_overlay(store: Path) -> bool:
+    """Whether the directory, or what of its path is there, lies on an overlay: no overlay can write there."""
+    place = store
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if os.major(place.stat().st_dev):  # a disk, as usual
+        return False
+    from store.linux.confine import fstatfs
+
+    fd = os.open(place, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return int.from_bytes(fstatfs(fd)[:8], sys.byteorder) == _OVERLAYFS_SUPER_MAGIC
     finally:
         os.close(fd)
 

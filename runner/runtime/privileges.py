@@ -18,6 +18,7 @@ from store.linux.seccomp import seccomp_has_action
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
     from typing import Final
 
 _NEEDED: Final = (
@@ -58,6 +59,8 @@ class Privileges:
     """Group ids from 0 up to here exist; all of them unless in a user namespace."""
     rootless: Entered | None = None
     """How an ordinary user's process became root of a user namespace, or why it did not."""
+    unmountable: str = ""
+    """Why root filesystems can't be mounted on the store all the same; "" where they can."""
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -74,6 +77,11 @@ class Privileges:
         """Whether nodes made here can be opened: the kernel wants the first user namespace's root."""
         return self.initial_user_namespace and bool(self.capabilities & capabilities.mask(["CAP_MKNOD"]))
 
+    @property
+    def contains(self) -> bool:
+        """Whether containers can be had, with namespaces and mounts."""
+        return not self.missing and not self.unmountable
+
     def require(self) -> None:
         """Raises NotPermitted, naming what is missing, when no container can be started."""
         if self.uid != 0 or self.missing:
@@ -83,6 +91,8 @@ class Privileges:
                     f"cannot start a container as uid {self.rootless.outer_uid}: {self.rootless.problem}, or try sudo"
                 )
             raise NotPermitted(f"cannot start a container as uid {self.uid}: needs root with {lacking} (try sudo)")
+        if self.unmountable:
+            raise NotPermitted(f"cannot start a container: {self.unmountable}")
 
     def _mode(self) -> str:
         if self.uid != 0 or self.missing:
@@ -105,6 +115,8 @@ class Privileges:
             yield "Owners of files", "by subordinate ids" if ranges else "by records (seccomp user notification)"
         if self.missing:
             yield "Missing capabilities", ", ".join(self.missing)
+        if self.unmountable:
+            yield "Mounts", self.unmountable
         yield "Cgroup layout", self.cgroups.layout
         if self.cgroups.v1:
             yield "Cgroup v1 controllers", ", ".join(sorted(self.cgroups.v1))
@@ -122,6 +134,24 @@ def probe() -> Privileges:
         seccomp=seccomp_has_action(0x7FFF0000),
         mapped_gids=_mapped_ids(_read("/proc/self/gid_map")),
         rootless=entered(),
+        unmountable=_unmountable[0] if _unmountable else "",
+    )
+
+
+_unmountable: list[str] = []
+"""At most one: what ``look_at`` has found."""
+
+
+def look_at(store: Path) -> None:
+    """Root's command opens this store: whether it can be mounted on is part of what ``probe`` tells from here on."""
+    if _unmountable:
+        return
+    from runner.runtime.mount_probe import on_overlay
+
+    _unmountable.append(
+        f"{store} lies on an overlay, where no other can write: put it on a volume (docker run -v tierce:{store})"
+        if on_overlay(store)
+        else ""
     )
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from runner.network.outward import pasta_arguments, slirp_requests
 from runner.network.ports import Port
-from runner.network.rootless import pasta_arguments, slirp_requests
 from runner.runtime.user_namespace import map_arguments, parse_ranges
 from store.owners import Record
 

@@ -205,7 +205,7 @@ def _is_plain(flags: Mapping[str, Any]) -> bool:
     """Whether there are no namespaces to run it in, so that this process must stay with it."""
     from runner.runtime.privileges import probe
 
-    return flags["isolation"] in {"chroot", "emulated"} or bool(probe().missing)
+    return flags["isolation"] in {"chroot", "emulated"} or not probe().contains
 
 
 def _ends_with_us(policy: Policy, flags: Mapping[str, Any], keys: str) -> bool:
