@@ -278,6 +278,37 @@ def test_published_ports(user: OrdinaryUser) -> None:
             process.kill()
 
 
+def test_networks_of_ones_own(either: OrdinaryUser) -> None:
+    """Names and aliases, a published port, a network connected later, and nothing left when the last container goes."""
+    need("pasta")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    either("network", "create", "front")
+    either("network", "create", "--internal", "back")
+    serve = "mkdir /w; echo hello > /w/index.html; exec httpd -f -p 80 -h /w"
+    published = ("-p", f"127.0.0.1:{port}:80")
+    try:
+        either(
+            "run", "-d", "--name", "web", "--network", "name=front,alias=www", *published, "busybox", "sh", "-c", serve
+        )
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            client.settimeout(10)
+            assert b"".join(iter(lambda: client.recv(4096), b"")).endswith(b"hello\n")
+        ask = "wget -qO- http://web/ && wget -qO- http://www/"
+        assert either("run", "--rm", "--network", "front", "busybox", "sh", "-c", ask).stdout == "hello\nhello\n"
+        inner = ("run", "--rm", "--network", "back", "busybox", "wget", "-T", "5", "-qO-", "http://web/")
+        assert either.attempt(*inner).code == 1
+        either("network", "connect", "back", "web")
+        assert either(*inner).stdout == "hello\n"
+        either("network", "disconnect", "back", "web")
+        assert either.attempt(*inner).code == 1
+    finally:
+        either("rm", "-f", "web")
+        either("network", "rm", "front", "back")
+
+
 def _fetch(port: int) -> bytes:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
