@@ -48,6 +48,10 @@ def _network(privileges: Privileges) -> Iterator[tuple[str, str]]:
         from runner.network.outward import find_program, missing
 
         yield "Network", missing() or str(find_program())
+    if privileges.rootless is not None and privileges.rootless.how != "no":
+        from runner.runtime.delegation import describe
+
+        yield "Limits of containers", describe(privileges.cgroups, privileges.rootless.outer_uid)
 
 
 def kernel_features() -> Iterator[tuple[str, str]]:

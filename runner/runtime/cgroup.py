@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 PARENT = "tierce"
 LEAF = "tierce-commands"
 """Where processes go that are in a group which is to hand controllers on: v2 wants them in a leaf."""
+SCOPE = ".scope/"
+"""In the path of a group that systemd has made; only systemd moves processes there from elsewhere."""
 _ALWAYS_ALLOWED = (
     *(DeviceRule(allow=True, type=kind, access="m") for kind in "cb"),
     *(DeviceRule(allow=True, type="c", major=1, minor=minor) for minor in (3, 5, 7, 8, 9)),
@@ -75,7 +77,14 @@ class ControlGroups:
         """Move the container's process into every other group. Raises NotPermitted."""
         for path in self.paths:
             if path not in self._device_paths:
-                write(f"{path}/cgroup.procs", str(pid))
+                try:
+                    write(f"{path}/cgroup.procs", str(pid))
+                except NotPermitted:
+                    if not self.borrowed or SCOPE not in path:
+                        raise
+                    from runner.runtime.delegation import attach
+
+                    attach(path, pid)
 
     @property
     def _device_paths(self) -> tuple[str, ...]:
@@ -300,26 +309,19 @@ def _inherit_cpuset(mount: str, place: str) -> None:
 
 
 def _enable_controllers(mount: str, place: str) -> None:
-    """v2 gives a group only the controllers that each group above it passes on."""
+    """v2 gives a group only the controllers that each group above it passes on, which has no processes itself.
+
+    Where this process is in one of them, what is there goes to a leaf. Not in the machine's first group, which may have both.
+    """
     above = mount
     for name in place.split("/"):
         missing = _words(f"{above}/cgroup.controllers") & _PASSED_ON - _words(f"{above}/cgroup.subtree_control")
+        if missing and os.path.exists(f"{above}/cgroup.type") and str(os.getpid()) in _words(f"{above}/cgroup.procs"):
+            make_leaf(above)  # before the first: some can be handed on all the same, and then none can be moved
         for word in sorted(missing):
             with suppress(NotPermitted):
-                _pass_on(above, word)
+                write(f"{above}/cgroup.subtree_control", f"+{word}")
         above = f"{above}/{name}"
-
-
-def _pass_on(group: str, controller: str) -> None:
-    """A group with processes in it hands on nothing: when one of them is this one, they go to a leaf. Raises NotPermitted."""
-    try:
-        write(f"{group}/cgroup.subtree_control", f"+{controller}")
-    except NotPermitted:
-        of_the_machine = not os.path.exists(f"{group}/cgroup.type")
-        if of_the_machine or str(os.getpid()) not in _words(f"{group}/cgroup.procs"):
-            raise
-        make_leaf(group)
-        write(f"{group}/cgroup.subtree_control", f"+{controller}")
 
 
 def make_leaf(group: str) -> None:

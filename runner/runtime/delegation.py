@@ -15,7 +15,8 @@ import time
 from contextlib import suppress
 
 from image.errors import NotPermitted
-from runner.runtime.cgroup import LEAF, make_leaf, membership
+from runner.runtime.cgroup import LEAF, SCOPE, make_leaf, membership
+from runner.runtime.user_namespace import entered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +56,17 @@ def own_place(cgroups: Cgroups) -> str | None:
     return own if all(os.access(f"{cgroups.v2}{own}/{file}", os.W_OK) for file in files) else None
 
 
+def attach(group: str, pid: int) -> None:
+    """Move a process that is elsewhere into a group below a scope of the user's systemd. Raises NotPermitted."""
+    inside = entered()
+    above, _, below = group.partition(SCOPE)
+    unit = f"{os.path.basename(above)}{SCOPE.rstrip('/')}"
+    _ask(
+        inside.outer_uid if inside else os.geteuid(),
+        ["AttachProcessesToUnit", "ssau", unit, f"/{below}", "1", str(pid)],
+    )
+
+
 def describe(cgroups: Cgroups, uid: int) -> str:
     """For ``system info``: who could limit an ordinary user's containers here."""
     if cgroups.layout != "v2":
@@ -78,8 +90,7 @@ def _scope(container_id: str, processes: Sequence[int], uid: int) -> str:
     name = f"tierce-{container_id[:12]}-{os.getpid()}.scope"
     pids = [str(len(processes)), *map(str, processes)]
     words = ["PIDs", "au", *pids, "Delegate", "b", "true", "CollectMode", "s", "inactive-or-failed"]
-    call = [*_MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", name, "fail", "3", *words, "0"]
-    _ask(["busctl", f"--address=unix:path={_bus(uid)}", "--quiet", "call", *call])
+    _ask(uid, ["StartTransientUnit", "ssa(sv)a(sa(sv))", name, "fail", "3", *words, "0"])
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         places = {place for each in processes if (place := _place(each))}
@@ -96,9 +107,10 @@ def _place(pid: int) -> str:
     return ""
 
 
-def _ask(argv: list[str]) -> None:
+def _ask(uid: int, call: list[str]) -> None:
     import subprocess
 
+    argv = ["busctl", f"--address=unix:path={_bus(uid)}", "--quiet", "call", *_MANAGER, *call]
     try:
         done = subprocess.run(argv, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     except FileNotFoundError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.network.outward import find_program
 from tests.support.cli import Tierce
 from tests.support.layer_entries import layer_entries
 from tests.support.ordinary_user import OrdinaryUser, ordinary_user
@@ -264,8 +264,13 @@ def test_volumes_belong_to_the_user(user: OrdinaryUser) -> None:
     assert (place / "made").stat().st_uid == user.uid
 
 
+def need_a_way_out() -> None:
+    if find_program() is None:
+        pytest.skip("needs pasta (package passt) or slirp4netns")
+
+
 def test_published_ports(user: OrdinaryUser) -> None:
-    need("pasta")
+    need_a_way_out()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -280,7 +285,7 @@ def test_published_ports(user: OrdinaryUser) -> None:
 
 def test_networks_of_ones_own(either: OrdinaryUser) -> None:
     """Names and aliases, a published port, a network connected later, and nothing left when the last container goes."""
-    need("pasta")
+    need_a_way_out()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -299,11 +304,11 @@ def test_networks_of_ones_own(either: OrdinaryUser) -> None:
         ask = "wget -qO- http://web/ && wget -qO- http://www/"
         assert either("run", "--rm", "--network", "front", "busybox", "sh", "-c", ask).stdout == "hello\nhello\n"
         inner = ("run", "--rm", "--network", "back", "busybox", "wget", "-T", "5", "-qO-", "http://web/")
-        assert either.attempt(*inner).code == 1
+        assert either.attempt(*inner).stdout == ""
         either("network", "connect", "back", "web")
         assert either(*inner).stdout == "hello\n"
         either("network", "disconnect", "back", "web")
-        assert either.attempt(*inner).code == 1
+        assert either.attempt(*inner).stdout == ""
     finally:
         either("rm", "-f", "web")
         either("network", "rm", "front", "back")
@@ -323,7 +328,7 @@ def _fetch(port: int) -> bytes:
 
 
 def test_a_killed_launcher_takes_everything_with_it(user: OrdinaryUser) -> None:
-    need("pasta")
+    need_a_way_out()
     with user.start("run", "--rm", "busybox", "sh", "-c", "echo up; sleep 1000") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
@@ -333,7 +338,7 @@ def test_a_killed_launcher_takes_everything_with_it(user: OrdinaryUser) -> None:
 
 
 def test_a_port_for_root_alone(user: OrdinaryUser) -> None:
-    need("pasta")
+    need_a_way_out()
     lowest = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
     if lowest <= 80:
         pytest.skip("needs net.ipv4.ip_unprivileged_port_start above 80")
@@ -344,7 +349,7 @@ def test_a_port_for_root_alone(user: OrdinaryUser) -> None:
 
 @pytest.mark.network
 def test_the_network_of_a_build(user: OrdinaryUser, tmp_path: Path) -> None:
-    need("pasta")
+    need_a_way_out()
     (tmp_path / "c").mkdir()
     address = socket.gethostbyname("deb.debian.org")
     (tmp_path / "c/Dockerfile").write_text(
@@ -371,7 +376,4 @@ def test_system_info(user: OrdinaryUser, single: OrdinaryUser) -> None:
     assert "subordinate ids" in rich["Owners of files"]
     assert "records" in poor["Owners of files"]
     assert "usermod --add-subuids" in poor["To improve"]
-    assert (
-        rich["Network"]
-        == subprocess.run(["which", "pasta"], check=False, capture_output=True, text=True).stdout.strip()
-    )
+    assert rich["Network"] == find_program()
