@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 
 from image.errors import NotPermitted
-from runner.runtime.cgroup import Setting, leftovers, make, place, settings, write
+from runner.runtime.cgroup import leftovers, make, place, refused, write
+from runner.runtime.cgroup_settings import Setting, settings
 from runner.runtime.privileges import Cgroups
 from runner.runtime.spec import Resources
 
@@ -25,7 +26,7 @@ def change(cgroups: Cgroups, groups: Sequence[str], resources: Resources) -> Non
             write(f"{group}/{setting.file}", setting.value)
         except NotPermitted as error:
             if setting.asked:
-                raise NotPermitted(f"cannot set {setting.file} to {setting.value}: {error}") from error
+                raise refused(setting, group, error) from error
 
 
 def extend(
