@@ -26,6 +26,7 @@ from runner.containers import ending, probe, wire
 from runner.containers import policy as policies
 from runner.containers.begin import Begun, begin
 from runner.containers.clients import Client, Clients
+from runner.containers.groups import remembered
 from runner.containers.kept import Kept, become, open_descriptors
 from runner.containers.members import groups_of
 from runner.containers.records import Records, State
@@ -120,9 +121,9 @@ class Monitor:
     def _after(self) -> bool:
         """Record it and give back what it had; whether it is to start again."""
         kept = self._kept
-        groups = ControlGroups(
-            groups_of(self._privileges.cgroups, kept.id, self._record.made.options.cgroups_path(kept.id))
-        )
+        directory = Path(kept.root) / "containers" / kept.id
+        path = self._record.made.options.cgroups_path(kept.id) or remembered(directory)
+        groups = ControlGroups(groups_of(self._privileges.cgroups, kept.id, path))
         now = self._record.state
         state = replace(
             now, status="exited", code=kept.code, oom_killed=groups.oom_killed(), finished_s=kept.finished_s, pid=0,
@@ -130,7 +131,7 @@ class Monitor:
         )  # fmt: skip
         with suppress(StorageError):  # a full disk: whoever looks next believes the file
             self._record = self._records.set(self._record, state)
-        give_back(Path(kept.root) / "containers" / kept.id, groups)
+        give_back(directory, groups)
         os.close(kept.lease)
         self._clients.stop_listening()
         self._clients.tell(wire.ENDED, str(kept.code).encode())

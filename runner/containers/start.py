@@ -137,7 +137,8 @@ def start(
     sweep(root, privileges.cgroups)
 
     def groups() -> ControlGroups:
-        return ControlGroups(groups_of(privileges.cgroups, container_id, spec.cgroups_path))
+        path = spec.cgroups_path or places.remembered(lease.directory)
+        return ControlGroups(groups_of(privileges.cgroups, container_id, path))
 
     with ExitStack() as held:
         lease = state.acquire(root, container_id)
