@@ -46,6 +46,12 @@ def scopes(user: OrdinaryUser) -> list[Path]:
     return list(Path("/sys/fs/cgroup").glob(SCOPES.format(user.uid)))
 
 
+def read_of_group(user: OrdinaryUser, name: str) -> str:
+    """A file of the only container's group."""
+    (found,) = (path for scope in scopes(user) for path in scope.glob(f"tierce/*/{name}"))
+    return found.read_text().strip()
+
+
 def test_limits_by_the_users_systemd(user: OrdinaryUser) -> None:
     """What was asked for reaches the kernel, and the scope ends with the container."""
     flags = ("--memory", "64m", "--pids-limit", "20", "--cpus", "0.5")
@@ -77,12 +83,12 @@ def test_update_pause_and_stats(user: OrdinaryUser) -> None:
     user("run", "-d", "--name", "web", "--network", "none", "busybox", "sh", "-c", "sleep 600 & wait")
     try:
         user("pause", "web")
-        assert [(path / "cgroup.freeze").read_text() for scope in scopes(user) for path in scope.glob("tierce/*/")] == [
-            "1\n"
-        ]
+        assert read_of_group(user, "cgroup.freeze") == "1"
         user("unpause", "web")
         user("update", "--memory", "48m", "--pids-limit", "9", "web")
-        assert user("exec", "web", "sh", "-c", READ).stdout.split()[:2] == ["50331648", "9"]
+        assert (read_of_group(user, "memory.max"), read_of_group(user, "pids.max")) == ("50331648", "9")
+        user("exec", "-d", "web", "sleep", "600")
+        until(lambda: read_of_group(user, "pids.current") == "3")
         row = json.loads(user("stats", "--no-stream", "--format", "json", "web").stdout)
         assert row["MemUsage"].endswith(" / 48MiB")
         user("restart", "-t", "0", "web")
