@@ -278,7 +278,7 @@ def test_published_ports(user: OrdinaryUser) -> None:
     with user.start("run", "--rm", "-p", f"127.0.0.1:{port}:80", "busybox", *server) as process:
         try:
             assert _fetch(port) == b"hello\n"
-            assert process.wait(10) == 0
+            assert process.wait(60) == 0
         finally:
             process.kill()
 
@@ -315,7 +315,7 @@ def test_networks_of_ones_own(either: OrdinaryUser) -> None:
 
 
 def _fetch(port: int) -> bytes:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
