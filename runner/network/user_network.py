@@ -1,8 +1,9 @@
 """The network namespace that an ordinary user's containers share for the networks that the user defined.
 
-    <runtime directory>/user-network/lock      held (flock) while the namespace is looked for or made
-                                     users     held shared by whoever has a container on its networks
-                                     holder    held by the process that keeps it; says a pid inside
+    <runtime directory>/user-network/lock          held (flock) while the namespace is looked for or made
+                                     users/lock    held shared by whoever has a container on its networks
+                                     holder        held by the process that keeps it; says a pid inside
+                                     way/          what the program that leads outside needs
 
 A holder process connects the namespace to the outside (``outward``) and waits for ``users`` to
 itself: nobody needs the namespace then, and it ends. Locks end with their processes, so a kill of
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -51,7 +53,8 @@ class UserNetwork:
         self.fd = -1
         directory = root / "user-network"
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._users = os.open(directory / "users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        (directory / "users").mkdir(mode=0o700, exist_ok=True)
+        self._users = os.open(directory / "users/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._users, fcntl.LOCK_SH)  # a holder that is ending has it alone, for a moment
             with _locked(directory / "lock"):
@@ -120,9 +123,7 @@ def _held(directory: Path) -> int:
 
 def _start_holder(directory: Path) -> int:
     """The pid inside, once there is a way outside. Raises NotPermitted."""
-    for name in ("bridge-*", ".bridge-*"):  # of an earlier namespace, with which they went
-        for left in directory.parent.glob(name):
-            left.unlink(missing_ok=True)
+    _forget_bridges(directory.parent)
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
         moved = fcntl.fcntl(writer, fcntl.F_DUPFD_CLOEXEC, 10)
@@ -142,6 +143,13 @@ def _start_holder(directory: Path) -> int:
     return int(text)
 
 
+def _forget_bridges(root: Path) -> None:
+    """Of an earlier namespace, with which they went."""
+    for name in ("bridge-*", ".bridge-*"):
+        for left in root.glob(name):
+            left.unlink(missing_ok=True)
+
+
 def main(argv: Sequence[str]) -> None:
     """The holder. Says a pid inside on descriptor 3, or what is wrong."""
     os.set_inheritable(3, False)  # who waits for its end shall not wait for pasta's
@@ -150,7 +158,9 @@ def main(argv: Sequence[str]) -> None:
     try:
         try:
             anchor = _anchor()
-            process = outward.start(f"/proc/{anchor}/ns/net", directory)
+            shutil.rmtree(directory / "way", ignore_errors=True)  # a killed one's
+            (directory / "way").mkdir(mode=0o700)
+            process = outward.start(f"/proc/{anchor}/ns/net", directory / "way")
             holder = os.open(directory / "holder", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             fcntl.flock(holder, fcntl.LOCK_EX)
             os.write(holder, str(anchor).encode())
@@ -159,7 +169,7 @@ def main(argv: Sequence[str]) -> None:
             return
         os.write(3, str(anchor).encode())
         os.close(3)
-        users = os.open(directory / "users", os.O_RDWR | os.O_CLOEXEC)
+        users = os.open(directory / "users/lock", os.O_RDWR | os.O_CLOEXEC)
         fcntl.flock(users, fcntl.LOCK_EX)
     finally:
         if process is not None:
@@ -167,6 +177,9 @@ def main(argv: Sequence[str]) -> None:
         if anchor:
             os.kill(anchor, signal.SIGKILL)
             os.waitpid(anchor, 0)
+        shutil.rmtree(directory / "way", ignore_errors=True)
+        (directory / "holder").unlink(missing_ok=True)
+        _forget_bridges(directory.parent)
         os._exit(0)
 
 

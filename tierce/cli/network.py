@@ -107,6 +107,9 @@ def _defined(settings: Settings) -> Networks:
 def _runtime_directory(settings: Settings) -> Path:
     from runner.runtime.state import runtime_directory
 
+    if os.geteuid() != 0:
+        with settings.store():  # which makes an ordinary user's process root of a namespace, and says where it runs
+            pass
     return runtime_directory(settings.environ, os.geteuid())
 
 
