@@ -1,4 +1,4 @@
-"""Whether somebody holds a file locked, asked without getting in anybody's way.
+"""Locked files: whether somebody holds one, asked without getting in anybody's way, and holding one.
 
 Imports only what a bare interpreter has: it serves in processes that are kept small.
 """
@@ -26,3 +26,18 @@ def is_held(path: str | os.PathLike[str]) -> bool:
         return False
     finally:
         os.close(fd)
+
+
+class Alone:
+    """Holds the file locked (flock) for this process, waiting for others, as a context manager. Made when absent."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = path
+        self._fd = -1
+
+    def __enter__(self) -> None:
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)

@@ -20,16 +20,16 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from image.errors import KernelError, NotPermitted, TierceError
 from runner.network import outward
 from store import kernel
+from store.locks import Alone, is_held
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 _T = TypeVar("_T")
 _PROGRAM: Final = "import sys; sys.path.append(sys.argv[1]); import importlib; importlib.import_module(sys.argv[2]).main(sys.argv[3:])"
@@ -57,7 +57,7 @@ class UserNetwork:
         self._users = os.open(directory / "users/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._users, fcntl.LOCK_SH)  # a holder that is ending has it alone, for a moment
-            with _locked(directory / "lock"):
+            with Alone(directory / "lock"):
                 pid = _held(directory) or (_start_holder(directory) if make else 0)
                 if pid:
                     self.fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -98,24 +98,9 @@ class UserNetwork:
         self.fd = self._users = -1
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
 def _held(directory: Path) -> int:
     """A pid inside, while the holder lives; else 0."""
-    with suppress(FileNotFoundError, ValueError), open(directory / "holder") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return int(file.read())
-    return 0
+    return int((directory / "holder").read_text()) if is_held(directory / "holder") else 0
 
 
 # --- the holder -----------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from runner.volumes.names import anonymous_name, check_name
 from runner.volumes.request import Pairs
 from store.content import replace_file, storage_errors
 from store.journal import Journal
+from store.locks import Alone
 
 DRIVER: Final = "local"
 ANONYMOUS_LABEL: Final = "com.docker.volume.anonymous"
@@ -152,7 +153,7 @@ class Volumes:
     @contextmanager
     def filling(self, volume: Volume) -> Iterator[None]:
         """Alone to put the first files into the volume."""
-        with _locked(volume.path / "fill"):
+        with Alone(volume.path / "fill"):
             yield
 
     def _find(self, name: str) -> Volume | None:
@@ -182,7 +183,7 @@ class Volumes:
     @contextmanager
     def _changing(self) -> Iterator[None]:
         self.base.mkdir(mode=0o711, parents=True, exist_ok=True)
-        with _locked(self.base / ".lock"):
+        with Alone(self.base / ".lock"):
             for name in os.listdir(self.base):
                 if name.startswith((".new-", ".gone-")):
                     shutil.rmtree(self.base / name, ignore_errors=True)
@@ -215,16 +216,6 @@ def _same(fd: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(fd), os.stat(path))
     except FileNotFoundError:
         return False
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def _pairs(facts: Mapping[str, Any], key: str) -> Pairs:
