@@ -151,15 +151,16 @@ class Control:
     def movable(self, record: Record) -> str:
         """Where groups that a running container lacks can be made for it. Raises NotPermitted."""
         from runner.containers.groups import choose
-        from runner.containers.members import members
+        from runner.containers.members import members, parent
         from runner.runtime.privileges import probe
 
         privileges, path = probe(), record.made.options.cgroups_path(record.id)
         if privileges.initial_user_namespace:
             return path
-        return choose(
-            privileges, self.running_directory(record), record.id,
-            members(record.state.pid, self.groups(record)), path,
+        watcher = parent(record.state.pid)
+        watching = [watcher, parent(watcher)]  # the monitor looks at the groups when all others have ended
+        return choose(            privileges, self.running_directory(record), record.id,
+            [*members(record.state.pid, self.groups(record)), *watching], path,
         )  # fmt: skip
 
     def settle(self, record: Record) -> None:

@@ -6,6 +6,7 @@ taken is given back by ``Container.close``, in the reverse order, whatever fails
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -145,7 +146,11 @@ def start(
         held.callback(lease.release)
         watcher = held.enter_context(spawn(stdio, lease.fd))  # it gets ready while the network does
         if _needs_group(spec, privileges):
-            path = places.choose(privileges, lease.directory, container_id, [watcher.pid], spec.cgroups_path)
+            processes = [
+                watcher.pid,
+                os.getpid(),
+            ]  # a scope goes with its last process: not before we have looked at it
+            path = places.choose(privileges, lease.directory, container_id, processes, spec.cgroups_path)
             spec = replace(spec, cgroups_path=path)
         places.remember(lease.directory, spec.cgroups_path)
         held.callback(lambda: groups().remove())

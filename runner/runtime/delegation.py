@@ -33,7 +33,8 @@ _MANAGER: Final = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org
 def place_for(cgroups: Cgroups, container_id: str, processes: Sequence[int], uid: int) -> str:
     """Where in the v2 tree the groups of this container can be made, relative to its root.
 
-    ``processes`` are those that will be moved there, ``uid`` is the user's outside of any namespace.
+    ``processes`` are those that will be moved there, and those that are to be beside them; ``uid`` is
+    the user's outside of any namespace.
     Raises NotPermitted, saying what would help.
     """
     if cgroups.layout != "v2":
