@@ -87,11 +87,12 @@ def test_update_pause_and_stats(user: OrdinaryUser) -> None:
         user("unpause", "web")
         user("update", "--memory", "48m", "--pids-limit", "9", "web")
         assert (read_of_group(user, "memory.max"), read_of_group(user, "pids.max")) == ("50331648", "9")
-        user("exec", "-d", "web", "sleep", "600")
-        until(lambda: read_of_group(user, "pids.current") == "3")
-        row = json.loads(user("stats", "--no-stream", "--format", "json", "web").stdout)
-        assert row["MemUsage"].endswith(" / 48MiB")
-        user("restart", "-t", "0", "web")
+        with user.start("exec", "web", "sleep", "600") as joined:
+            until(lambda: read_of_group(user, "pids.current") == "3")
+            row = json.loads(user("stats", "--no-stream", "--format", "json", "web").stdout)
+            assert row["MemUsage"].endswith(" / 48MiB")
+            user("restart", "-t", "0", "web")
+            assert joined.wait(60) == 137
         assert user("exec", "web", "sh", "-c", READ).stdout.split()[:2] == ["50331648", "9"]
     finally:
         user("rm", "-f", "web")
