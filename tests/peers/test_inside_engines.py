@@ -91,15 +91,14 @@ def digest_of_root(busybox_archive: Path, tmp_path_factory: pytest.TempPathFacto
     return tierce(*_BUILD, directory).stdout
 
 
-_PRIVILEGED = ("--cap-add=SYS_ADMIN", "--cap-add=NET_ADMIN", "--security-opt=seccomp=unconfined")
 _USER = ("--user=1000",)
 _BARE = ("--user=1000", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 
 
 @pytest.mark.parametrize(
     ("options", "rung"),
-    [((), "chroot"), (_PRIVILEGED, "chroot"), (_USER, "emulated"), (_BARE, "emulated")],
-    ids=["root", "privileged", "user", "without-any-right"],
+    [((), "chroot"), (_USER, "emulated"), (_BARE, "emulated")],
+    ids=["root", "user", "without-any-right"],
 )
 def test_builds_and_runs(inside: Inside, digest_of_root: str, options: Sequence[str], rung: str) -> None:
     """The strongest isolation that works is found and said, and the image is that of root's build."""
