@@ -32,6 +32,7 @@ BENCHMARKS = {
     "cold-build": builds.cold_build,
     "isolations": builds.isolations,
     "project-cold": builds.project_cold,
+    "project-fresh": builds.project_fresh,
     "project-unchanged": builds.project_unchanged,
     "project-one-file": builds.project_one_file,
     "cache-export": caches.export_unchanged,

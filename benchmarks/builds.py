@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.measure import Benchmark, Contender
 from benchmarks.peers import Bench
+from fixtures import busybox
 from fixtures.cache import PROJECT
 from tests.support.context import File, write_context
 
@@ -90,6 +91,32 @@ def project_cold(bench: Bench) -> Benchmark:
     contenders = _builders(bench, "project", _project(bench), lambda: ("--no-cache",))
     note = "docker's daemon keeps its copy of the context from the round before"
     return Benchmark("project-cold", f"{_PROJECT_WORK}, nothing cached", contenders, note)
+
+
+def project_fresh(bench: Bench) -> Benchmark:
+    """Build a large project with tools that never saw it: hashed, sent and copied for the first time."""
+    context = _project(bench)
+    tierce, docker = bench.tierce, bench.docker
+
+    def new_store() -> None:
+        nonlocal tierce
+        tierce = replace(bench.tierce, root=bench.scratch / bench.unique())
+        tierce("load", "--input", busybox.image())
+
+    contenders = [
+        Contender(
+            "tierce", lambda: tierce("build", "--quiet", "--network=host", "--tag", "fresh", context), prepare=new_store
+        )
+    ]
+    if docker:
+        contenders.append(
+            Contender(
+                "docker (BuildKit)",
+                lambda: docker.build("fresh", context),
+                prepare=lambda: docker("builder", "prune", "--all", "--force"),
+            )
+        )
+    return Benchmark("project-fresh", f"{_PROJECT_WORK}, never seen before", tuple(contenders))
 
 
 def project_unchanged(bench: Bench) -> Benchmark:

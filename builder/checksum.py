@@ -14,7 +14,9 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from builder.tree import Change, Descent, Entry, EntryKind, FileKey, Stop, Tree, kept_xattrs, never
+from builder.descent import Descent, kept_xattrs
+from builder.entries import Change, Entry, EntryKind, FileKey, Stop, never
+from builder.tree import Tree
 from image.digest import Digest
 from image.errors import Cancelled
 
@@ -162,6 +164,7 @@ class _Work:
         try:
             with tree.descent() as descent:
                 for batch in self._batches():
+                    self._go_on()
                     for key, path in batch:
                         self.digests[key], unchanged = _hash_file(descent, key, path, self._go_on)
                         if unchanged:
@@ -170,7 +173,7 @@ class _Work:
             self.error = self.error or error
 
     def _go_on(self) -> None:
-        """A large file is given up too when another thread failed, or was interrupted."""
+        """Between batches and within a large file: given up when another thread failed, or was interrupted."""
         self._stop()
         if self.error is not None:
             raise Cancelled("hashing was given up")
@@ -198,10 +201,12 @@ def _hash_file(descent: Descent, key: FileKey, path: str, go_on: Stop) -> tuple[
     fd = descent.open(path)
     try:
         digest = hashlib.sha256()
-        while block := os.read(fd, min(_BLOCK, key.size + 1)):
+        wanted = min(_BLOCK, key.size + 1)
+        while block := os.read(fd, wanted):
             digest.update(block)
-            if len(block) == _BLOCK:
-                go_on()
+            if len(block) < wanted:
+                break  # it met the end
+            go_on()
         attributes = kept_xattrs(fd)
         status = os.fstat(fd)
     finally:

@@ -18,7 +18,7 @@ from builder.step_keys import located
 from builder.steps.moved_copy import MovedCopy
 from image import media_types
 from image.descriptor import Descriptor
-from image.digest import DiffID
+from image.digest import DiffID, Digest
 from image.errors import Cancelled, TierceError
 from image.media_types import Compression
 from image.value import dataclass
@@ -127,6 +127,11 @@ class Commits:
             packed = self._packers.pack(
                 made.workspace.diff, writer, self._compression, level=self._level, clamp_s=self._clamp_s
             )
-            writer.commit_as(packed.digest)
+            if not self._is_here(packed.digest, packed.size):
+                writer.commit_as(packed.digest)
         blob = Descriptor(media_types.oci_layer(self._compression), packed.digest, packed.size)
         return packed.diff_id, blob, packed.unpacked_size, packed.entries
+
+    def _is_here(self, digest: Digest, size: int) -> bool:
+        """Whether the same blob is in the store already, as it is for every step that left no files: nothing to flush."""
+        return self._session.reuse(digest) and self._session.content.size(digest) == size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from builder.tree import FileKey
+from builder.entries import FileKey
 from store.metadata import Metadata
 
 

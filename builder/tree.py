@@ -11,155 +11,25 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, NoReturn, Self
+from typing import NamedTuple, NoReturn
 
+from builder.descent import Descent
 from builder.dockerfile.glob import clean, has_wildcard, segment, unescaped
 from builder.dockerfile.ignore import NOTHING, IgnoreRules
+from builder.entries import Change, Entry, EntryKind, FileKey, Source
 from image.errors import InvalidInput, SourceNotFound
-from image.value import dataclass
-from store.owners import RECORDS, recorded_metadata, records, seen
+from store.owners import recorded_metadata, records, seen
 
 _MAX_LINKS = 255
-_MAX_DEPTH = 400
-"""Directories on the way to a file: each holds a descriptor, and a process has 1024 by default."""
-_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_NO_XATTRS = frozenset({errno.ENOTSUP, errno.ENODATA})
-
-
-Stop = Callable[[], None]
-"""Called again and again in long work: raises Cancelled once nobody wants its result."""
-
-
-def never() -> None:
-    """A ``Stop`` for work that runs to its end."""
-
-
-class EntryKind(Enum):
-    """The type of a file. Sockets are copied as empty regular files, so they are FILE."""
-
-    FILE = "file"
-    DIRECTORY = "directory"
-    SYMLINK = "symlink"
-    FIFO = "fifo"
-    CHARACTER = "character device"
-    BLOCK = "block device"
-
 
 _KINDS = {
     stat.S_IFREG: EntryKind.FILE, stat.S_IFDIR: EntryKind.DIRECTORY, stat.S_IFLNK: EntryKind.SYMLINK,
     stat.S_IFIFO: EntryKind.FIFO, stat.S_IFCHR: EntryKind.CHARACTER, stat.S_IFBLK: EntryKind.BLOCK,
     stat.S_IFSOCK: EntryKind.FILE,
 }  # fmt: skip
-
-
-class FileKey(NamedTuple):
-    """What changes when a file's content does: the key under which its digest may be remembered."""
-
-    dev: int
-    ino: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-
-Change = tuple[str, int, int, int, int, int]
-"""A path and its ``FileKey``: owner, mode, links and attributes can't change without the ctime."""
-
-
-class Entry(NamedTuple):
-    """One file of a tree, as a walk sees it: without opening it, so without extended attributes.
-
-    A named tuple, because a frozen dataclass of this width takes five times as long to make.
-    """
-
-    path: str
-    """From the root, without a leading slash; "" is the root itself."""
-    kind: EntryKind
-    mode: int
-    """Permission bits with setuid, setgid and sticky."""
-    uid: int
-    gid: int
-    size: int
-    """Bytes of a regular file; 0 for the rest."""
-    link: str
-    """Where a symlink points."""
-    rdev: int
-    mtime_ns: int
-    nlink: int
-    key: FileKey
-    socket: bool
-
-    @property
-    def hardlinks(self) -> tuple[int, int] | None:
-        """The same for all names of one file; None if it has one name."""
-        shared = self.nlink > 1 and self.kind is not EntryKind.DIRECTORY
-        return (self.key.dev, self.key.ino) if shared else None
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One match of a COPY source.
-
-    ``path`` has its symlinks resolved. ``name`` is what a file is called at the destination.
-    ``kept`` is the part of the path that ``--parents`` keeps.
-    """
-
-    path: str
-    name: str
-    kind: EntryKind
-    kept: str = ""
-
-
-class Descent:
-    """Opens files of a tree by path, reusing the directory descriptors of the previous path.
-
-    Paths in the order of ``Tree.walk`` cost one open each. Use one per thread; a context manager.
-    """
-
-    def __init__(self, root: int) -> None:
-        self._root = root
-        self._names: list[str] = []
-        self._fds: list[int] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._ascend(0)
-
-    def directory(self, path: str) -> int:
-        """A descriptor of the directory ``path``, valid until the next call.
-
-        Raises OSError, and InvalidInput for a tree that is too deep.
-        """
-        names = path.split("/") if path else []
-        if len(names) > _MAX_DEPTH:
-            raise InvalidInput(f"directories nest deeper than {_MAX_DEPTH} at /{'/'.join(names[:4])}/…")
-        common = 0
-        while common < min(len(names), len(self._names)) and names[common] == self._names[common]:
-            common += 1
-        self._ascend(common)
-        for name in names[common:]:
-            fd = os.open(name, _OPEN_DIRECTORY, dir_fd=self._fds[-1] if self._fds else self._root)
-            self._fds.append(fd)
-            self._names.append(name)
-        return self._fds[-1] if self._fds else self._root
-
-    def open(self, path: str) -> int:
-        """A descriptor of the file ``path`` for reading; the caller closes it. Raises OSError."""
-        parent, _, name = path.rpartition("/")
-        return os.open(name, _OPEN_FILE, dir_fd=self.directory(parent))
-
-    def _ascend(self, depth: int) -> None:
-        while len(self._fds) > depth:
-            os.close(self._fds.pop())
-            self._names.pop()
 
 
 class Tree:
@@ -493,25 +363,3 @@ def _names(descent: Descent, directory: str) -> list[str]:
         if error.errno == errno.ELOOP:
             return []
         raise
-
-
-def kept_xattrs(fd: int) -> tuple[tuple[str, bytes], ...]:
-    """The extended attributes of an open file or directory that a copy keeps, sorted.
-
-    That is all but the kernel's own and the store's records, and of ``security.*`` the file capabilities.
-    """
-    try:
-        kept = sorted(name for name in os.listxattr(fd) if _keeps(name))
-        return tuple((name, os.getxattr(fd, name)) for name in kept)
-    except OSError as error:
-        if error.errno in _NO_XATTRS:
-            return ()
-        raise
-
-
-def _keeps(attribute: str) -> bool:
-    if attribute.startswith("security."):
-        return attribute == "security.capability"
-    return not attribute.startswith(("system.", "trusted.overlay.", "user.overlay.")) and (
-        os.fsencode(attribute) not in RECORDS
-    )

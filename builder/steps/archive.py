@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from builder.dockerfile.ignore import NOTHING
+from builder.entries import Source, Stop
 from builder.steps.place import Destination, Placing
 from builder.steps.tree import Owner
-from builder.tree import Source, Stop, Tree
+from builder.tree import Tree
 from image.errors import InvalidArchive
 from store.compression import inflated
 from store.tar_reader import Reader

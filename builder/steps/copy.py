@@ -19,14 +19,16 @@ from typing import Final, NamedTuple, Protocol
 from builder.checksum import ChecksumCache, content_checksum, file_digests, fingerprint, settled
 from builder.dockerfile.ignore import NOTHING, IgnoreRules
 from builder.dockerfile.instructions import InlineFile
+from builder.entries import Change, EntryKind, Source, Stop
 from builder.graph import CopyFiles
 from builder.results import Checkout, Download, Files, Result, Rootfs, readable
 from builder.steps.earlier_copy import EarlierCopy, earlier_copy
 from builder.steps.mode import Mode
 from builder.steps.owners import chown_owner
-from builder.steps.place import Destination, Placing, write_file
+from builder.steps.place import Destination, Placing
 from builder.steps.tree import ROOT, Owner, lstat, make_directories
-from builder.tree import Change, EntryKind, Source, Stop, Tree
+from builder.steps.write import write_file
+from builder.tree import Tree
 from image.errors import InvalidInput
 from store.content import storage_errors
 from store.inside import resolve

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from builder.checksum import is_settled
-from builder.tree import Entry
+from builder.entries import Entry
 
 _RECORD: Final = "copied"
 _MOST_FILES: Final = 200_000

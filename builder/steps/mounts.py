@@ -24,11 +24,12 @@ from builder.dockerfile.mounts import (
     SshMount,
     TmpfsMount,
 )
+from builder.entries import EntryKind, Stop
 from builder.graph import RunCommand
 from builder.ports import HostMount, MemoryMount, RemoteCache
 from builder.results import Files, Result, Rootfs
 from builder.steps.place import Destination, Placing
-from builder.tree import EntryKind, Stop, Tree
+from builder.tree import Tree
 from image.errors import Cancelled, InvalidInput, NotFound
 from image.value import dataclass
 from store.cache_mounts import CacheMounts, Sharing, mount_key

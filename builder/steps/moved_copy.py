@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from builder.descent import kept_xattrs
 from builder.graph import CopyFiles
 from builder.results import Rootfs
 from builder.steps.earlier_copy import pass_on
 from builder.steps.tree import lstat
-from builder.tree import kept_xattrs
 from image.value import dataclass
 from store.content import storage_errors
 from store.inside import resolve

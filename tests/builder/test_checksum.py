@@ -11,7 +11,8 @@ import pytest
 
 from builder.checksum import content_checksum, file_digests
 from builder.context import Context
-from builder.tree import FileKey, Tree
+from builder.entries import FileKey
+from builder.tree import Tree
 
 LATER_NS = 2**62
 

@@ -13,7 +13,8 @@ from builder.dockerfile.expand import Environment, expanded
 from builder.dockerfile.instructions import Env
 from builder.dockerfile.interpret import instructions
 from builder.dockerfile.parse import parse
-from builder.tree import EntryKind, Tree
+from builder.entries import EntryKind
+from builder.tree import Tree
 from tests.support.dockerd import Docker, dockerd
 
 pytestmark = [pytest.mark.peer, pytest.mark.root]

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from builder.dockerfile.ignore import NOTHING
-from builder.steps.place import Destination, Placing, copy_content
+from builder.steps.place import Destination, Placing
 from builder.steps.tree import ROOT, make_directories
+from builder.steps.write import copy_content
 from builder.tree import Tree
 from store.layer_blob import pack_blob
 from store.layers import mounted

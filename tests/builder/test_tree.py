@@ -12,7 +12,8 @@ import pytest
 
 from builder.context import Context
 from builder.dockerfile.ignore import NOTHING, IgnoreRules
-from builder.tree import Entry, EntryKind, Tree
+from builder.entries import Entry, EntryKind
+from builder.tree import Tree
 from image.errors import InvalidInput, SourceNotFound
 
 

@@ -692,3 +692,22 @@ def test_two_builds_at_once_share_a_store(bench: Workbench) -> None:
             if str(built.manifest.digest) in {str(record.target.digest) for record in store.metadata.images()}:
                 for blob in store.facts(built.manifest).blobs:
                     store.content.read(blob)
+
+
+def test_a_blob_that_is_there_is_not_written_again_unless_it_is_cut_off(tierce: Tierce, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /a\n")
+
+    def build() -> dict[str, tuple[int, int]]:
+        tierce("build", "--no-cache", "--timestamp=1500000000", "-t", "made", tmp_path)
+        files = (tierce.root / "blobs" / "sha256").iterdir()
+        return {file.name: (file.stat().st_ino, file.stat().st_size) for file in files}
+
+    before = build()
+    assert build() == before
+    (layer,) = (
+        tierce.root / "blobs" / "sha256" / name
+        for name in before
+        if (tierce.root / "blobs" / "sha256" / name).read_bytes().startswith(b"\x1f\x8b")
+    )
+    os.truncate(layer, 10)
+    assert build()[layer.name][1] == before[layer.name][1]
