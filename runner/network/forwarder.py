@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from store import kernel
+from store.linux import processes
 
 _NAMESPACE: Final = 3
 _FIRST: Final = 4
@@ -188,7 +188,7 @@ class DatagramPort:
 
 def main(targets: Sequence[str]) -> None:
     """``PROTOCOL:ADDRESS:PORT`` for each descriptor from 4 on. Ends by a signal."""
-    kernel.setns(_NAMESPACE, kernel.CLONE_NEWNET)
+    processes.setns(_NAMESPACE, processes.CLONE_NEWNET)
     loop = Loop()
     for fd, target in enumerate(targets, _FIRST):
         protocol, address, port = target.split(":")

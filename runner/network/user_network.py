@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from image.errors import KernelError, NotPermitted, TierceError
 from runner.network import outward
-from store import kernel
+from store.linux import processes
 from store.locks import Alone, is_held
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class UserNetwork:
 
     def _enter(self) -> None:
         try:
-            kernel.setns(self.fd, kernel.CLONE_NEWNET)
+            processes.setns(self.fd, processes.CLONE_NEWNET)
         except OSError as error:
             raise KernelError("network", "setns", error.errno or 0, "the user's network namespace") from error
 
@@ -177,8 +177,8 @@ def _anchor() -> int:
     pid = os.fork()
     if pid == 0:
         try:
-            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-            kernel.unshare(kernel.CLONE_NEWNET)
+            processes.prctl(processes.PR_SET_PDEATHSIG, signal.SIGKILL)
+            processes.unshare(processes.CLONE_NEWNET)
             link.request(link_up(LOOPBACK_INDEX))
             os.write(writer, b"r")
             os.close(3)
