@@ -50,6 +50,7 @@ def run(
         return step.run(isolation.rung, rootfs, command, given, None, Event().is_set, stdin)
 
 
+# --init needs nothing here: the supervisor is what the kernel gives orphans to, and it reaps them.
 def _refused(options: RunOptions) -> Iterator[tuple[bool, str]]:
     network = options.network
     yield options.tty, "a terminal of its own (-t): there is no devpts to make it on"

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from image.errors import ContainerNotFound
+from image.errors import ContainerNotFound, InvalidInput
 from image.value import dataclass
 from runner.containers.options import container_spec
 from runner.containers.records import Record, Records
@@ -116,11 +116,17 @@ def rootfs(records: Records, record: Record, *, volatile: bool = False) -> Overl
 
 
 def joined(records: Records, record: Record) -> Mapping[Shared, int]:
-    """The pids of the containers whose namespaces it shares. Raises ContainerNotFound, Conflict."""
+    """The pids of the containers whose namespaces it shares. Raises ContainerNotFound, Conflict, InvalidInput."""
     asked = record.made.options.security
     modes: tuple[tuple[Shared, str], ...] = (("pid", asked.pid), ("ipc", asked.ipc))
-    words = {kind: joined_container(mode) for kind, mode in modes}
-    return {kind: records.running(word).state.pid for kind, word in words.items() if word}
+    found: dict[Shared, int] = {}
+    for kind, mode in modes:
+        if word := joined_container(mode):
+            other = records.running(word)
+            if kind == "ipc" and other.made.options.security.ipc in ("", "private", "none"):
+                raise InvalidInput(f"cannot join the IPC of container {word}: create that one with --ipc shareable")
+            found[kind] = other.state.pid
+    return found
 
 
 @contextmanager

@@ -111,7 +111,8 @@ def container_spec(options: RunOptions, config: ContainerConfig, surroundings: S
     granted = capabilities.choose(add=asked.cap_add, drop=asked.cap_drop, privileged=asked.privileged)
     hostname = _host_name(options, surroundings)
     taken = {mount.destination for mount in surroundings.mounts}
-    shared = tuple(mount for mount in security.ipc_mounts(asked, options.shm_size) if mount.destination not in taken)
+    wanted = security.ipc_mounts(asked, options.shm_size, surroundings.joined)
+    shared = tuple(mount for mount in wanted if mount.destination not in taken)
     spec = defaults.default_spec(
         _process(options, config, surroundings, hostname, granted, protections),
         hostname=hostname,

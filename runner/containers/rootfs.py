@@ -54,6 +54,20 @@ def held(records: Records, word: str) -> Iterator[Record]:
     yield record
 
 
+def container_owner(root: int, record: Record) -> tuple[int, int] | None:
+    """uid and gid of the user that the container runs as; None where it names none. Raises InvalidInput."""
+    from runner.runtime.accounts import account_in
+    from runner.runtime.child_root import Refused
+
+    user = record.made.options.user or record.made.config.user
+    if not user:
+        return None
+    try:
+        return account_in(root, user)[:2]
+    except Refused as error:
+        raise InvalidInput(error.text) from error
+
+
 @contextmanager
 def whole_tree(records: Records, record: Record) -> Iterator[int]:
     """The root as the container's processes see it, with volumes, to read and to write.

@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 from image.errors import InvalidInput
 from image.value import dataclass
 from runner.runtime import defaults
-from runner.runtime.spec import DeviceRule, DockerSeccomp, Mount, Namespace, Seccomp
+from runner.runtime.spec import OF_PROCESS, DeviceRule, DockerSeccomp, Mount, Namespace, Seccomp
 
 _SYSCTLS: Final = frozenset({
     "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
@@ -134,8 +134,13 @@ def namespaces(security: Security, *, own_network: bool, joined: Mapping[Shared,
     return tuple(chosen)
 
 
-def ipc_mounts(security: Security, shm_size: int | None) -> tuple[Mount, ...]:
+def ipc_mounts(
+    security: Security, shm_size: int | None, joined: Mapping[Shared, int] | None = None
+) -> tuple[Mount, ...]:
     """What stands on /dev/shm instead of docker's default, for an ipc mode or a size in bytes."""
+    if joined and "ipc" in joined:
+        words = ("bind", "nosuid", "nodev", "noexec", f"{OF_PROCESS}{joined['ipc']}")
+        return (Mount("/dev/shm", "bind", "/dev/shm", words),)  # noqa: S108  # of the other container
     if security.ipc == "host":
         return (Mount("/dev/shm", "bind", "/dev/shm", ("rbind", "rprivate")),)  # noqa: S108  # of the host, as asked for
     if shm_size:

@@ -18,7 +18,7 @@ from typing import BinaryIO, Final, Literal
 from image.errors import CommandNotStarted, InvalidInput, KernelError, StorageError
 from image.value import dataclass
 from runner.isolation.request import StepRequest
-from runner.runtime.accounts import read_accounts, resolve_user
+from runner.runtime.accounts import account_in
 from runner.runtime.child_root import Refused
 from store import recorded
 from store.linux import paths, processes
@@ -206,22 +206,10 @@ class _Placing:
     def account(self, user: str) -> tuple[int, int, tuple[int, ...], str]:
         """uid, gid, groups and home by the root's own files. Raises InvalidInput for an unknown name."""
         try:
-            uid, gid, groups, home = resolve_user(
-                user.encode(), (), self._account_file("etc/passwd"), self._account_file("etc/group")
-            )
+            uid, gid, groups, home = account_in(self._fd, user)
         except Refused as error:
             raise InvalidInput(error.text) from error
         return uid, gid, groups, os.fsdecode(home)
-
-    def _account_file(self, path: str) -> bytes:
-        try:
-            fd = paths.openat2(self._fd, path.encode(), paths.O_PATH, resolve=paths.RESOLVE_IN_ROOT)
-        except OSError:
-            return b""
-        try:
-            return read_accounts(f"/proc/self/fd/{fd}")
-        finally:
-            os.close(fd)
 
 
 def _nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 
 from runner.runtime.child_root import Refused
+from store.linux import paths
 
 _S_IFMT, _S_IFREG = 0o170000, 0o100000
 _LARGEST_ACCOUNT_FILE = 16 << 20
@@ -53,6 +54,22 @@ def group_members(group: bytes) -> list[tuple[bytes, int, list[bytes]]]:
         if len(fields) >= 3 and fields[2].isdigit():
             found.append((fields[0], int(fields[2]), fields[3].split(b",") if len(fields) > 3 else []))
     return found
+
+
+def account_in(root: int, user: str) -> tuple[int, int, tuple[int, ...], bytes]:
+    """What ``resolve_user`` tells of ``user[:group]`` by the files below an open directory. Raises Refused."""
+    return resolve_user(user.encode(), (), _read_in(root, b"etc/passwd"), _read_in(root, b"etc/group"))
+
+
+def _read_in(root: int, path: bytes) -> bytes:
+    try:
+        fd = paths.openat2(root, path, paths.O_PATH, resolve=paths.RESOLVE_IN_ROOT)
+    except OSError:
+        return b""
+    try:
+        return read_accounts(f"/proc/self/fd/{fd}")
+    finally:
+        posix.close(fd)
 
 
 def resolve_user(

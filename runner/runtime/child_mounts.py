@@ -54,6 +54,29 @@ def map_ids(sandbox: Sandbox, slot: int, recursive: int) -> None:
     posix.close(namespace)
 
 
+def open_elsewhere(source: bytes, process: int, flags: int) -> int:
+    """A detached copy of what a process has mounted on ``source``: only from inside its namespace can one be made."""
+    own = _namespace("self")
+    root = posix.open("/", paths.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    theirs = _namespace(str(process))
+    processes.setns(theirs, processes.CLONE_NEWNS)
+    try:
+        place = paths.openat2(paths.AT_FDCWD, source, paths.O_PATH | posix.O_DIRECTORY, 0, paths.RESOLVE_NO_SYMLINKS)
+        tree = mounts.open_tree(place, b"", flags | paths.AT_EMPTY_PATH)
+        posix.close(place)
+    finally:
+        processes.setns(own, processes.CLONE_NEWNS)
+        posix.fchdir(root)  # a namespace's root is not where we were, if that was changed
+        posix.chroot(".")
+        for fd in (own, root, theirs):
+            posix.close(fd)
+    return tree
+
+
+def _namespace(process: str) -> int:
+    return posix.open(f"/proc/{process}/ns/mnt", posix.O_RDONLY | posix.O_CLOEXEC)
+
+
 def copy_up(sandbox: Sandbox, target: bytes) -> None:
     sandbox.copied = directory(sandbox.root, target)
 

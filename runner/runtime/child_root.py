@@ -164,8 +164,13 @@ def bind_root(sandbox: Sandbox, path: bytes) -> None:
     sandbox.root = tree
 
 
-def open_source(sandbox: Sandbox, slot: int, source: bytes, recursive: int, subdirectory: bytes) -> None:
+def open_source(sandbox: Sandbox, slot: int, source: bytes, recursive: int, subdirectory: bytes, process: int) -> None:
     flags = mounts.OPEN_TREE_CLONE | (paths.AT_RECURSIVE if recursive else 0)
+    if process:
+        from runner.runtime import child_mounts
+
+        sandbox.sources[slot] = child_mounts.open_elsewhere(source, process, flags)
+        return
     if not subdirectory:
         sandbox.sources[slot] = mounts.open_tree(paths.AT_FDCWD, source, flags)
         return

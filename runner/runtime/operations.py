@@ -119,13 +119,14 @@ def bind_root(path: str) -> Operation:
     return _operation("bind_root", "root filesystem", f"mount --rbind {path} {path}", path)
 
 
-def open_source(slot: int, source: str, *, recursive: bool, subdirectory: str = "") -> Operation:
+def open_source(slot: int, source: str, *, recursive: bool, subdirectory: str = "", process: int = 0) -> Operation:
     """Hold a bind mount's source as a detached mount, before the root can hide its path.
 
-    ``subdirectory`` is inside the source, whatever links are in it.
+    ``subdirectory`` is inside the source, whatever links are in it. With ``process``, the source is
+    what that process has mounted there.
     """
-    text = f"open_tree {source}{'/' if subdirectory else ''}{subdirectory}"
-    return _operation("open_source", "mounts", text, slot, source, recursive, subdirectory)
+    text = f"open_tree {source}{'/' if subdirectory else ''}{subdirectory}" + (f" of {process}" if process else "")
+    return _operation("open_source", "mounts", text, slot, source, recursive, subdirectory, process)
 
 
 def attach_source(

@@ -22,7 +22,7 @@ from runner.runtime.mount_options import MountOptions, parse_options
 from runner.runtime.operations import Operation
 from runner.runtime.plan_process import process_steps
 from runner.runtime.privileges import Privileges
-from runner.runtime.spec import Device, IdMapping, Mount, Spec
+from runner.runtime.spec import OF_PROCESS, Device, IdMapping, Mount, Spec
 from store.linux import mounts, processes
 
 TYPE_CHECKING = False
@@ -230,7 +230,10 @@ def _is_bind(mount: Mount) -> bool:
 
 def _source(slot: int, mount: Mount, options: MountOptions) -> Operation:
     subdirectory = next((w.removeprefix(_SUBDIRECTORY) for w in options.data if w.startswith(_SUBDIRECTORY)), "")
-    return operations.open_source(slot, mount.source, recursive=options.recursive, subdirectory=subdirectory)
+    process = next((w.removeprefix(OF_PROCESS) for w in options.data if w.startswith(OF_PROCESS)), "0")
+    return operations.open_source(
+        slot, mount.source, recursive=options.recursive, subdirectory=subdirectory, process=int(process)
+    )
 
 
 def _has_cgroup_mount(spec: Spec) -> bool:
@@ -265,7 +268,7 @@ def _mounts(spec: Spec, privileges: Privileges) -> Iterator[Operation]:
 
 
 def _attach(slot: int, mount: Mount, options: MountOptions) -> Operation:
-    unknown = next((word for word in options.data if not word.startswith(_SUBDIRECTORY)), None)
+    unknown = next((word for word in options.data if not word.startswith((_SUBDIRECTORY, OF_PROCESS))), None)
     if unknown is not None:
         raise InvalidSpec("mounts", f"bind mount on {mount.destination}: unknown option {unknown!r}")
     return operations.attach_source(

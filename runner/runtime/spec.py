@@ -127,6 +127,10 @@ class IdMapping:
     size: int
 
 
+OF_PROCESS = "X-tierce.process="
+"""Option of a bind mount: the source is what the process with this pid has mounted there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mount:
     """One mount, in the order given. ``type`` "" or "bind" with option bind/rbind is a bind mount."""

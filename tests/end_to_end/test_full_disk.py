@@ -34,14 +34,14 @@ def small(tmp_path: Path, busybox_archive: Path) -> Iterator[Tierce]:
         subprocess.run(["umount", disk], check=True)
 
 
-def fill(tierce: Tierce) -> Path:
-    """A file that leaves the disk 200 kB, which is enough for the database."""
+def fill(tierce: Tierce, left: int = 200 << 10) -> Path:
+    """A file that leaves the disk this many bytes; 200 kB are enough for the database."""
     path = tierce.root.parent / "filler"
     with path.open("wb", buffering=0) as file:
         with suppress(OSError):
             while True:
-                file.write(bytes(1 << 20))
-        file.truncate(file.tell() - (200 << 10))
+                file.write(bytes(1 << 20 if left else 4096))
+        file.truncate(file.tell() - left)
     return path
 
 
@@ -110,3 +110,14 @@ def test_a_blob_that_says_it_is_larger_than_the_disk(small: Tierce) -> None:
         registry.add_image("large", "1", image.manifest.media_type, raw, image.blobs)
         told(small.attempt("pull", "-q", f"{registry.host}/large:1"), "it would leave less than")
         assert registry.seen(f"GET .*{layer.digest}") == []
+
+
+def test_without_a_byte_left_it_says_what_to_do(small: Tierce) -> None:
+    filler = fill(small, left=0)
+    for argv in (("tag", "busybox", "other"), ("create", "--network", "none", "busybox"), ("rmi", "busybox")):
+        told(small.attempt(*argv), "no space left on device: free space there")
+    done = small.attempt("run", "--rm", "--network", "none", "busybox", "true")
+    told(done, "no space left on device: free space there", code=125)
+    filler.unlink()
+    assert small("run", "--rm", "--network", "none", "busybox", "echo", "again").stdout == "again\n"
+    small("system", "check")

@@ -74,7 +74,9 @@ tierce cp web:/var/log - | tar -t
 )
 @click.argument("source", metavar="[CONTAINER:]SOURCE|-")
 @click.argument("target", metavar="[CONTAINER:]TARGET|-")
-@click.option("-a", "--archive", is_flag=True, help="Keep owners when copying out of a container")
+@click.option(
+    "-a", "--archive", is_flag=True, help="Keep owners on the way out; give files to the container's user on the way in"
+)
 @click.option("-L", "--follow-link", "follow", is_flag=True, help="Copy what a link at SOURCE leads to, not the link")
 @click.option("-q", "--quiet", is_flag=True, help="Do not say what was copied")
 @click.pass_obj
@@ -84,7 +86,7 @@ def cp(settings: Settings, source: str, target: str, archive: bool, follow: bool
     A directory is copied into one that exists, under its name; DIRECTORY/. is its content alone.
     """
     from runner.containers import copying
-    from runner.containers.rootfs import held, whole_tree
+    from runner.containers.rootfs import container_owner, held, whole_tree
 
     origin, goal = copying.Place.parse(source), copying.Place.parse(target)
     if origin.container and goal.container:
@@ -109,7 +111,8 @@ def cp(settings: Settings, source: str, target: str, archive: bool, follow: bool
             owner = None if archive else (os.geteuid(), os.getegid())
             size = copying.copy(inside, origin.path, here, goal.path, follow=follow, owner=owner)
         else:
-            size = copying.copy(here, origin.path, inside, goal.path, follow=follow, owner=None)
+            owner = container_owner(root, record) if archive else None
+            size = copying.copy(here, origin.path, inside, goal.path, follow=follow, owner=owner)
     if not quiet and is_terminal(sys.stderr):
         from tierce.cli.units import human_size
 

@@ -15,6 +15,7 @@ from tests.support.attempts import attempts_context, listening, program_outside
 from tests.support.cli import Tierce
 
 TOKEN = "hunter2-planted"
+ORPHAN = "sh -c 'sleep 0.1 & echo $! > /pid'; while kill -0 $(cat /pid) 2>/dev/null; do usleep 50000; done; echo reaped"
 SAME = """\
 FROM busybox AS base
 RUN echo hi > /a && rm -rf /etc/network && mkdir /etc/network && touch /etc/network/x
@@ -59,6 +60,7 @@ def test_the_layers_are_those_of_namespaces(tierce_with_busybox: Tierce, context
         (("busybox", "sh", "-c", "sleep 600 & exit 3"), 3, ""),
         (("busybox", "sh", "-c", "kill -9 $$"), 137, ""),
         (("busybox", "sh", "-c", "exec 3</proc/self/fd/0 4<>/dev/null; echo $(readlink /proc/self/cwd)"), 0, "/\n"),
+        (("--init", "busybox", "sh", "-c", ORPHAN), 0, "reaped\n"),
         (("busybox", "absent"), 127, ""),
         (("busybox", "/etc/passwd"), 126, ""),
         (("-t", "busybox", "sh"), 125, ""),

@@ -122,6 +122,20 @@ def test_cp_keeps_mode_owner_and_links(made: object, box: Tierce, tmp_path: Path
     assert found["srv/link"].issym()
 
 
+def test_cp_gives_files_to_the_containers_user(box: Tierce, docker: Docker, tmp_path: Path) -> None:
+    (tmp_path / "given").write_text("x")
+    os.chown(tmp_path / "given", 5, 6)
+    for call in (docker, lambda *words: box(*words).stdout):
+        call("create", "--name", "own", "--network=none", "--user", "daemon", "busybox")
+        call("cp", "-a", tmp_path / "given", "own:/archived")
+        call("cp", tmp_path / "given", "own:/plain")
+        for name, owner in (("archived", (1, 1)), ("plain", (5, 6))):
+            with tarfile.open(fileobj=io.BytesIO(call("cp", f"own:/{name}", "-").encode())) as archive:
+                (entry,) = archive.getmembers()
+            assert (entry.uid, entry.gid) == owner, (call, name)
+        call("rm", "own")
+
+
 @BOTH
 def test_cp_speaks_tar(made: object, box: Tierce) -> None:
     assert callable(made)

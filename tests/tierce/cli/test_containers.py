@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from store.locks import is_held
 from tests.support.cli import Tierce
 from tests.support.waiting import until
 
@@ -250,6 +252,11 @@ def test_restart_on_failure_counts(box: Tierce) -> None:
     assert box("logs", "fine").stdout == "go\n"
 
 
+def test_exec_between_two_starts(box: Tierce) -> None:
+    box(*DETACHED, "--name", "between", "--restart", "always", "busybox", "false")
+    until(lambda: "is restarting, wait until it is running" in box.attempt("exec", "between", "true").stderr)
+
+
 def test_a_manual_stop_is_the_end(box: Tierce) -> None:
     box(*DETACHED, "--name", "always", "--restart", "always", "busybox", "sh", "-c", "echo go; sleep 0.05")
     until(lambda: box("logs", "always").stdout.count("go") >= 3)
@@ -293,6 +300,17 @@ def test_a_killed_monitor_is_never_running(moment_s: float, box: Tierce) -> None
     assert box("logs", "kk").stdout == "first\n"
     assert box("start", "kk").stdout == "kk\n"
     assert status(box, "kk") == "running"
+
+
+def test_a_reboot_ends_it(box: Tierce) -> None:
+    """What a reboot takes: every process, and the runtime directory."""
+    container = box(*DETACHED, "--name", "boot", "busybox", "sleep", "1000").stdout.strip()
+    os.kill(monitor_of(box, container), signal.SIGKILL)
+    until(lambda: not is_held(box.root / "containers" / container / "monitor"))
+    shutil.rmtree(box.env()["TIERCE_RUNTIME_DIR"])
+    assert box("ps", "-a", "--format", "{{.State}}").stdout == "exited\n"
+    box("start", "boot")
+    assert status(box, "boot") == "running"
 
 
 @pytest.mark.parametrize("delay_s", [0.05, 0.1, 0.15, 0.2, 0.3], ids=str)

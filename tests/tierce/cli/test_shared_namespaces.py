@@ -43,3 +43,19 @@ def test_one_that_does_not_run(other: Tierce, flag: str) -> None:
         result = other.attempt("run", "--rm", "--network", "none", flag, f"container:{name}", "busybox", "true")
         assert result.code == 125
         assert why in result.stderr.lower()
+
+
+def test_shared_memory_is_the_others_too(other: Tierce) -> None:
+    other("exec", "one", "sh", "-c", "echo theirs > /dev/shm/x")
+    assert _run(other, "--ipc", "container:one", "cat /dev/shm/x; echo mine > /dev/shm/y") == "theirs\n"
+    assert other("exec", "one", "cat", "/dev/shm/y").stdout == "mine\n"
+    options = _run(other, "--ipc", "container:one", "grep ' /dev/shm ' /proc/mounts").split()[3]
+    assert {"nosuid", "nodev", "noexec"} <= set(options.split(","))
+
+
+@pytest.mark.parametrize("mode", ["private", "none"])
+def test_ipc_that_is_not_shareable(mode: str, other: Tierce) -> None:
+    other("run", "--detach", "--name", "own", "--network", "none", "--ipc", mode, "busybox", "sleep", "60")
+    result = other.attempt("run", "--rm", "--network", "none", "--ipc", "container:own", "busybox", "true")
+    assert (result.code, "create that one with --ipc shareable" in result.stderr) == (125, True)
+    other("rm", "--force", "own")
