@@ -304,7 +304,8 @@ def test_a_killed_monitor_is_never_running(moment_s: float, box: Tierce) -> None
 
 def test_a_reboot_ends_it(box: Tierce) -> None:
     """What a reboot takes: every process, and the runtime directory."""
-    container = box(*DETACHED, "--name", "boot", "busybox", "sleep", "1000").stdout.strip()
+    container = box(*DETACHED, "--name", "boot", "busybox", "sh", "-c", "echo up; exec sleep 1000").stdout.strip()
+    until(lambda: box("logs", "boot").stdout == "up\n")
     os.kill(monitor_of(box, container), signal.SIGKILL)
     until(lambda: not is_held(box.root / "containers" / container / "monitor"))
     shutil.rmtree(box.env()["TIERCE_RUNTIME_DIR"])

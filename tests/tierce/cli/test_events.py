@@ -70,7 +70,8 @@ def test_what_is_done_to_a_container(box: Tierce) -> None:
 def test_memory_and_a_killed_monitor(box: Tierce) -> None:
     box.attempt("run", "--name", "big", "-m", "8m", *QUIET, "tail", "/dev/zero")
     assert box("inspect", "-f", "{{.State.OOMKilled}} {{.State.ExitCode}}", "big").stdout == "true 137\n"
-    container = box("run", "-d", "--name", "gone", *QUIET, "sleep", "60").stdout.strip()
+    container = box("run", "-d", "--name", "gone", *QUIET, "sh", "-c", "echo up; exec sleep 60").stdout.strip()
+    until(lambda: box("logs", "gone").stdout == "up\n")
     os.kill(monitor_of(box, container), signal.SIGKILL)
     assert box("wait", "gone").stdout == "137\n"
     form = '{{.Action}} {{index .Actor.Attributes "exitCode"}}'
