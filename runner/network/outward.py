@@ -98,24 +98,32 @@ def _start_pasta(program: str, namespace: str, directory: Path, ports: Sequence[
 
 def _start_slirp(program: str, namespace: str, directory: Path, ports: Sequence[Port]) -> Process:
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    api = directory / "slirp.sock"
+    place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    api = "slirp.sock"  # by descriptors: the whole path is longer than a socket's may be
     arguments = ["--configure", f"--mtu={_MTU}", "--disable-host-loopback", "--netns-type=path", "--ready-fd=3"]
-    arguments += [f"--api-socket={api}", namespace, "eth0"]
+    arguments += [f"--api-socket=/proc/self/fd/4/{api}", namespace, "eth0"]
     try:
-        process = Process([program, *arguments], directory / "slirp.log", name="slirp4netns", descriptors=[writer])
+        process = Process(
+            [program, *arguments], directory / "slirp.log", name="slirp4netns", descriptors=[writer, place]
+        )
         os.close(writer)
         writer = -1
         process.await_ready(reader)
+    except BaseException:
+        os.close(place)
+        raise
     finally:
         for fd in (reader, writer):
             if fd >= 0:
                 os.close(fd)
     try:
         for request in slirp_requests(ports):
-            _ask_slirp(api, request)
+            _ask_slirp(f"/proc/self/fd/{place}/{api}", request)
     except BaseException:
         process.end()
         raise
+    finally:
+        os.close(place)
     return process
 
 
@@ -129,10 +137,10 @@ def slirp_requests(ports: Sequence[Port]) -> Iterator[bytes]:
         yield json.dumps({"execute": "add_hostfwd", "arguments": arguments}).encode()
 
 
-def _ask_slirp(api: Path, request: bytes) -> None:
+def _ask_slirp(api: str, request: bytes) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_READY_TIMEOUT_MS / 1000)
-        connection.connect(str(api))
+        connection.connect(api)
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
         reply = connection.recv(4096)
