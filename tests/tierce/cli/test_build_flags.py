@@ -50,7 +50,7 @@ def test_none_is_fetched_if_none_may(tmp_path: Path) -> None:
 
 
 def test_all_layers_may_be_one(tierce_with_busybox: Tierce) -> None:
-    text = "FROM busybox\nRUN rm -rf /bin\nCOPY <<E /f\nE\n"
+    text = "FROM busybox\nRUN rm -rf /bin /sbin /usr\nCOPY <<E /f\nE\n"
     some = config(tierce_with_busybox, "--squash", text=text)
     one = config(tierce_with_busybox, "--squash-all", text=text)
     assert (len(some["RootFS"]["Layers"]), len(one["RootFS"]["Layers"])) == (2, 1)
