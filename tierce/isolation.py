@@ -16,11 +16,12 @@ def choose_isolation(word: str, session: Session) -> Isolation | None:
 
     Raises NotPermitted, InvalidInput as ``runner.isolation.ladder.choose``.
     """
-    if word in {"auto", "default", "namespaces", "oci", "rootless", "strict"} and probe().contains:
+    store = session.store.root
+    if word in {"auto", "default", "namespaces", "oci", "rootless", "strict"} and probe(store).contains:
         return None  # the usual case, without another import
     from runner.isolation.ladder import choose
 
-    isolation = choose(word, probe())
+    isolation = choose(word, probe(store))
     if isolation.rung == "namespaces":
         return None
     from store.plain_trees import PlainTrees

@@ -89,7 +89,7 @@ def run(
     from runner.containers.records import Records
     from tierce.containers import create
 
-    privileges = probe()
+    privileges = probe(store.root)
     if isolation in {"chroot", "emulated"} or not privileges.contains:
         return _run_plain(store, image, options, around, isolation)
     privileges.require()

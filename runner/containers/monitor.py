@@ -49,7 +49,7 @@ class Monitor:
         self._kept = kept
         self._record = records.unsettled(kept.id)
         self._clients = Clients.of(kept.clients, kept.listener)
-        self._privileges = probe_privileges()
+        self._privileges = probe_privileges(records.store.root)
         self._stopped = kept.stopped
 
     def run(self) -> None:

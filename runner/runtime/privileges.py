@@ -124,8 +124,8 @@ class Privileges:
         yield "Resource limits", "can be raised" if self.can_raise_limits else "cannot be raised (no CAP_SYS_RESOURCE)"
 
 
-def probe() -> Privileges:
-    """What this process may do, now."""
+def probe(store: Path | None = None) -> Privileges:
+    """What this process may do, now; with ``store``, also whether root filesystems can be mounted on one that lies there."""
     return Privileges(
         uid=os.geteuid(),
         capabilities=_effective_capabilities(_read("/proc/self/status")),
@@ -134,25 +134,19 @@ def probe() -> Privileges:
         seccomp=seccomp_has_action(0x7FFF0000),
         mapped_gids=_mapped_ids(_read("/proc/self/gid_map")),
         rootless=entered(),
-        unmountable=_unmountable[0] if _unmountable else "",
+        unmountable=_unmountable(store) if store is not None and entered() is None else "",
     )
 
 
-_unmountable: list[str] = []
-"""At most one: what ``look_at`` has found."""
-
-
-def look_at(store: Path) -> None:
-    """Root's command opens this store: whether it can be mounted on is part of what ``probe`` tells from here on."""
-    if _unmountable:
-        return
+def _unmountable(store: Path) -> str:
+    """For root alone: an ordinary user's command tried it before it entered its user namespace."""
+    if os.path.exists(store) and os.major(os.stat(store).st_dev):  # a disk, as usual
+        return ""
     from runner.runtime.mount_probe import on_overlay
 
-    _unmountable.append(
-        f"{store} lies on an overlay, where no other can write: put it on a volume (docker run -v tierce:{store})"
-        if on_overlay(store)
-        else ""
-    )
+    if not on_overlay(store):
+        return ""
+    return f"{store} lies on an overlay, where no other can write: put it on a volume (docker run -v tierce:{store})"
 
 
 def _mapped_ids(id_map: str) -> int:

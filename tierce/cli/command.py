@@ -44,10 +44,6 @@ class Settings(NamedTuple):
             from runner.runtime.user_namespace import enter
 
             enter(os.environ, self.root)
-        elif not (self.root.exists() and os.major(self.root.stat().st_dev)):  # else it is on a disk
-            from runner.runtime.privileges import look_at
-
-            look_at(self.root)
 
         with Store.open(self.root, self._keep_free()) as store:
             yield store

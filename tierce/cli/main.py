@@ -216,8 +216,6 @@ COMMANDS: Final = LazyGroup(
     hidden={
         "help": Entry("tierce.cli.completion", "help_", "Show the help of a command"),
         "manifest-digest": Entry("tierce.cli.repositories", "manifest_digest", "Print the digest of a manifest's file"),
-        "standalone-sign": Entry("tierce.cli.repositories", "standalone", "Refused: Tierce signs nothing"),
-        "standalone-verify": Entry("tierce.cli.repositories", "standalone", "Refused: Tierce signs nothing"),
     },
     examples="""
 tierce build -t hello .          # Dockerfile to image

@@ -155,7 +155,7 @@ _FLAGS: Final[Mapping[str, Mapping[str, str]]] = {
 _COMMANDS: Final = {
     "checkpoint": "there are no checkpoints",
     "search": "only Docker Hub has it, at https://hub.docker.com/search; tierce list-tags lists a repository's tags",
-    "trust": _SIGNING,
+    **dict.fromkeys(("trust", "standalone-sign", "standalone-verify"), _SIGNING),
     "plugin": _PLUGIN,
     "compose": "start containers with tierce run, on a network of their own",
     **dict.fromkeys(("context", "machine"), _DAEMON),

@@ -81,7 +81,13 @@ def digest(settings: Settings, /, name: str, platform: str | None, **flags: Any)
     click.echo(str(found.digest))
 
 
-@command("manifest-digest", short_help="Print the digest of a manifest's file")
+@command(
+    "manifest-digest",
+    short_help="Print the digest of a manifest's file",
+    examples="""
+tierce manifest-digest manifest.json
+""",
+)
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
 def manifest_digest(file: Path) -> None:
     """Print the digest of a file that holds a manifest, as skopeo does."""
@@ -94,12 +100,6 @@ def manifest_digest(file: Path) -> None:
     raw = read_limited(file, MAX_DOCUMENT_SIZE, lambda: ReferenceNotFound(f"manifest {file} does not exist"))
     decode_manifest(raw, "")
     click.echo(str(Digest.of(raw)))
-
-
-@click.command("standalone", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-def standalone() -> None:
-    """Refused."""
-    raise click.UsageError("Tierce signs and verifies nothing: use skopeo or cosign")
 
 
 def tag_remote(settings: Settings, source: str, target: str, flags: dict[str, Any]) -> None:

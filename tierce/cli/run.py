@@ -73,7 +73,7 @@ def run(
             options, policy = read_options(words, flags), read_policy(flags)
             shown = _shown(streams, detach=detach)
             chosen = _chosen(settings, store, image, flags)
-            if not detach and (_is_plain(flags) or _ends_with_us(policy, flags, detach_keys)):
+            if not detach and (_is_plain(store, flags) or _ends_with_us(policy, flags, detach_keys)):
                 from tierce.run import run as run_here
 
                 code = run_here(
@@ -201,11 +201,11 @@ def _shown(streams: Sequence[str], *, detach: bool) -> UserStdio | None:
     return UserStdio(0, 1 if "stdout" in wanted else null, 2 if "stderr" in wanted else null)
 
 
-def _is_plain(flags: Mapping[str, Any]) -> bool:
+def _is_plain(store: Store, flags: Mapping[str, Any]) -> bool:
     """Whether there are no namespaces to run it in, so that this process must stay with it."""
     from runner.runtime.privileges import probe
 
-    return flags["isolation"] in {"chroot", "emulated"} or not probe().contains
+    return flags["isolation"] in {"chroot", "emulated"} or not probe(store.root).contains
 
 
 def _ends_with_us(policy: Policy, flags: Mapping[str, Any], keys: str) -> bool:

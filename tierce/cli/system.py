@@ -164,7 +164,7 @@ def info(settings: Settings, form: str) -> None:
     from tierce.info import system_info
 
     with settings.store() as store:
-        document = system_info(store, probe())
+        document = system_info(store, probe(store.root))
     if form:
         text = render_documents([document], "{{json .}}" if form == "json" else form)
     else:
