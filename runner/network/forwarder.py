@@ -94,8 +94,12 @@ class Connection:
         self._server = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         client.setblocking(False)
         self._halves = (Half(client, self._server), Half(self._server, client))
-        with suppress(BlockingIOError):
-            self._server.connect(target)
+        try:
+            with suppress(BlockingIOError):
+                self._server.connect(target)
+        except OSError:  # no way to the container
+            self._close()
+            return
         loop.watch(self._server.fileno(), select.EPOLLOUT, self._ready)
 
     def _ready(self, events: int) -> None:
@@ -141,12 +145,14 @@ class StreamPort:
         loop.watch(listener.fileno(), select.EPOLLIN, self._accept)
 
     def _accept(self, _: int) -> None:
-        with suppress(OSError):  # it went away again
+        try:
             client, _address = self._listener.accept()
-            self._clients += 1
-            if self._clients >= _MOST_CLIENTS:
-                self._loop.forget(self._listener.fileno())
-            Connection(self._loop, client, self._target, self._one_less)
+        except OSError:  # it went away again
+            return
+        self._clients += 1
+        if self._clients >= _MOST_CLIENTS:
+            self._loop.forget(self._listener.fileno())
+        Connection(self._loop, client, self._target, self._one_less)
 
     def _one_less(self) -> None:
         self._clients -= 1

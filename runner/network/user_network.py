@@ -21,15 +21,12 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
 from image.errors import KernelError, NotPermitted, TierceError
 from runner.network import outward
 from store.linux import processes
 from store.locks import Alone, is_held
-
-if TYPE_CHECKING:
-    pass
 
 _T = TypeVar("_T")
 _PROGRAM: Final = "import sys; sys.path.append(sys.argv[1]); import importlib; importlib.import_module(sys.argv[2]).main(sys.argv[3:])"

@@ -6,6 +6,7 @@ A build has one for its steps. ``child_server`` is the process.
 from __future__ import annotations
 
 import _socket
+import errno
 import os
 import sys
 from struct import pack
@@ -99,7 +100,7 @@ class ForkServer:
             answer = self._requests.recv(_ANSWER_SIZE)
         pid = int.from_bytes(answer, sys.byteorder, signed=True)
         if pid <= 0:
-            raise OSError(-pid, "fork")
+            raise OSError(-pid or errno.ECHILD, "fork")  # no answer: somebody killed it
         return pid
 
 

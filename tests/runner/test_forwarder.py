@@ -95,3 +95,11 @@ def test_datagrams_find_their_way_back(loop: Loop) -> None:
             assert first.startswith(name)
             answers.add(first[2:])
     assert len(answers) == 2
+
+
+def test_connections_without_a_way_to_the_container_take_no_place(loop: Loop) -> None:
+    """More of them than may be there at a time."""
+    address = forwarded(loop, StreamPort, ("255.255.255.255", 1))
+    for _ in range(600):
+        with socket.create_connection(address, TIMEOUT_S) as connection, suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
