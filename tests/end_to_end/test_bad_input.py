@@ -203,7 +203,7 @@ def test_a_full_disk_while_pulling(whole: Tierce, open_registry: Registry, tmp_p
     try:
         tierce = Tierce(small / "root", whole.environment)
         told(tierce.attempt("pull", name), "it would leave less than 62914 bytes free")
-        tierce = Tierce(small / "root", whole.environment | {"TIERCE_KEEP_FREE": "0"})
+        tierce = Tierce(small / "root", {**whole.environment, "TIERCE_KEEP_FREE": "0"})
         told(tierce.attempt("pull", name), "no space left on device")
         tierce("system", "check")
         assert names(tierce) == ""
