@@ -6,14 +6,13 @@ import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
-import click
 import pytest
 
 from tests.support.cli import Tierce
 from tests.support.process import need
 from tierce.cli.build_foreign import foreign_options
-from tierce.cli.command import LazyGroup
-from tierce.cli.main import COMMANDS
+from tierce.cli.commands import COMMANDS
+from tierce.cli.declare import Command, Entry, Group, Option
 from tierce.cli.refused import flags, refused_command, refused_flag
 
 _FLAG = re.compile(r"^\s+(?:(-\w), )?(--[a-z][a-z0-9-]*|-[a-zA-Z]\b)", re.MULTILINE)
@@ -25,18 +24,19 @@ def _help(words: tuple[str, ...]) -> str:
     return subprocess.run([*words, "--help"], check=False, capture_output=True, text=True).stdout
 
 
-def _found(path: str) -> click.Command | None:
-    found: click.Command | None = COMMANDS
+def _found(path: str) -> Command | Group | None:
+    found: Entry | Group | None = COMMANDS
     for word in path.split():
-        found = found.get_command(click.Context(found), word) if isinstance(found, LazyGroup) else None
-    return found
+        found = found.entries.get(word) if isinstance(found, Group) else None
+    return found.load() if isinstance(found, Entry) else found
 
 
-def _flags_of(path: str, command: click.Command) -> set[str]:
-    options = [option for option in command.params if isinstance(option, click.Option)]
+def _flags_of(path: str, command: Command | Group) -> set[str]:
+    parameters = command.options if isinstance(command, Group) else command.parameters
+    options = [option for option in parameters if isinstance(option, Option)]
     if command.name == "build":
         options += foreign_options()
-    own = {name for option in options for name in option.opts}
+    own = {name for option in options for name in option.names}
     return own | {"--help", "-h"} | ({"--help"} if path else set())
 
 
@@ -48,8 +48,8 @@ def test_every_command_and_flag_is_known(tool: str) -> None:
         groups = dict(zip(_GROUPS, pool.map(lambda group: _help((tool, *group.split())), _GROUPS), strict=True))
         paths = sorted({f"{group} {name}".strip() for group, text in groups.items() for name in _COMMAND.findall(text)})
         assert [path for path in paths if _found(path) is None and not refused_command(path)] == []
-        ours = [(path, command) for path in ("", *paths) if isinstance(command := _found(path), click.Command)]
-        ours = [(path, command) for path, command in ours if not (path and isinstance(command, LazyGroup))]
+        ours = [(path, command) for path in ("", *paths) if (command := _found(path)) is not None]
+        ours = [(path, command) for path, command in ours if not (path and isinstance(command, Group))]
         for (path, command), text in zip(ours, pool.map(lambda one: _help((tool, *one[0].split())), ours), strict=True):
             wanted = {name for pair in _FLAG.findall(text) for name in pair if name}
             missing = {name for name in wanted - _flags_of(path, command) if not refused_flag(path, name)}

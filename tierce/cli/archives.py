@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-import click
-
 from image.errors import InvalidInput
 from image.platform import Platform
 from image.reference import Reference
-from tierce.cli.command import Settings, binary, command, image_argument
+from tierce.cli.command import Settings, binary
+from tierce.cli.declare import argument, command, image_argument, option
+from tierce.cli.output import echo
 from tierce.cli.terminal import is_terminal
 from tierce.cli.transfer import copy_options, log_format_option, transfer_view
 from tierce.host_platform import host_platform
@@ -26,11 +26,10 @@ tierce save hello busybox:latest | docker load
 """,
 )
 @image_argument("words", nargs=-1, required=True, metavar="IMAGE [IMAGE...]")
-@click.option("-o", "--output", default="-", metavar="FILE", help="Write to a file, not to standard output")
-@click.option("--platform", metavar="OS[/ARCH[/VARIANT]]", help="Which image of several platforms  [this machine's]")
-@click.option("-q", "--quiet", is_flag=True, help="No progress")
+@option("-o", "--output", default="-", metavar="FILE", help="Write to a file, not to standard output")
+@option("--platform", metavar="OS[/ARCH[/VARIANT]]", help="Which image of several platforms  [this machine's]")
+@option("-q", "--quiet", is_flag=True, help="No progress")
 @log_format_option
-@click.pass_obj
 def save(settings: Settings, words: Sequence[str], output: str, platform: str | None, quiet: bool) -> None:
     """Write images, all their layers and names to an archive that docker and podman load too."""
     from transfer.archives import save as save_images
@@ -51,11 +50,10 @@ tierce load -i hello.tar
 docker save hello | tierce load
 """,
 )
-@click.option("-i", "--input", "source", default="-", metavar="FILE", help="Read from a file, not from standard input")
-@click.option("--platform", metavar="OS[/ARCH[/VARIANT]]", help="Which image of several platforms  [this machine's]")
-@click.option("-q", "--quiet", is_flag=True, help="No progress")
+@option("-i", "--input", "source", default="-", metavar="FILE", help="Read from a file, not from standard input")
+@option("--platform", metavar="OS[/ARCH[/VARIANT]]", help="Which image of several platforms  [this machine's]")
+@option("-q", "--quiet", is_flag=True, help="No progress")
 @log_format_option
-@click.pass_obj
 def load(settings: Settings, source: str, platform: str | None, quiet: bool) -> None:
     """Read the images of an archive that docker, podman or Tierce saved, compressed or not."""
     from transfer.archives import load as load_images
@@ -69,9 +67,9 @@ def load(settings: Settings, source: str, platform: str | None, quiet: bool) -> 
             config = store.facts(image.pulled.target).config
             store.journal.write("image", "load", config, {"name": config})
             for name in image.names:
-                click.echo(f"Loaded image: {name.familiar}")
+                echo(f"Loaded image: {name.familiar}")
             if not image.names:
-                click.echo(f"Loaded image ID: {config}")
+                echo(f"Loaded image ID: {config}")
 
 
 @command(
@@ -82,14 +80,11 @@ tierce import rootfs.tar.gz debian:mine
 tar -C rootfs -c . | tierce import -c 'CMD ["/bin/sh"]' -c 'ENV LANG=C.UTF-8' - tiny
 """,
 )
-@click.argument("source", metavar="FILE|-")
-@click.argument("name", required=False, metavar="[NAME[:TAG]]")
-@click.option(
-    "-c", "--change", "changes", multiple=True, metavar="INSTRUCTION", help="CMD, ENV, LABEL... for the image"
-)
-@click.option("-m", "--message", default="", metavar="TEXT", help="Comment in the image's history")
-@click.option("--platform", metavar="OS[/ARCH[/VARIANT]]", help="What the files are for  [this machine's]")
-@click.pass_obj
+@argument("source", metavar="FILE|-")
+@argument("name", required=False, metavar="[NAME[:TAG]]")
+@option("-c", "--change", "changes", multiple=True, metavar="INSTRUCTION", help="CMD, ENV, LABEL... for the image")
+@option("-m", "--message", default="", metavar="TEXT", help="Comment in the image's history")
+@option("--platform", metavar="OS[/ARCH[/VARIANT]]", help="What the files are for  [this machine's]")
 def import_(
     settings: Settings, source: str, name: str | None, changes: Sequence[str], message: str, platform: str | None
 ) -> None:
@@ -108,4 +103,4 @@ def import_(
         stream = binary(sys.stdin) if source == "-" else stack.enter_context(open(source, "rb"))
         imported = import_tar(store, stream.read, names, options)
         store.journal.write("image", "import", imported, {"name": imported})
-        click.echo(imported)
+        echo(imported)

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-import click
-
 from image.reference import Reference
-from tierce.cli.command import Settings, command
+from tierce.cli.command import Settings
+from tierce.cli.declare import PATH, Choice, WrongUsage, argument, command, option
+from tierce.cli.output import echo
 from tierce.cli.registry_flags import retry_options, retry_policy
 from tierce.cli.repositories import parse_name
 from tierce.cli.transfer import log_format_option, open_registries, registry_options, transfer_view
@@ -25,15 +25,15 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def _content_options(function: _F) -> _F:
-    for option in (
-        click.argument("files", nargs=-1, metavar="FILE[:MEDIA-TYPE]..."),
-        click.option("--artifact-type", metavar="TYPE", default="", help="What the artifact is"),
-        click.option("-a", "--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="For the manifest"),
-        click.option("--config", metavar="FILE[:MEDIA-TYPE]", help="Configuration of the artifact  [an empty one]"),
-        click.option("-q", "--quiet", is_flag=True, help="Only the digest"),
+    for add in (
+        argument("files", nargs=-1, metavar="FILE[:MEDIA-TYPE]..."),
+        option("--artifact-type", metavar="TYPE", default="", help="What the artifact is"),
+        option("-a", "--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="For the manifest"),
+        option("--config", metavar="FILE[:MEDIA-TYPE]", help="Configuration of the artifact  [an empty one]"),
+        option("-q", "--quiet", is_flag=True, help="Only the digest"),
         log_format_option,
     ):
-        function = option(function)
+        function = add(function)
     return function
 
 
@@ -49,7 +49,7 @@ class _Content(NamedTuple):
     def take(cls, flags: Mapping[str, Any]) -> _Content:
         content = cls(*(flags[field] for field in cls._fields))
         if not any(content):
-            raise click.UsageError("nothing to push: name files, or an --artifact-type")
+            raise WrongUsage("nothing to push: name files, or an --artifact-type")
         return content
 
     def manifest_annotations(self, now_s: float, environ: Mapping[str, str]) -> dict[str, str]:
@@ -61,7 +61,7 @@ class _Content(NamedTuple):
         for word in self.annotations:
             key, equals, value = word.partition("=")
             if not key or not equals:
-                raise click.UsageError(f"--annotation {word}: want KEY=VALUE")
+                raise WrongUsage(f"--annotation {word}: want KEY=VALUE")
             found[key] = value
         return found
 
@@ -74,11 +74,10 @@ tierce artifact push registry.example.com/team/chart:1 chart.tgz:application/gzi
 tierce artifact push --artifact-type application/vnd.example.sbom registry.example.com/app-sbom:1 sbom.json
 """,
 )
-@click.argument("name", metavar="NAME[:TAG]")
+@argument("name", metavar="NAME[:TAG]")
 @_content_options
 @retry_options
 @registry_options
-@click.pass_obj
 def push(settings: Settings, /, name: str, quiet: bool, **flags: Any) -> None:
     """Push files under a tag. What the registry has already is not sent."""
     _push(settings, parse_name(name).with_default_tag(), flags, quiet=quiet, attached=False)
@@ -91,15 +90,14 @@ def push(settings: Settings, /, name: str, quiet: bool, **flags: Any) -> None:
 tierce artifact attach --artifact-type application/vnd.example.sbom registry.example.com/app:1 sbom.json
 """,
 )
-@click.argument("name", metavar="NAME[:TAG|@DIGEST]")
+@argument("name", metavar="NAME[:TAG|@DIGEST]")
 @_content_options
 @retry_options
 @registry_options
-@click.pass_obj
 def attach(settings: Settings, /, name: str, quiet: bool, **flags: Any) -> None:
     """Push files that refer to an image, which 'discover' and copies of the image then find."""
     if not flags["artifact_type"]:
-        raise click.UsageError("attach needs --artifact-type, which tells what the files are")
+        raise WrongUsage("attach needs --artifact-type, which tells what the files are")
     _push(settings, parse_name(name).with_default_tag(), flags, quiet=quiet, attached=True)
 
 
@@ -129,7 +127,7 @@ def _push(settings: Settings, reference: Reference, flags: Mapping[str, Any], *,
             progress=view,
         )
         view.end([f"{'Attached to' if attached else 'Pushed'} {reference}"])
-    click.echo(str(pushed.descriptor.digest))
+    echo(str(pushed.descriptor.digest))
 
 
 @command(
@@ -140,13 +138,12 @@ tierce artifact pull registry.example.com/team/chart:1
 tierce artifact pull -o out registry.example.com/app@sha256:…
 """,
 )
-@click.argument("name", metavar="NAME[:TAG|@DIGEST]")
-@click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), default=Path(), help="Where to  [here]")
-@click.option("-k", "--keep-old-files", is_flag=True, help="Do not replace files that exist: fail")
-@click.option("-q", "--quiet", is_flag=True, help="No progress")
+@argument("name", metavar="NAME[:TAG|@DIGEST]")
+@option("-o", "--output", metavar="DIR", type=PATH, default=Path(), help="Where to  [here]")
+@option("-k", "--keep-old-files", is_flag=True, help="Do not replace files that exist: fail")
+@option("-q", "--quiet", is_flag=True, help="No progress")
 @log_format_option
 @registry_options
-@click.pass_obj
 def pull(settings: Settings, /, name: str, output: Path, keep_old_files: bool, quiet: bool, **reach: Any) -> None:
     """Write an artifact's files below a directory, and print their names."""
     from transfer import artifacts
@@ -157,7 +154,7 @@ def pull(settings: Settings, /, name: str, output: Path, keep_old_files: bool, q
         )
         view.end([f"Digest: {root.digest}"])
     for path in files:
-        click.echo(str(path))
+        echo(str(path))
 
 
 @command(
@@ -168,11 +165,10 @@ tierce artifact discover registry.example.com/app:1
 tierce artifact discover --artifact-type application/vnd.example.sbom --format json registry.example.com/app:1
 """,
 )
-@click.argument("name", metavar="NAME[:TAG|@DIGEST]")
-@click.option("--artifact-type", metavar="TYPE", default="", help="Only what is of this type")
-@click.option("--format", "form", type=click.Choice(["tree", "table", "json"]), default="tree", help="How  [tree]")
+@argument("name", metavar="NAME[:TAG|@DIGEST]")
+@option("--artifact-type", metavar="TYPE", default="", help="Only what is of this type")
+@option("--format", "form", type=Choice(("tree", "table", "json")), default="tree", help="How  [tree]")
 @registry_options
-@click.pass_obj
 def discover(settings: Settings, /, name: str, artifact_type: str, form: str, **reach: Any) -> None:
     """Show signatures, attestations and artifacts that refer to an image, and what refers to those."""
     from transfer import artifacts
@@ -183,16 +179,16 @@ def discover(settings: Settings, /, name: str, artifact_type: str, form: str, **
     match form:
         case "json":
             members = subject.to_json() | {"referrers": [_members(one) for one in found]}
-            click.echo(json.dumps({"reference": f"{reference.repository}@{subject.digest}"} | members, indent=2))
+            echo(json.dumps({"reference": f"{reference.repository}@{subject.digest}"} | members, indent=2))
         case "table":
             rows = [(_kind(one.descriptor), str(one.descriptor.digest)) for one in found]
             width = max((len(kind) for kind, _ in rows), default=0)
             for kind, digest in rows:
-                click.echo(f"{kind:<{width}}   {digest}")
+                echo(f"{kind:<{width}}   {digest}")
         case _:
-            click.echo(f"{reference.repository}@{subject.digest}")
+            echo(f"{reference.repository}@{subject.digest}")
             for line in _tree(found):
-                click.echo(line)
+                echo(line)
 
 
 def _kind(descriptor: Descriptor) -> str:

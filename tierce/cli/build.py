@@ -6,15 +6,15 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from image.errors import DockerfileError, ProcessFailed
 from image.reference import Reference
 from image.value import replace
 from tierce.cli.build_flags import BuildFlags
-from tierce.cli.build_options import BuildCommand, build_options
+from tierce.cli.build_options import build_options, foreign
 from tierce.cli.build_said import say_built
-from tierce.cli.command import Settings, command
+from tierce.cli.command import Settings
+from tierce.cli.declare import Ended, argument, command
+from tierce.cli.output import echo
 
 if TYPE_CHECKING:
     from builder.stage_plan import PlanOptions
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @command(
     "build",
-    cls=BuildCommand,
+    others=foreign,
     short_help="Build an image from a Dockerfile",
     examples="""
 tierce build -t app .                         # Dockerfile in this directory
@@ -47,9 +47,8 @@ tierce build --check .                        # only warn about the Dockerfile
 tierce build --call outline .                 # what can be set: arguments, secrets
 """,
 )
-@click.argument("context", metavar="PATH | URL | -", default=".")
+@argument("context", metavar="PATH | URL | -", default=".")
 @build_options
-@click.pass_obj
 def build(settings: Settings, /, **values: Any) -> None:
     """Build an image from a Dockerfile and the files of its context.
 
@@ -71,9 +70,9 @@ def build(settings: Settings, /, **values: Any) -> None:
         from tierce.cli.failures import explain
         from tierce.cli.shell import enter
 
-        click.echo(explain(error), err=True, nl=False)
+        echo(explain(error), err=True, nl=False)
         enter(settings)
-        raise click.exceptions.Exit(1) from error
+        raise Ended(1) from error
 
 
 def _answered(settings: Settings, flags: BuildFlags, question: Question) -> bool:
@@ -110,15 +109,15 @@ def _build(settings: Settings, flags: BuildFlags, question: Question | None) -> 
         inputs = sources.contexts.inputs(flags.context, flags.file, keep_git_dir=keep_git_dir)
         request = _request(settings, flags, goal, inputs, named)
         if call[0] != "build":
-            click.get_current_context().exit(answer(settings, flags, request, call))
+            raise Ended(answer(settings, flags, request, call))
         world = open_world(stack, settings, flags, sources, named)
         if flags.graph is not None:
-            click.echo(Build(world.session, request, world.connections).draw(flags.graph))
+            echo(Build(world.session, request, world.connections).draw(flags.graph))
             return
         outcome, differences = _perform(settings, flags, goal, request, sources, world, question)
     report(flags, goal.outputs, outcome)
     if flags.verify_reproducible:
-        click.get_current_context().exit(tell(differences))
+        raise Ended(tell(differences))
 
 
 def _perform(

@@ -6,10 +6,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import click
-
 from image.errors import InvalidInput
 from tierce.cli.command import Settings
+from tierce.cli.output import echo
 from tierce.cli.terminal import printable
 
 if TYPE_CHECKING:
@@ -50,10 +49,10 @@ def answer(settings: Settings, flags: BuildFlags, request: BuildRequest, call: t
     with with_source_lines(request):
         if method == "targets":
             found = outline.targets(source, request.plan)
-            click.echo(_json([_target(t) for t in found]) if form == "json" else _targets_text(found), nl=False)
+            echo(_json([_target(t) for t in found]) if form == "json" else _targets_text(found), nl=False)
         else:
             asked = outline.outline(source, request.plan)
-            click.echo(_json(_outline(asked)) if form == "json" else _outline_text(asked), nl=False)
+            echo(_json(_outline(asked)) if form == "json" else _outline_text(asked), nl=False)
     return 0
 
 
@@ -68,11 +67,9 @@ def _checked(settings: Settings, flags: BuildFlags, request: BuildRequest) -> Ch
 
 def _answer_check(checked: Checked, form: str) -> int:
     if form == "json":
-        click.echo(
-            _json({"warnings": [_warning(checked, position) for position in range(len(checked.warnings))]}), nl=False
-        )
+        echo(_json({"warnings": [_warning(checked, position) for position in range(len(checked.warnings))]}), nl=False)
     else:
-        click.echo(_check_text(checked), nl=False)
+        echo(_check_text(checked), nl=False)
     return 1 if checked.warnings else 0
 
 

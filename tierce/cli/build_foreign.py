@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import click
-
 from image.errors import InvalidInput
+from tierce.cli.declare import Option, option
 
 _NOTHING_TO_DO: Final[Mapping[str, tuple[str, ...]]] = {
     "containers of steps never stay": ("--rm/--no-rm", "--force-rm"),
@@ -95,38 +94,36 @@ _ONE_OF_A_KIND: Final = ("--builder", "--loglevel")
 """There is one builder to name, and one level of logs."""
 
 
-def foreign_options() -> list[click.Option]:
+def foreign_options() -> list[Option]:
     """All of them, hidden. Making them takes longer than a build of which nothing changed may."""
     return [
         *(_switch(name) for names in _NOTHING_TO_DO.values() for name in names),
         *(_usual(name, *words) for name, words in _SO_ANYWAY.items()),
         *(_refused(name, advice) for name, advice in _REFUSED.items()),
-        *(click.Option([name], hidden=True, expose_value=False) for name in _ONE_OF_A_KIND),
+        *(option(name, hidden=True, expose_value=False) for name in _ONE_OF_A_KIND),
     ]
 
 
-def _switch(name: str) -> click.Option:
-    return click.Option(name.split(), is_flag=True, hidden=True, expose_value=False)
+def _switch(name: str) -> Option:
+    return option(*name.split(), is_flag=True, hidden=True, expose_value=False)
 
 
-def _usual(name: str, usual: frozenset[str], advice: str) -> click.Option:
-    def check(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
+def _usual(name: str, usual: frozenset[str], advice: str) -> Option:
+    def check(_settings: object, _name: str, value: str | None) -> None:
         if value is not None and value.lower() not in usual:
             raise InvalidInput(f"{name}={value} is not supported: {advice}")
 
     return _checked(name, "true", check)
 
 
-def _refused(name: str, advice: str) -> click.Option:
-    def refuse(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
+def _refused(name: str, advice: str) -> Option:
+    def refuse(_settings: object, _name: str, value: str | None) -> None:
         if value is not None:
             raise InvalidInput(f"{name} is not supported: {advice}")
 
     return _checked(name, "", refuse)
 
 
-def _checked(name: str, bare: str, check: Callable[[click.Context, click.Parameter, Any], None]) -> click.Option:
+def _checked(name: str, bare: str, check: Callable[[Any, str, Any], None]) -> Option:
     """A flag with a value, or ``bare`` without one."""
-    return click.Option(
-        [name], is_flag=False, flag_value=bare, default=None, callback=check, hidden=True, expose_value=False
-    )
+    return option(name, is_flag=False, flag_value=bare, default=None, callback=check, hidden=True, expose_value=False)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import click
-
 from image.reference import Reference
+from tierce.cli.output import echo
 
 if TYPE_CHECKING:
     from tierce.cli.build_flags import BuildFlags
@@ -18,7 +17,7 @@ def say_built(flags: BuildFlags, image_id: str, names: Iterable[Reference], *, e
     if flags.iidfile is not None and image_id:
         flags.iidfile.write_text(image_id)
     if flags.quiet:
-        click.echo(image_id, err=err, nl=bool(image_id))
+        echo(image_id, err=err, nl=bool(image_id))
     elif flags.progress not in {"rawjson", "none"} and image_id:
         tagged = "".join(f"Successfully tagged {name.familiar}\n" for name in names)
-        click.echo(f"Successfully built {image_id.partition(':')[2][:12]}\n{tagged}", nl=False, err=err)
+        echo(f"Successfully built {image_id.partition(':')[2][:12]}\n{tagged}", nl=False, err=err)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-import click
+from tierce.cli.output import echo
 
 if TYPE_CHECKING:
     from store.store import Session
@@ -37,9 +37,9 @@ def build_again(
 def tell(differences: Sequence[str]) -> int:
     """Print the result on standard error; the exit code."""
     for line in differences:
-        click.echo(line, err=True)
+        echo(line, err=True)
     if differences:
-        click.echo(f"not reproducible: {len(differences)} differences between two builds", err=True)
+        echo(f"not reproducible: {len(differences)} differences between two builds", err=True)
         return 1
-    click.echo("reproducible: a second build without cache gave the same", err=True)
+    echo("reproducible: a second build without cache gave the same", err=True)
     return 0

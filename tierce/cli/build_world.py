@@ -9,8 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from image.value import dataclass
 from tierce.build.base_images import RememberedImages, StoredImages
 from tierce.build.building import Connections, host_authorities
@@ -21,6 +19,7 @@ from tierce.build.sandbox import RunnerSandbox
 from tierce.build.step_secrets import parse_agents, parse_secrets
 from tierce.cli.build_cache import open_caches, open_connections
 from tierce.cli.build_progress import View, make_view
+from tierce.cli.output import echo
 from tierce.isolation import choose_isolation
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def open_world(stack: ExitStack, settings: Settings, flags: BuildFlags, sources:
     view = stack.enter_context(make_view(mode, sys.stderr, settings.environ, settings.clock))
     isolation = choose_isolation(flags.isolation, session)
     if isolation is not None:
-        click.echo(str(isolation), err=True)
+        echo(str(isolation), err=True)
     sandbox = stack.enter_context(RunnerSandbox(settings.environ, options, isolation))
     stored = StoredImages(session.store, session, settings.environ, flags.access(), pull=flags.pull_policy)
     images = RememberedImages(LayoutImages(stored, session, named.layouts) if named.layouts else stored)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-import click
-
 from image.errors import Cancelled
-from tierce.cli.command import Settings, command, confirm, format_option
+from tierce.cli.command import Settings, confirm, format_option
+from tierce.cli.declare import command, option
 from tierce.cli.filters import filter_option, parse_filters
+from tierce.cli.output import echo
 from tierce.cli.tables import align, render
 from tierce.cli.units import human_duration, human_size, parse_size, parse_until
 
@@ -34,10 +34,9 @@ tierce builder du -v --filter type=exec.cachemount
 tierce builder du --format '{{.Size}} {{.Description}}'
 """,
 )
-@click.option("-v", "--verbose", is_flag=True, help="All about each item")
+@option("-v", "--verbose", is_flag=True, help="All about each item")
 @filter_option(_FILTERS)
 @format_option
-@click.pass_obj
 def du(settings: Settings, verbose: bool, filters: Sequence[str], form: str) -> None:
     """Show the results of steps and the cache mounts that later builds can use, the last used first.
 
@@ -50,13 +49,13 @@ def du(settings: Settings, verbose: bool, filters: Sequence[str], form: str) -> 
     with settings.store() as store:
         items = [item for item in cache_items(store) if wish.means(item)]
     if form and form != "table":
-        click.echo(render([_row(item, now_s) for item in items], HEADERS, list(HEADERS), form), nl=False)
+        echo(render([_row(item, now_s) for item in items], HEADERS, list(HEADERS), form), nl=False)
         return
     text = "".join(_block(item, now_s) for item in items) if verbose else _table(items, now_s)
-    click.echo(text, nl=False)
+    echo(text, nl=False)
     total = sum(item.size for item in items)
     busy = sum(item.size for item in items if item.in_use)
-    click.echo(f"Reclaimable: {human_size(total - busy)}\nTotal: {human_size(total)}")
+    echo(f"Reclaimable: {human_size(total - busy)}\nTotal: {human_size(total)}")
 
 
 @command(
@@ -69,14 +68,13 @@ tierce builder prune -a -f --max-used-space 10GB --reserved-space 2GB
 tierce builder prune -f --filter type=exec.cachemount
 """,
 )
-@click.option("-a", "--all", "everything", is_flag=True, help="Also what images use as well")
-@click.option("-f", "--force", is_flag=True, help="Do not ask")
-@click.option("--reserved-space", "--keep-storage", metavar="BYTES", help="Keep this much of what was used last")
-@click.option("--max-used-space", metavar="BYTES", help="Shrink the cache to this size")
-@click.option("--min-free-space", metavar="BYTES", help="Shrink the cache until this much of the disk is free")
-@click.option("-v", "--verbose", is_flag=True, help="All about each item that went")
+@option("-a", "--all", "everything", is_flag=True, help="Also what images use as well")
+@option("-f", "--force", is_flag=True, help="Do not ask")
+@option("--reserved-space", "--keep-storage", metavar="BYTES", help="Keep this much of what was used last")
+@option("--max-used-space", metavar="BYTES", help="Shrink the cache to this size")
+@option("--min-free-space", metavar="BYTES", help="Shrink the cache until this much of the disk is free")
+@option("-v", "--verbose", is_flag=True, help="All about each item that went")
 @filter_option(_FILTERS)
-@click.pass_obj
 def prune(
     settings: Settings, everything: bool, force: bool, reserved_space: str | None, max_used_space: str | None,
     min_free_space: str | None, verbose: bool, filters: Sequence[str],
@@ -93,16 +91,16 @@ def prune(
     wish = _wish(filters, now_s, everything=everything)
     if not force:
         kind = "all build cache" if everything else "all dangling build cache"
-        click.echo(f"WARNING! This will remove:\n  - {kind}\n")
+        echo(f"WARNING! This will remove:\n  - {kind}\n")
         if not confirm("Are you sure you want to continue?"):
             raise Cancelled("builder prune has been cancelled")
     with settings.store() as store:
         gone, reclaimed = prune_cache(store, wish, Caps(*sizes))
     if verbose:
-        click.echo("".join(_block(item, now_s) for item in gone), nl=False)
+        echo("".join(_block(item, now_s) for item in gone), nl=False)
     elif gone:
-        click.echo("\n".join(["Deleted build cache objects:", *(item.id for item in gone), ""]))
-    click.echo(f"Total reclaimed space: {human_size(reclaimed.size)}")
+        echo("\n".join(["Deleted build cache objects:", *(item.id for item in gone), ""]))
+    echo(f"Total reclaimed space: {human_size(reclaimed.size)}")
 
 
 def _wish(filters: Sequence[str], now_s: float, *, everything: bool) -> Wish:

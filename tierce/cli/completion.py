@@ -6,7 +6,8 @@ from typing import Final
 
 import click
 
-from tierce.cli.command import command
+from tierce.cli.declare import Choice, WrongUsage, argument, command
+from tierce.cli.output import echo
 
 _VARIABLE: Final = "_TIERCE_COMPLETE"
 
@@ -14,14 +15,14 @@ _VARIABLE: Final = "_TIERCE_COMPLETE"
 @command(
     "completion",
     short_help="Print the set-up of a shell's completion",
+    for_click=True,
     examples="""
 source <(tierce completion bash)
 tierce completion zsh > "${fpath[1]}/_tierce"
 tierce completion fish > ~/.config/fish/completions/tierce.fish
 """,
 )
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-@click.pass_context
+@argument("shell", type=Choice(("bash", "zsh", "fish")))
 def completion(context: click.Context, shell: str) -> None:
     """Print a script that lets a shell complete commands, flags and image names."""
     from click.shell_completion import get_completion_class
@@ -29,7 +30,7 @@ def completion(context: click.Context, shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     script = kind(context.find_root().command, {}, "tierce", _VARIABLE)
-    click.echo(script.source_template % script.source_vars())  # source() would start bash to ask its version
+    echo(script.source_template % script.source_vars())  # source() would start bash to ask its version
 
 
 def answer(root: click.Command, instruction: str) -> int:
@@ -39,9 +40,8 @@ def answer(root: click.Command, instruction: str) -> int:
     return shell_complete(root, {}, "tierce", _VARIABLE, instruction)
 
 
-@command("help", short_help="Show the help of a command")
-@click.argument("words", nargs=-1, metavar="[COMMAND]...")
-@click.pass_context
+@command("help", short_help="Show the help of a command", for_click=True)
+@argument("words", nargs=-1, metavar="[COMMAND]...")
 def help_(context: click.Context, words: tuple[str, ...]) -> None:
     """Show the help of a command."""
     parent = context.find_root()
@@ -49,7 +49,7 @@ def help_(context: click.Context, words: tuple[str, ...]) -> None:
     for word in words:
         below = found.get_command(parent, word) if isinstance(found, click.Group) else None
         if below is None:
-            raise click.UsageError(f"unknown help topic: {' '.join(words)}")
+            raise WrongUsage(f"unknown help topic: {' '.join(words)}")
         parent = click.Context(below, info_name=word, parent=parent)
         found = below
-    click.echo(found.get_help(parent))
+    echo(found.get_help(parent))

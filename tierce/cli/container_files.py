@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
-import click
-
 from image.errors import InvalidInput
-from tierce.cli.command import Settings, binary, command
+from tierce.cli.command import Settings, binary
 from tierce.cli.containers import containers
+from tierce.cli.declare import WrongUsage, argument, command, option
+from tierce.cli.output import echo
 from tierce.cli.terminal import is_terminal
 from tierce.cli.written import written
 
@@ -21,8 +21,7 @@ from tierce.cli.written import written
     short_help="List what a container has changed in its image's files",
     examples="tierce diff web",
 )
-@click.argument("word", metavar="CONTAINER")
-@click.pass_obj
+@argument("word", metavar="CONTAINER")
 def diff(settings: Settings, word: str) -> None:
     """List the files that a container has added (A), changed (C) and deleted (D), outside volumes."""
     from runner.containers.rootfs import STUBS, held
@@ -46,13 +45,12 @@ tierce export -o web.tar web
 tierce export web | tar -x -C rootfs
 """,
 )
-@click.argument("word", metavar="CONTAINER")
-@click.option("-o", "--output", default="-", metavar="FILE", help="Write to a file, not to standard output")
-@click.pass_obj
+@argument("word", metavar="CONTAINER")
+@option("-o", "--output", default="-", metavar="FILE", help="Write to a file, not to standard output")
 def export(settings: Settings, word: str, output: str) -> None:
     """Write the files of a container, as one tree and without its volumes, to a tar archive."""
     if ":" in word:
-        raise click.UsageError(f"export {word}: that is no container; for an image: tierce image export {word}")
+        raise WrongUsage(f"export {word}: that is no container; for an image: tierce image export {word}")
     from runner.containers.rootfs import held, own_tree
     from store.diff import pack
 
@@ -72,14 +70,13 @@ tierce cp site/. web:/srv
 tierce cp web:/var/log - | tar -t
 """,
 )
-@click.argument("source", metavar="[CONTAINER:]SOURCE|-")
-@click.argument("target", metavar="[CONTAINER:]TARGET|-")
-@click.option(
+@argument("source", metavar="[CONTAINER:]SOURCE|-")
+@argument("target", metavar="[CONTAINER:]TARGET|-")
+@option(
     "-a", "--archive", is_flag=True, help="Keep owners on the way out; give files to the container's user on the way in"
 )
-@click.option("-L", "--follow-link", "follow", is_flag=True, help="Copy what a link at SOURCE leads to, not the link")
-@click.option("-q", "--quiet", is_flag=True, help="Do not say what was copied")
-@click.pass_obj
+@option("-L", "--follow-link", "follow", is_flag=True, help="Copy what a link at SOURCE leads to, not the link")
+@option("-q", "--quiet", is_flag=True, help="Do not say what was copied")
 def cp(settings: Settings, source: str, target: str, archive: bool, follow: bool, quiet: bool) -> None:
     """Copy a file or directory between a container, running or not, and here; - is a tar on standard input or output.
 
@@ -116,7 +113,7 @@ def cp(settings: Settings, source: str, target: str, archive: bool, follow: bool
     if not quiet and is_terminal(sys.stderr):
         from tierce.cli.units import human_size
 
-        click.echo(f"Successfully copied {human_size(size)} to {target}", err=True)
+        echo(f"Successfully copied {human_size(size)} to {target}", err=True)
 
 
 def _standard_input() -> Callable[[int], bytes]:
@@ -143,15 +140,12 @@ tierce commit web web:patched
 tierce commit -m 'with tools' -c 'CMD ["bash"]' -c 'ENV LANG=C.UTF-8' shell tools
 """,
 )
-@click.argument("word", metavar="CONTAINER")
-@click.argument("name", required=False, metavar="[NAME[:TAG]]")
-@click.option("-a", "--author", default="", metavar="TEXT", help="Who made it, such as 'Jo Doe <jo@example.com>'")
-@click.option(
-    "-c", "--change", "changes", multiple=True, metavar="INSTRUCTION", help="CMD, ENV, LABEL... for the image"
-)
-@click.option("-m", "--message", default="", metavar="TEXT", help="Comment in the image's history")
-@click.option("-p", "--pause/--no-pause", default=True, help="Freeze a running container meanwhile  [on]")
-@click.pass_obj
+@argument("word", metavar="CONTAINER")
+@argument("name", required=False, metavar="[NAME[:TAG]]")
+@option("-a", "--author", default="", metavar="TEXT", help="Who made it, such as 'Jo Doe <jo@example.com>'")
+@option("-c", "--change", "changes", multiple=True, metavar="INSTRUCTION", help="CMD, ENV, LABEL... for the image")
+@option("-m", "--message", default="", metavar="TEXT", help="Comment in the image's history")
+@option("-p", "--pause/--no-pause", default=True, help="Freeze a running container meanwhile  [on]")
 def commit(
     settings: Settings, word: str, name: str | None, author: str, changes: Sequence[str], message: str, pause: bool
 ) -> None:
@@ -168,4 +162,4 @@ def commit(
     with containers(settings) as over, held(over.records, word) as record:
         made = commit_container(over, record, names, options)
         over.tell(record, "commit", comment=message, imageID=made, imageRef=str(names[0]) if names else "")
-        click.echo(made)
+        echo(made)

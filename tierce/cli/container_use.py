@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-import click
-
 from image.errors import InvalidInput, NotFound
 from runner.containers.control import Control
 from runner.containers.records import Record
-from tierce.cli.command import Settings, command, format_option
+from tierce.cli.command import Settings, format_option
 from tierce.cli.containers import containers, each, names_argument
+from tierce.cli.declare import RAW, argument, command, option
+from tierce.cli.output import echo
 from tierce.cli.run_flags import limit_flags, read_changeable
 from tierce.cli.tables import align, render
 from tierce.cli.terminal import LiveBlock, is_live
@@ -32,13 +32,13 @@ _INTERVAL_S: Final = 1.0
 
 @command(
     "top",
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    loose=True,
+    interspersed=False,
     short_help="List the processes of a container",
     examples="tierce top web\ntierce top web -o pid,rss,args",
 )
-@click.argument("word", metavar="CONTAINER")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PS OPTIONS]")
-@click.pass_obj
+@argument("word", metavar="CONTAINER")
+@argument("arguments", nargs=-1, type=RAW, metavar="[PS OPTIONS]")
 def top(settings: Settings, word: str, arguments: Sequence[str]) -> None:
     """List the processes of a container as this machine's ps sees them, with -ef unless told otherwise."""
     from runner.containers.members import members
@@ -50,7 +50,7 @@ def top(settings: Settings, word: str, arguments: Sequence[str]) -> None:
         header, lines = listed(members(record.state.pid, over.groups(record)), arguments)
     width = len(header.split())
     rows = [line.split(None, width - 1) for line in (header, *lines)]
-    click.echo(align(rows), nl=False)
+    echo(align(rows), nl=False)
 
 
 @command(
@@ -62,12 +62,11 @@ tierce stats --no-stream web db
 tierce stats --no-stream --format '{{.Name}}: {{.CPUPerc}} {{.MemUsage}}'
 """,
 )
-@click.argument("words", nargs=-1, metavar="[CONTAINER...]")
-@click.option("-a", "--all", "everything", is_flag=True, help="Those that do not run too")
-@click.option("--no-stream", is_flag=True, help="Once, after a second")
-@click.option("--no-trunc", is_flag=True, help="Whole ids")
+@argument("words", nargs=-1, metavar="[CONTAINER...]")
+@option("-a", "--all", "everything", is_flag=True, help="Those that do not run too")
+@option("--no-stream", is_flag=True, help="Once, after a second")
+@option("--no-trunc", is_flag=True, help="Whole ids")
 @format_option
-@click.pass_obj
 def stats(
     settings: Settings, words: Sequence[str], everything: bool, no_stream: bool, no_trunc: bool, form: str
 ) -> None:
@@ -88,7 +87,7 @@ def stats(
                 if not no_stream and is_live(sys.stdout, settings.environ) and form in ("", "table"):
                     block.draw(text.splitlines())
                 else:
-                    click.echo(text, nl=False)
+                    echo(text, nl=False)
                 if no_stream:
                     return
                 sys.stdout.flush()
@@ -152,8 +151,7 @@ tierce update --pids-limit -1 web
 )
 @names_argument
 @limit_flags
-@click.option("--restart", default="", metavar="POLICY", help="no, always, unless-stopped, on-failure[:N]")
-@click.pass_obj
+@option("--restart", default="", metavar="POLICY", help="no, always, unless-stopped, on-failure[:N]")
 def update(settings: Settings, /, words: Sequence[str], restart: str, **flags: Any) -> None:
     """Change what containers may use, while they run and for their next start."""
     from runner.containers.limits import Limits

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import click
-
 from image.errors import Cancelled, Conflict, InvalidInput, NotFound, TierceError
 from runner.containers import policy as policies
 from runner.containers.control import Control
 from runner.containers.records import Record, Records
 from runner.runtime.state import runtime_directory, stale
-from tierce.cli.command import Settings, command, confirm
+from tierce.cli.command import Settings, confirm
+from tierce.cli.declare import Ended, argument, command, option
 from tierce.cli.filters import filter_option, parse_filters, passes_labels
+from tierce.cli.output import echo
 from tierce.cli.units import parse_until
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ def each(words: Sequence[str], act: Callable[[str], str | None]) -> None:
             done = act(word)
         except TierceError as error:
             failed = True
-            click.echo(f"tierce: {error}", err=True)
+            echo(f"tierce: {error}", err=True)
         else:
             if done is not None:
-                click.echo(done)
+                echo(done)
     if failed:
-        raise click.exceptions.Exit(1)
+        raise Ended(1)
 
 
 def exit_unless_found(look: Callable[[], object]) -> None:
@@ -61,10 +61,10 @@ def exit_unless_found(look: Callable[[], object]) -> None:
     try:
         look()
     except NotFound:
-        raise click.exceptions.Exit(1) from None
+        raise Ended(1) from None
 
 
-names_argument = click.argument("words", nargs=-1, required=True, metavar="CONTAINER [CONTAINER...]")
+names_argument = argument("words", nargs=-1, required=True, metavar="CONTAINER [CONTAINER...]")
 
 
 def follow(
@@ -92,14 +92,14 @@ def follow(
         if wait_for_start:
             follower.wait_for_start()
         for line in follower.warnings:
-            click.echo(f"WARNING: {line}", err=True)
+            echo(f"WARNING: {line}", err=True)
         if not attached:
             started()
             return 0
         try:
             code = follower.run(proxy=proxy, started=started)
         except Detached:
-            click.echo("read escape sequence", err=True)
+            echo("read escape sequence", err=True)
             return 0
     if code is None:  # the monitor was killed, and the container with it
         code = over.wait(over.records.get(record.id))
@@ -115,11 +115,10 @@ def follow(
     "start", short_help="Start one or more stopped containers", examples="tierce start web\ntierce start -ai shell"
 )
 @names_argument
-@click.option("-a", "--attach", is_flag=True, help="Follow its output, and exit with its exit code")
-@click.option("-i", "--interactive", is_flag=True, help="Pass standard input on")
-@click.option("--detach-keys", default="", metavar="KEYS", help="Keys that leave it running  [ctrl-p,ctrl-q]")
-@click.option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on  [on]")
-@click.pass_obj
+@option("-a", "--attach", is_flag=True, help="Follow its output, and exit with its exit code")
+@option("-i", "--interactive", is_flag=True, help="Pass standard input on")
+@option("--detach-keys", default="", metavar="KEYS", help="Keys that leave it running  [ctrl-p,ctrl-q]")
+@option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on  [on]")
 def start(
     settings: Settings, words: Sequence[str], attach: bool, interactive: bool, detach_keys: str, sig_proxy: bool
 ) -> None:
@@ -145,7 +144,7 @@ def start(
             return None if attached else word
 
         each(words, act)
-    raise click.exceptions.Exit(code)
+    raise Ended(code)
 
 
 def _on_each(settings: Settings, words: Sequence[str], act: Callable[[Control, Record], object]) -> None:
@@ -159,15 +158,14 @@ def _on_each(settings: Settings, words: Sequence[str], act: Callable[[Control, R
         each(words, done)
 
 
-_timeout = click.option("-t", "--time", "--timeout", "timeout", type=int, metavar="SECONDS", help="Seconds until KILL")
-_signal = click.option("-s", "--signal", "name", default="", metavar="SIGNAL", help="Signal to send")
+_timeout = option("-t", "--time", "--timeout", "timeout", type=int, metavar="SECONDS", help="Seconds until KILL")
+_signal = option("-s", "--signal", "name", default="", metavar="SIGNAL", help="Signal to send")
 
 
 @command("stop", short_help="Stop one or more running containers", examples="tierce stop web\ntierce stop -t 2 web db")
 @names_argument
 @_timeout
 @_signal
-@click.pass_obj
 def stop(settings: Settings, words: Sequence[str], timeout: int | None, name: str) -> None:
     """Send the stop signal, wait, and kill what has not ended."""
     _on_each(settings, words, lambda o, r: o.stop(r, timeout_s=timeout, signal_name=name))
@@ -177,7 +175,6 @@ def stop(settings: Settings, words: Sequence[str], timeout: int | None, name: st
 @names_argument
 @_timeout
 @_signal
-@click.pass_obj
 def restart(settings: Settings, words: Sequence[str], timeout: int | None, name: str) -> None:
     """Stop containers and start them again."""
 
@@ -192,8 +189,7 @@ def restart(settings: Settings, words: Sequence[str], timeout: int | None, name:
 
 @command("kill", short_help="Kill one or more running containers", examples="tierce kill -s HUP web")
 @names_argument
-@click.option("-s", "--signal", "name", default="KILL", metavar="SIGNAL", help="Signal to send  [KILL]")
-@click.pass_obj
+@option("-s", "--signal", "name", default="KILL", metavar="SIGNAL", help="Signal to send  [KILL]")
 def kill(settings: Settings, words: Sequence[str], name: str) -> None:
     """Send a signal to the first process of containers."""
     number = policies.signal_number(name)
@@ -202,15 +198,14 @@ def kill(settings: Settings, words: Sequence[str], name: str) -> None:
 
 @command("wait", short_help="Wait until containers stop, then print their exit codes", examples="tierce wait web")
 @names_argument
-@click.option(
+@option(
     "--condition",
     "conditions",
     multiple=True,
     metavar="CONDITION",
     help="not-running, next-exit, removed, or a state such as running or healthy  [not-running]",
 )
-@click.option("-i", "--interval", hidden=True, expose_value=False)
-@click.pass_obj
+@option("-i", "--interval", hidden=True, expose_value=False)
 def wait(settings: Settings, words: Sequence[str], conditions: Sequence[str]) -> None:
     """Print the exit code of each container when it has ended, or when one of the conditions holds."""
     from runner.containers.conditions import check_conditions, wait_for
@@ -224,9 +219,8 @@ def wait(settings: Settings, words: Sequence[str], conditions: Sequence[str]) ->
 @command(
     "exists", short_help="Tell by the exit code whether a container exists", examples="tierce container exists web"
 )
-@click.argument("word", metavar="CONTAINER")
-@click.option("--external", is_flag=True, hidden=True, expose_value=False)
-@click.pass_obj
+@argument("word", metavar="CONTAINER")
+@option("--external", is_flag=True, hidden=True, expose_value=False)
 def exists(settings: Settings, word: str) -> None:
     """End with 0 when there is such a container, with 1 when there is not."""
     with containers(settings) as over:
@@ -235,7 +229,6 @@ def exists(settings: Settings, word: str) -> None:
 
 @command("pause", short_help="Freeze all processes of containers", examples="tierce pause web")
 @names_argument
-@click.pass_obj
 def pause(settings: Settings, words: Sequence[str]) -> None:
     """Freeze all processes of containers."""
     _on_each(settings, words, lambda o, r: o.pause(r))
@@ -243,7 +236,6 @@ def pause(settings: Settings, words: Sequence[str]) -> None:
 
 @command("unpause", short_help="Thaw paused containers", examples="tierce unpause web")
 @names_argument
-@click.pass_obj
 def unpause(settings: Settings, words: Sequence[str]) -> None:
     """Let paused containers go on."""
     _on_each(settings, words, lambda o, r: o.unpause(r))
@@ -252,27 +244,25 @@ def unpause(settings: Settings, words: Sequence[str]) -> None:
 @command(
     "port", short_help="List the published ports of a container", examples="tierce port web\ntierce port web 80/tcp"
 )
-@click.argument("word", metavar="CONTAINER")
-@click.argument("wanted", required=False, default="", metavar="[PORT[/PROTO]]")
-@click.pass_obj
+@argument("word", metavar="CONTAINER")
+@argument("wanted", required=False, default="", metavar="[PORT[/PROTO]]")
 def port(settings: Settings, word: str, wanted: str) -> None:
     """Show where the ports of a running container are published."""
     with containers(settings) as over:
         pairs = [text.rpartition("->") for text in over.records.get(word).state.ports]
     if not wanted:
-        click.echo("".join(f"{inner} -> {outer}\n" for outer, _, inner in pairs), nl=False)
+        echo("".join(f"{inner} -> {outer}\n" for outer, _, inner in pairs), nl=False)
         return
     wanted = wanted if "/" in wanted else f"{wanted}/tcp"
     found = [outer for outer, _, inner in pairs if inner == wanted]
     if not found:
         raise NotFound(f"no public port {wanted} published for {word}")
-    click.echo("\n".join(found))
+    echo("\n".join(found))
 
 
 @command("rename", short_help="Rename a container", examples="tierce rename old new")
-@click.argument("word", metavar="CONTAINER")
-@click.argument("name", metavar="NEW_NAME")
-@click.pass_obj
+@argument("word", metavar="CONTAINER")
+@argument("name", metavar="NEW_NAME")
 def rename(settings: Settings, word: str, name: str) -> None:
     """Give a container another name."""
     policies.check_name(name.removeprefix("/"))
@@ -284,10 +274,9 @@ def rename(settings: Settings, word: str, name: str) -> None:
 
 @command("rm", short_help="Remove one or more containers", examples="tierce rm web\ntierce rm -fv $(tierce ps -aq)")
 @names_argument
-@click.option("-f", "--force", is_flag=True, help="Kill those that run; what is absent is no error")
-@click.option("-v", "--volumes", is_flag=True, help="Their anonymous volumes too")
-@click.option("-l", "--link", is_flag=True, hidden=True)
-@click.pass_obj
+@option("-f", "--force", is_flag=True, help="Kill those that run; what is absent is no error")
+@option("-v", "--volumes", is_flag=True, help="Their anonymous volumes too")
+@option("-l", "--link", is_flag=True, hidden=True)
 def rm(settings: Settings, words: Sequence[str], force: bool, volumes: bool, link: bool) -> None:
     """Remove containers, with all that they wrote outside volumes."""
     if link:
@@ -324,9 +313,8 @@ def remove_one(over: Control, record: Record, *, force: bool, volumes: bool) -> 
 
 
 @command("prune", short_help="Remove all stopped containers", examples="tierce container prune -f --filter until=24h")
-@click.option("-f", "--force", is_flag=True, help="Do not ask")
+@option("-f", "--force", is_flag=True, help="Do not ask")
 @filter_option("until=TIME, label=KEY[=VALUE]")
-@click.pass_obj
 def prune(settings: Settings, force: bool, filters: Sequence[str]) -> None:
     """Remove all containers that do not run."""
     wanted = parse_filters(filters, ("until", "label", "label!"))
@@ -345,5 +333,5 @@ def prune(settings: Settings, force: bool, filters: Sequence[str]) -> None:
     from tierce.cli.units import human_size
 
     if gone:
-        click.echo("Deleted Containers:\n" + "".join(f"{each}\n" for each in gone))
-    click.echo(f"Total reclaimed space: {human_size(freed)}")
+        echo("Deleted Containers:\n" + "".join(f"{each}\n" for each in gone))
+    echo(f"Total reclaimed space: {human_size(freed)}")

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import click
-
-from tierce.cli.command import Settings, command, image_argument
+from tierce.cli.command import Settings
+from tierce.cli.declare import Choice, IntRange, WrongUsage, argument, command, image_argument, option
 from tierce.cli.foreign_flags import accepted, encryption_flags, refused, signing_flags
+from tierce.cli.output import echo
 from tierce.cli.registry_flags import (
     Side,
     daemon_option,
@@ -47,37 +47,31 @@ tierce copy --dest-tls-verify=false app docker://localhost:5000/app
 """,
 )
 @image_argument("source")
-@click.argument("destination")
-@click.option("-a", "--all", "everything", is_flag=True, help="All platforms, also into the store")
-@click.option(
+@argument("destination")
+@option("-a", "--all", "everything", is_flag=True, help="All platforms, also into the store")
+@option(
     "--platform", "platforms", multiple=True, metavar=PLATFORM, help="Only this image of several platforms, or these"
 )
-@click.option("--preserve-digests", is_flag=True, help="Fail, before anything is sent, where a digest would change")
-@click.option(
-    "-f", "--format", "form", type=click.Choice(["oci", "v2s2"]), help="Manifests of this kind  [as they are]"
-)
-@click.option("--dest-compress-format", metavar="gzip|zstd", help="Compress layers so  [as they are]")
-@click.option("--dest-compress-level", metavar="N", type=int, help="Level for layers that are compressed")
-@click.option(
-    "--dest-force-compress-format", is_flag=True, help="Accepted: a format that is asked for is always kept to"
-)
-@click.option("--additional-tag", "more_names", multiple=True, metavar="TAG", help="One more tag at the destination")
-@click.option("--image-parallel-copies", metavar="N", type=click.IntRange(1), help="Blobs at once  [4]")
-@click.option(
+@option("--preserve-digests", is_flag=True, help="Fail, before anything is sent, where a digest would change")
+@option("-f", "--format", "form", type=Choice(("oci", "v2s2")), help="Manifests of this kind  [as they are]")
+@option("--dest-compress-format", metavar="gzip|zstd", help="Compress layers so  [as they are]")
+@option("--dest-compress-level", metavar="N", type=int, help="Level for layers that are compressed")
+@option("--dest-force-compress-format", is_flag=True, help="Accepted: a format that is asked for is always kept to")
+@option("--additional-tag", "more_names", multiple=True, metavar="TAG", help="One more tag at the destination")
+@option("--image-parallel-copies", metavar="N", type=IntRange(1), help="Blobs at once  [4]")
+@option(
     "--referrers/--no-referrers",
     default=None,
     help="Between registries, also what refers to the image, and its .sig, .att and .sbom tags  [on]",
 )
-@click.option("--remove-signatures", is_flag=True, help="Leave signatures behind")
-@click.option("--verify", is_flag=True, help="Afterwards, read the copy again and look for every blob")
-@click.option("--digestfile", metavar="FILE", help="Write the digest of the copy to a file")
-@click.option("-q", "--quiet", is_flag=True, help="No progress")
+@option("--remove-signatures", is_flag=True, help="Leave signatures behind")
+@option("--verify", is_flag=True, help="Afterwards, read the copy again and look for every blob")
+@option("--digestfile", metavar="FILE", help="Write the digest of the copy to a file")
+@option("-q", "--quiet", is_flag=True, help="No progress")
 @log_format_option
-@click.option("--authfile", metavar="FILE", help="Credentials instead of docker's and podman's files")
-@click.option(
-    "--multi-arch", type=click.Choice(["system", "all", "index-only"]), help="'system' is this machine's platform alone"
-)
-@click.option("--dest-compress", is_flag=True, help="The same as --dest-compress-format gzip")
+@option("--authfile", metavar="FILE", help="Credentials instead of docker's and podman's files")
+@option("--multi-arch", type=Choice(("system", "all", "index-only")), help="'system' is this machine's platform alone")
+@option("--dest-compress", is_flag=True, help="The same as --dest-compress-format gzip")
 @refused("--dest-decompress", instead="copy to docker-archive:, whose layers are not compressed", value=False)
 @accepted("--dest-oci-accept-uncompressed-layers")
 @accepted("--dest-precompute-digests")
@@ -91,7 +85,6 @@ tierce copy --dest-tls-verify=false app docker://localhost:5000/app
 @daemon_option("src", "the source")
 @side_options("dest", "the destination")
 @side_options("src", "the source")
-@click.pass_obj
 def copy(
     settings: Settings,
     /,
@@ -130,7 +123,7 @@ def copy(
     if dest_compress:
         dest_compress_format = dest_compress_format or "gzip"
     if dest_force_compress_format and not dest_compress_format:
-        raise click.UsageError("--dest-force-compress-format needs --dest-compress-format")
+        raise WrongUsage("--dest-force-compress-format needs --dest-compress-format")
     job = CopyJob(
         source,
         destination,
@@ -158,7 +151,7 @@ def copy(
         with open(digestfile, "w", encoding="ascii") as file:
             file.write(str(digest))
     if not quiet:
-        click.echo(str(digest))
+        echo(str(digest))
 
 
 def _chosen_platforms(
@@ -166,9 +159,9 @@ def _chosen_platforms(
 ) -> tuple[bool, Sequence[str]]:  # fmt: skip
     """``--all`` and ``--platform``, which ``--multi-arch`` says in other words. Raises UsageError."""
     if multi_arch == "index-only":
-        raise click.UsageError("--multi-arch index-only is not supported: an index is never copied without its images")
+        raise WrongUsage("--multi-arch index-only is not supported: an index is never copied without its images")
     if (everything or multi_arch) and platforms:
-        raise click.UsageError(f"{'--all' if everything else '--multi-arch'} and --platform are mutually exclusive")
+        raise WrongUsage(f"{'--all' if everything else '--multi-arch'} and --platform are mutually exclusive")
     if multi_arch == "system" and not everything:
         from tierce.host_platform import host_platform
 
@@ -181,9 +174,9 @@ def conversion(form: str | None, compression: str | None, level: int | None) -> 
     from transfer.conversion import Conversion
 
     if compression == "zstd:chunked":
-        raise click.UsageError("--dest-compress-format zstd:chunked is not supported: use zstd")
+        raise WrongUsage("--dest-compress-format zstd:chunked is not supported: use zstd")
     if compression is not None and compression not in _COMPRESSIONS:
-        raise click.UsageError(f"--dest-compress-format {compression}: want {' or '.join(_COMPRESSIONS)}")
+        raise WrongUsage(f"--dest-compress-format {compression}: want {' or '.join(_COMPRESSIONS)}")
     return Conversion.of(form, compression, level)  # type: ignore[arg-type]  # the choices are the literals
 
 
@@ -263,9 +256,9 @@ class CopyJob(NamedTuple):
 
         (origin, _), (target, rest) = parse_transport(self.source), parse_transport(self.destination)
         if self.referrers and (origin, target) != ("docker", "docker"):
-            raise click.UsageError("--referrers works between two registries, docker://")
+            raise WrongUsage("--referrers works between two registries, docker://")
         if self.verify and rest.startswith("-"):
-            raise click.UsageError("--verify can't read standard output again")
+            raise WrongUsage("--verify can't read standard output again")
 
 
 def _verify(destination: str, here: Places, expected: Digest | None, attached: Sequence[Attachment]) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import click
-
 from image.reference import Reference
-from tierce.cli.command import Settings, command, confirm
+from tierce.cli.command import Settings, confirm
+from tierce.cli.declare import Ended, argument, command, option
 from tierce.cli.foreign_flags import refused
+from tierce.cli.output import echo
 from tierce.cli.registry_flags import login_options, one_side
 from tierce.cli.repositories import parse_name
 from tierce.cli.transfer import open_registries, registry_options
@@ -30,12 +30,11 @@ tierce delete docker://registry.example.com/team/app:1.0
 tierce delete --force registry.example.com/team/app@sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881
 """,
 )
-@click.argument("name", metavar="NAME[:TAG|@DIGEST]")
-@click.option("-f", "--force", "-y", "--yes", is_flag=True, help="Do not ask when other tags go with it")
+@argument("name", metavar="NAME[:TAG|@DIGEST]")
+@option("-f", "--force", "-y", "--yes", is_flag=True, help="Do not ask when other tags go with it")
 @refused("--daemon-host", instead="images of a docker daemon are removed by docker rmi")
 @refused("--shared-blob-dir", instead="images in files are removed by rm")
 @login_options
-@click.pass_obj
 def delete(settings: Settings, /, name: str, force: bool, **flags: Any) -> None:
     """Delete an image from a registry: its manifest, and with that every tag that stands for it.
 
@@ -52,9 +51,9 @@ def delete(settings: Settings, /, name: str, force: bool, **flags: Any) -> None:
         if not force:
             others = [tag for tag in _tags_of(repository, found.digest) if tag != reference.tag]
             if others and not confirm(_warning(reference, others)):
-                raise click.exceptions.Exit(1)
+                raise Ended(1)
         registries.delete_image(reference, repository, found.digest)
-    click.echo(f"Deleted: {reference.repository}@{found.digest}")
+    echo(f"Deleted: {reference.repository}@{found.digest}")
 
 
 def _warning(reference: Reference, others: list[str]) -> str:
@@ -74,7 +73,7 @@ def _tags_of(repository: Repository, wanted: Digest) -> list[str]:
     try:
         tags = sorted(repository.tags())
     except (RegistryError, NotFound) as error:
-        click.echo(f"WARNING! Other tags of the image may go with it: {error}", err=True)
+        echo(f"WARNING! Other tags of the image may go with it: {error}", err=True)
         return []
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="tags") as pool:
         found = list(pool.map(repository.head_manifest, tags))
@@ -88,11 +87,10 @@ def _tags_of(repository: Repository, wanted: Digest) -> list[str]:
 tierce catalog registry.example.com:5000
 """,
 )
-@click.argument("host", metavar="HOST[:PORT]")
+@argument("host", metavar="HOST[:PORT]")
 @registry_options
-@click.pass_obj
 def catalog(settings: Settings, /, host: str, **flags: Any) -> None:
     """List the repositories of a registry, one a line. Public registries do not tell."""
     with open_registries(settings, **flags) as registries:
         names = registries.catalog(host.removeprefix("docker://").rstrip("/"))
-    click.echo("".join(f"{name}\n" for name in names), nl=False)
+    echo("".join(f"{name}\n" for name in names), nl=False)

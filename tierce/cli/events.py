@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import ClassVar, Final
 
-import click
-
 from store.journal import Event, Journal
-from tierce.cli.command import Settings, command, format_option
+from tierce.cli.command import Settings, format_option
+from tierce.cli.declare import command, option
 from tierce.cli.filters import filter_option, has_labels, parse_filters
 from tierce.cli.units import parse_until
 from tierce.documents import Record
@@ -29,12 +28,11 @@ tierce events --filter type=container --filter event=die --format '{{.Actor.Attr
 tierce events --since 2026-01-02T15:04:05 --format json
 """,
 )
-@click.option("--since", default="", metavar="TIME", help="From a time, or a duration ago, on  [now]")
-@click.option("--until", default="", metavar="TIME", help="Up to a time, or a duration ago  [for ever]")
+@option("--since", default="", metavar="TIME", help="From a time, or a duration ago, on  [now]")
+@option("--until", default="", metavar="TIME", help="Up to a time, or a duration ago  [for ever]")
 @filter_option(", ".join(_FILTERS), "-f")
 @format_option
-@click.option("--stream/--no-stream", default=True, help="Wait for more  [on]")
-@click.pass_obj
+@option("--stream/--no-stream", default=True, help="Wait for more  [on]")
 def events(settings: Settings, since: str, until: str, filters: Sequence[str], form: str, stream: bool) -> None:
     """Show what happens, as it happens, until Ctrl-C or a time.
 

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-import click
-
 from image.errors import InvalidInput, TierceError
 from image.value import replace
 from runner.containers.control import Control
 from runner.containers.records import Record, Records
-from tierce.cli.command import ExitCode, Settings, command
+from tierce.cli.command import ExitCode, Settings
 from tierce.cli.containers import containers
+from tierce.cli.declare import RAW, Ended, argument, command, option
 
 if TYPE_CHECKING:
     from runner.runtime.running import Running
@@ -24,25 +23,24 @@ if TYPE_CHECKING:
 @command(
     "exec",
     short_help="Run a command in a running container",
-    context_settings={"allow_interspersed_args": False},
+    interspersed=False,
     examples="""
 tierce exec web ls /srv
 tierce exec -it web sh
 tierce exec -u nobody -w /tmp -e A=1 web env
 """,
 )
-@click.argument("word", metavar="CONTAINER")
-@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND [ARG...]")
-@click.option("-i", "--interactive", is_flag=True, help="Pass standard input on")
-@click.option("-t", "--tty", is_flag=True, help="Give it a terminal")
-@click.option("-d", "--detach", is_flag=True, help="Let it run in the background")
-@click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Set a variable")
-@click.option("--env-file", "env_files", multiple=True, metavar="FILE", help="Set the variables of a file")
-@click.option("-u", "--user", default="", metavar="USER[:GROUP]", help="Name or number to run as")
-@click.option("-w", "--workdir", default="", metavar="PATH", help="Working directory")
-@click.option("--privileged", is_flag=True, help="Give all capabilities")
-@click.option("--detach-keys", default="", hidden=True)
-@click.pass_obj
+@argument("word", metavar="CONTAINER")
+@argument("words", nargs=-1, required=True, type=RAW, metavar="COMMAND [ARG...]")
+@option("-i", "--interactive", is_flag=True, help="Pass standard input on")
+@option("-t", "--tty", is_flag=True, help="Give it a terminal")
+@option("-d", "--detach", is_flag=True, help="Let it run in the background")
+@option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Set a variable")
+@option("--env-file", "env_files", multiple=True, metavar="FILE", help="Set the variables of a file")
+@option("-u", "--user", default="", metavar="USER[:GROUP]", help="Name or number to run as")
+@option("-w", "--workdir", default="", metavar="PATH", help="Working directory")
+@option("--privileged", is_flag=True, help="Give all capabilities")
+@option("--detach-keys", default="", hidden=True)
 def exec_(
     settings: Settings,
     word: str,
@@ -79,7 +77,7 @@ def exec_(
 
         status = exit_status(error)
         raise ExitCode(1 if status == CLI_FAILED else status, error) from error
-    raise click.exceptions.Exit(code)
+    raise Ended(code)
 
 
 def _told(over: Control, record: Record, *, interactive: bool, detach: bool, privileged: bool) -> int:

@@ -10,10 +10,9 @@ import errno
 import os
 from typing import Final, TextIO
 
-import click
-
 from image.errors import DockerfileError, TierceError
-from tierce.cli.command import ExitCode, UnknownCommand
+from tierce.cli.command import ExitCode
+from tierce.cli.declare import WrongUsage
 from tierce.cli.terminal import printable
 
 WRONG_FLAG: Final = 125
@@ -28,16 +27,17 @@ def report(error: BaseException, stderr: TextIO, *, debug: bool) -> int:
     code: int | None = None
     if isinstance(error, ExitCode):
         code, error = error.code, error.cause
-    if debug and not isinstance(error, click.ClickException | click.Abort):
+    if any(base.__module__ == "click.exceptions" for base in type(error).__mro__):
+        from tierce.cli.click_failures import report_click
+
+        return report_click(error, stderr, code)
+    if debug and not isinstance(error, WrongUsage):
         stderr.write(details(error))
     match error:
-        case KeyboardInterrupt() | click.Abort() | EOFError():
+        case KeyboardInterrupt() | EOFError():
             return 143 if type(error).__name__ == "Terminated" else 130
-        case click.exceptions.NoArgsIsHelpError():
-            click.echo(error.format_message())
-            return 0
-        case click.ClickException():
-            return _usage(error, stderr, code)
+        case WrongUsage():
+            return wrong_usage(str(error), error.path, stderr, code or (WRONG_FLAG if error.about_flag else 1))
         case TierceError():
             stderr.write(explain(error))
         case OSError():
@@ -51,6 +51,15 @@ def report(error: BaseException, stderr: TextIO, *, debug: bool) -> int:
             advice = "" if debug else " (this is a bug in tierce; --debug shows where)"
             stderr.write(f"tierce: internal error: {problem}{advice}\n")
     return code or 1
+
+
+def wrong_usage(message: str, path: str, stderr: TextIO, code: int) -> int:
+    """A line that says what is wrong with what was typed, and one that says where to look."""
+    message = message.rstrip(".")
+    stderr.write(f"tierce: {_one_line(message[:1].lower() + message[1:])}\n")
+    if path:
+        stderr.write(f"See '{path} --help'.\n")
+    return code
 
 
 def explain(error: TierceError) -> str:
@@ -81,40 +90,6 @@ def _system(error: OSError) -> str:
     where = f"{os.fsdecode(error.filename)}: " if error.filename else "write: "
     reason = (error.strerror or str(error)).lower()
     return _one_line(f"{where}{reason}{_ADVICE.get(error.errno or 0, '')}")
-
-
-def _usage(error: click.ClickException, stderr: TextIO, code: int | None) -> int:
-    """Docker's exit codes: 125 for flags, 1 for arguments and commands."""
-    context = error.ctx if isinstance(error, click.UsageError) else None
-    message = _usage_message(error)
-    stderr.write(f"tierce: {_one_line(message)}\n")
-    if context is not None:
-        stderr.write(f"See '{context.command_path} --help'.\n")
-    if code is not None:
-        return code
-    return WRONG_FLAG if _is_about_a_flag(error) else 1
-
-
-def _is_about_a_flag(error: click.ClickException) -> bool:
-    match error:
-        case click.NoSuchOption() | click.BadOptionUsage():
-            return True
-        case UnknownCommand():
-            return False
-        case click.MissingParameter() | click.BadParameter():
-            return not isinstance(error.param, click.Argument)
-        case _:
-            return False
-
-
-def _usage_message(error: click.ClickException) -> str:
-    if isinstance(error, click.NoSuchOption):
-        if why := getattr(error, "why", ""):
-            return f"flag {error.option_name} is not supported: {why}"
-        close = f"; did you mean {error.possibilities[0]}?" if error.possibilities else ""
-        return f"unknown flag: {error.option_name}{close}"
-    message = error.format_message().rstrip(".")
-    return message[:1].lower() + message[1:]
 
 
 def details(error: BaseException) -> str:

@@ -8,27 +8,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import click
+from tierce.cli.declare import WrongUsage, option
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def filter_option(names: str, *spellings: str) -> Callable[[_F], _F]:
     """``--filter KEY=VALUE``, which may be repeated; ``names`` are the keys for the help."""
-    return click.option(
+    return option(
         *spellings, "--filter", "filters", multiple=True, metavar="KEY=VALUE", help=f"Only what matches: {names}"
     )
 
 
 def parse_filters(filters: Sequence[str], known: Sequence[str]) -> dict[str, list[str]]:
-    """``KEY=VALUE`` words by key. Raises click.BadParameter for no value, InvalidInput for another key."""
+    """``KEY=VALUE`` words by key. Raises WrongUsage for no value, InvalidInput for another key."""
     from image.errors import InvalidInput
 
     parsed: dict[str, list[str]] = {}
     for word in filters:
         key, equals, value = word.partition("=")
         if not equals or not value:
-            raise click.BadParameter(f"filter {word!r} is not KEY=VALUE")
+            raise WrongUsage(f"filter {word!r} is not KEY=VALUE", about_flag=True)
         if key not in known:
             raise InvalidInput(f"filter {key!r} is not known; there are: {', '.join(known)}")
         parsed.setdefault(key, []).append(value)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
-
-from tierce.cli.command import Settings, command, image_argument
+from tierce.cli.command import Settings
+from tierce.cli.declare import WrongUsage, argument, command, image_argument, option
 from tierce.cli.mutate import platform_option, quiet_option, work_with
 from tierce.cli.transfer import log_format_option, registry_options
 
@@ -20,11 +19,10 @@ tierce image export oci:/tmp/layout:app | tar -x -C rootfs
 """,
 )
 @image_argument("image", metavar="IMAGE")
-@click.argument("file", required=False, metavar="[FILE|-]")
-@click.option("-o", "--output", default="-", metavar="FILE", help="Write to a file, not to standard output")
+@argument("file", required=False, metavar="[FILE|-]")
+@option("-o", "--output", default="-", metavar="FILE", help="Write to a file, not to standard output")
 @platform_option
 @registry_options
-@click.pass_obj
 def image_export(
     settings: Settings, /, image: str, file: str | None, output: str, platform: str | None, **flags: Any
 ) -> None:
@@ -36,7 +34,7 @@ def image_export(
     from transfer.flattened import files_of
 
     if file is not None and output != "-":
-        raise click.UsageError("the file is named twice")
+        raise WrongUsage("the file is named twice")
     with work_with(settings, platform, True, flags) as work:
         part, source = work.part(image)
         with written(file or output) as write:
@@ -53,7 +51,7 @@ tierce flatten -t app:flat app
 """,
 )
 @image_argument("image", metavar="IMAGE")
-@click.option(
+@option(
     "-t", "--tag", "destination", metavar="DESTINATION",
     help="Where the result goes  [beside the image in its registry, by digest]",
 )  # fmt: skip
@@ -61,7 +59,6 @@ tierce flatten -t app:flat app
 @quiet_option
 @log_format_option
 @registry_options
-@click.pass_obj
 def flatten(
     settings: Settings, /, image: str, destination: str | None, platform: str | None, quiet: bool, **flags: Any
 ) -> None:
@@ -73,7 +70,7 @@ def flatten(
         part, source = work.part(image)
         beside = source.repository
         if destination is None and beside is None:
-            raise click.UsageError("flatten needs -t DESTINATION: the image is in no registry")
+            raise WrongUsage("flatten needs -t DESTINATION: the image is in no registry")
         with flat_layer(source, part) as layer:
             changed = flattened(part, layer)
             if beside is not None and destination is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import click
+from tierce.cli.declare import WrongUsage, option
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _Decorator = Callable[[_F], _F]
@@ -17,20 +17,20 @@ _ENCRYPTION = "layers are neither encrypted nor decrypted here: copy with skopeo
 def refused(*names: str, instead: str, value: bool = True) -> _Decorator[Any]:
     """A flag that ends the command with what to do ``instead``."""
 
-    def refuse(_context: click.Context, parameter: click.Parameter, given: Any) -> None:
+    def refuse(_settings: object, name: str, given: Any) -> None:
         if given:
-            raise click.UsageError(f"{parameter.opts[-1]} is not supported: {instead}")
+            raise WrongUsage(f"{name} is not supported: {instead}")
 
     return _hidden(names, value=value, callback=refuse)
 
 
 def accepted(*names: str, value: bool = False) -> _Decorator[Any]:
     """A flag that asks for what is done anyway."""
-    return _hidden(names, value=value, callback=lambda _context, _parameter, _given: None)
+    return _hidden(names, value=value, callback=lambda _settings, _name, _given: None)
 
 
 def _hidden(names: tuple[str, ...], *, value: bool, callback: Callable[..., None]) -> _Decorator[Any]:
-    return click.option(*names, hidden=True, expose_value=False, is_flag=not value, callback=callback, default=None)
+    return option(*names, hidden=True, expose_value=False, is_flag=not value, callback=callback, default=None)
 
 
 def signing_flags(function: _F) -> _F:

@@ -6,15 +6,15 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-import click
-
 from image.errors import InvalidInput, NotFound, TierceError
 from image.reference import Reference
 from store.metadata import ImageRecord
 from store.store import Store
 from tierce import images as lookup
-from tierce.cli.command import Settings, command, format_option, image_argument
+from tierce.cli.command import Settings, format_option
+from tierce.cli.declare import Ended, argument, command, image_argument, option
 from tierce.cli.filters import filter_option, has_labels, parse_filters
+from tierce.cli.output import echo
 from tierce.cli.tables import render
 from tierce.cli.transfer import registry_options
 from tierce.cli.units import ago, go_time, human_size, parse_time, parse_until
@@ -30,7 +30,6 @@ _NONE: Final = "<none>"
 
 @command("exists", short_help="Tell by the exit code whether an image exists", examples="tierce image exists busybox")
 @image_argument("image", metavar="IMAGE")
-@click.pass_obj
 def exists(settings: Settings, image: str) -> None:
     """End with 0 when the store has such an image, with 1 when it has not."""
     from tierce.cli.containers import exit_unless_found
@@ -50,14 +49,13 @@ tierce images --format '{{.Repository}}:{{.Tag}} {{.Size}}'
 tierce images --format 'table {{.ID}}\\t{{.Repository}}\\t{{.CreatedSince}}'
 """,
 )
-@click.argument("repository", required=False, metavar="[REPOSITORY[:TAG]]", default="")
-@click.option("-a", "--all", "everything", is_flag=True, help="For docker's sake: nothing is ever hidden")
-@click.option("-q", "--quiet", is_flag=True, help="Only ids")
-@click.option("--digests", is_flag=True, help="Show digests")
-@click.option("--no-trunc", is_flag=True, help="Whole ids")
+@argument("repository", required=False, metavar="[REPOSITORY[:TAG]]", default="")
+@option("-a", "--all", "everything", is_flag=True, help="For docker's sake: nothing is ever hidden")
+@option("-q", "--quiet", is_flag=True, help="Only ids")
+@option("--digests", is_flag=True, help="Show digests")
+@option("--no-trunc", is_flag=True, help="Whole ids")
 @filter_option("before=IMAGE, dangling=true|false, label=KEY[=VALUE], reference=PATTERN, since=IMAGE, until=TIME", "-f")
 @format_option
-@click.pass_obj
 def images(
     settings: Settings,
     repository: str,
@@ -80,13 +78,13 @@ def images(
         records = select(store, wanted, settings.clock())
         if quiet and not form:
             ids = dict.fromkeys(record.config if no_trunc else lookup.short_id(record.config) for record in records)
-            click.echo("".join(f"{image}\n" for image in ids), nl=False)
+            echo("".join(f"{image}\n" for image in ids), nl=False)
             return
         pattern = _matcher(wanted.get("reference", []))
         known = lookup.repository_digests(store.metadata)
         rows = image_rows(records, known, pattern, settings.clock(), whole=no_trunc)
     columns = ["Repository", "Tag", *(["Digest"] if digests else []), "ID", "CreatedSince", "Size"]
-    click.echo(render(rows, HEADERS, columns, form), nl=False)
+    echo(render(rows, HEADERS, columns, form), nl=False)
 
 
 def select(store: Store, filters: Mapping[str, Sequence[str]], now_s: float) -> list[ImageRecord]:
@@ -196,11 +194,8 @@ tierce rmi -f $(tierce images -q --filter dangling=true)
 """,
 )
 @image_argument("words", nargs=-1, required=True, metavar="IMAGE [IMAGE...]")
-@click.option(
-    "-f", "--force", is_flag=True, help="Also an id with names in several repositories; what is absent is no error"
-)
-@click.option("--no-prune", is_flag=True, help="Leave the blobs and layers for system prune")
-@click.pass_obj
+@option("-f", "--force", is_flag=True, help="Also an id with names in several repositories; what is absent is no error")
+@option("--no-prune", is_flag=True, help="Leave the blobs and layers for system prune")
 def rmi(settings: Settings, words: Sequence[str], force: bool, no_prune: bool) -> None:
     """Remove names, and the images that are left without one."""
     failed = False
@@ -210,14 +205,14 @@ def rmi(settings: Settings, words: Sequence[str], force: bool, no_prune: bool) -
                 removed = lookup.remove(store, word, force=force)
             except TierceError as error:
                 failed = failed or not (force and isinstance(error, NotFound))
-                click.echo(f"tierce: {error}", err=True)
+                echo(f"tierce: {error}", err=True)
             else:
                 lines = [f"Untagged: {name}" for name in removed.untagged]
-                click.echo("\n".join([*lines, *(f"Deleted: {image}" for image in removed.deleted)]))
+                echo("\n".join([*lines, *(f"Deleted: {image}" for image in removed.deleted)]))
         if not no_prune:
             store.collect()
     if failed:
-        raise click.exceptions.Exit(1)
+        raise Ended(1)
 
 
 @command(
@@ -230,9 +225,8 @@ tierce tag docker://registry.example.com/team/hello:1.0 stable   # in the regist
 """,
 )
 @image_argument("source", metavar="SOURCE_IMAGE[:TAG]")
-@click.argument("target", metavar="TARGET_IMAGE[:TAG]")
+@argument("target", metavar="TARGET_IMAGE[:TAG]")
 @registry_options
-@click.pass_obj
 def tag(settings: Settings, /, source: str, target: str, **flags: Any) -> None:
     """Let TARGET_IMAGE be a name of SOURCE_IMAGE, whatever it named before.
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import click
-
 from image.errors import ContainerNotFound, TierceError
 from image.platform import Platform
-from tierce.cli.command import Settings, command, format_option, image_argument
+from tierce.cli.command import Settings, format_option
+from tierce.cli.declare import PATH, Choice, Ended, WrongUsage, command, image_argument, option
+from tierce.cli.output import echo
 from tierce.cli.registry_flags import login_options, one_side
 from tierce.cli.tables import render, render_documents
 from tierce.cli.units import ago, human_size, parse_time
@@ -30,7 +30,7 @@ HEADERS: Final = {
 }  # fmt: skip
 _CREATED_BY_WIDTH: Final = 45
 
-platform_option = click.option(
+platform_option = option(
     "--platform", metavar="OS[/ARCH[/VARIANT]]", help="Which image of several platforms  [this machine's]"
 )
 
@@ -48,19 +48,16 @@ tierce inspect --config oci:/tmp/layout:app
 """,
 )
 @image_argument("words", nargs=-1, required=True, metavar="IMAGE [IMAGE...]")
-@click.option("-f", "--format", "form", default="", metavar="FORMAT", help="'json' or a Go TEMPLATE such as '{{.Id}}'")
-@click.option("--type", "kind", type=click.Choice(["container", "image"]), help="Only objects of this type")
-@click.option("-s", "--size", "sized", is_flag=True, help="How large a container's own files are, and with its image")
-@click.option("--raw", is_flag=True, help="The exact bytes of the manifest; with --config, of the configuration")
-@click.option("--config", is_flag=True, help="The image's configuration")
-@click.option("--daemon-host", metavar="HOST", help="Of docker-daemon:  [DOCKER_HOST]")
-@click.option("-n", "--no-tags", is_flag=True, help="Do not ask a registry for the other tags")
-@click.option(
-    "--shared-blob-dir", metavar="DIR", type=click.Path(path_type=Path), help="Blobs of oci:  [the layout's own]"
-)
+@option("-f", "--format", "form", default="", metavar="FORMAT", help="'json' or a Go TEMPLATE such as '{{.Id}}'")
+@option("--type", "kind", type=Choice(("container", "image")), help="Only objects of this type")
+@option("-s", "--size", "sized", is_flag=True, help="How large a container's own files are, and with its image")
+@option("--raw", is_flag=True, help="The exact bytes of the manifest; with --config, of the configuration")
+@option("--config", is_flag=True, help="The image's configuration")
+@option("--daemon-host", metavar="HOST", help="Of docker-daemon:  [DOCKER_HOST]")
+@option("-n", "--no-tags", is_flag=True, help="Do not ask a registry for the other tags")
+@option("--shared-blob-dir", metavar="DIR", type=PATH, help="Blobs of oci:  [the layout's own]")
 @platform_option
 @login_options
-@click.pass_obj
 def inspect(
     settings: Settings, /, words: Sequence[str], form: str, kind: str | None, sized: bool, platform: str | None, raw: bool,
     config: bool, no_tags: bool, daemon_host: str | None, shared_blob_dir: Path | None, **flags: Any,
@@ -75,7 +72,7 @@ def inspect(
     wanted = Platform.parse(platform, host_platform()) if platform else None
     if raw or config or any(map(is_elsewhere, words)):
         if len(words) > 1:
-            raise click.UsageError("one image at a time with a transport, --raw or --config")
+            raise WrongUsage("one image at a time with a transport, --raw or --config")
         return inspect_elsewhere(
             settings, words[0], wanted, one_side(flags), raw=raw, config=config, tags=not no_tags, form=form,
             daemon_host=daemon_host, shared_blobs=shared_blob_dir,
@@ -88,11 +85,11 @@ def inspect(
             except TierceError as error:
                 problems.append(str(error))
     if documents or not form:
-        click.echo(render_documents(documents, form), nl=False)
+        echo(render_documents(documents, form), nl=False)
     for problem in problems:
-        click.echo(f"tierce: {problem}", err=True)
+        echo(f"tierce: {problem}", err=True)
     if problems:
-        raise click.exceptions.Exit(1)
+        raise Ended(1)
     return None
 
 
@@ -129,12 +126,11 @@ tierce history --no-trunc --format '{{.CreatedBy}}' hello
 """,
 )
 @image_argument("image", metavar="IMAGE")
-@click.option("--no-trunc", is_flag=True, help="Whole commands and ids")
-@click.option("-q", "--quiet", is_flag=True, help="Only ids")
-@click.option("-H", "--human/--no-human", default=True, help="Sizes and times for people  [on]")
+@option("--no-trunc", is_flag=True, help="Whole commands and ids")
+@option("-q", "--quiet", is_flag=True, help="Only ids")
+@option("-H", "--human/--no-human", default=True, help="Sizes and times for people  [on]")
 @platform_option
 @format_option
-@click.pass_obj
 def history(
     settings: Settings, image: str, no_trunc: bool, quiet: bool, human: bool, platform: str | None, form: str
 ) -> None:
@@ -147,9 +143,9 @@ def history(
         steps = history_of(store, find(store.metadata, image), wanted)
     rows = history_rows(steps, settings.clock(), whole=no_trunc, human=human)
     if quiet and not form:
-        click.echo("".join(f"{row['ID']}\n" for row in rows), nl=False)
+        echo("".join(f"{row['ID']}\n" for row in rows), nl=False)
         return
-    click.echo(render(rows, HEADERS, ["ID", "CreatedSince", "CreatedBy", "Size", "Comment"], form), nl=False)
+    echo(render(rows, HEADERS, ["ID", "CreatedSince", "CreatedBy", "Size", "Comment"], form), nl=False)
 
 
 def history_rows(steps: Iterable[Step], now_s: float, *, whole: bool, human: bool) -> list[dict[str, str]]:

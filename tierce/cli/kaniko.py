@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import click
-
 from image.errors import StorageError
-from tierce.cli.command import Settings, command
+from image.value import replace
+from tierce.cli.command import Settings
+from tierce.cli.declare import command, option
+from tierce.cli.output import echo
 from tierce.kaniko import Job, parse_job
 
 _VALUES: Final = (
@@ -43,11 +44,11 @@ _SWITCHES: Final = (
 
 def _options(function: Any) -> Any:
     for name in _SWITCHES:
-        function = click.option(f"--{name}/--no-{name}", f"switch_{name}".replace("-", "_"), default=None)(function)
+        function = option(f"--{name}/--no-{name}", f"switch_{name}".replace("-", "_"), default=None)(function)
     for names in _LISTS:
-        function = click.option(*names, multiple=True)(function)
+        function = option(*names, multiple=True)(function)
     for names in _VALUES:
-        function = click.option(*names)(function)
+        function = option(*names)(function)
     return function
 
 
@@ -60,12 +61,11 @@ tierce executor --context git://host/app.git#refs/heads/main --no-push --tar-pat
 """,
 )
 @_options
-@click.pass_obj
 def executor(settings: Settings, /, **values: Any) -> None:
     """Build an image with the flags of kaniko's executor: what they mean here is printed, then done."""
     given = {name.removeprefix("switch_"): value for name, value in values.items() if value not in (None, ())}
     job = parse_job(given, settings.environ)
-    click.echo(f"tierce build {job.shown}", err=True)
+    echo(f"tierce build {job.shown}", err=True)
     with _metadata_file() as metadata, _registries_conf(settings, job) as configured:
         _read_context(job)
         _build(configured, (*job.argv, "--metadata-file", str(metadata), job.context))
@@ -76,9 +76,9 @@ def executor(settings: Settings, /, **values: Any) -> None:
 
 def _build(settings: Settings, argv: tuple[str, ...]) -> None:
     from tierce.cli.build import build
+    from tierce.cli.clicked import call
 
-    with build.make_context("build", list(argv), obj=settings) as context:
-        build.invoke(context)
+    call(build, settings, argv)
 
 
 @contextmanager
@@ -92,12 +92,12 @@ def _registries_conf(settings: Settings, job: Job) -> Iterator[Settings]:
     """The settings with the job's mirrors and careless registries, which stand for the user's registries.conf."""
     environ = {**settings.environ, **job.environ}
     if not job.registries_conf:
-        yield settings._replace(environ=environ)
+        yield replace(settings, environ=environ)
         return
     with tempfile.TemporaryDirectory(prefix="tierce-executor-") as directory:
         path = Path(directory) / "registries.conf"
         path.write_text(job.registries_conf)
-        yield settings._replace(environ={**environ, "CONTAINERS_REGISTRIES_CONF": str(path)})
+        yield replace(settings, environ={**environ, "CONTAINERS_REGISTRIES_CONF": str(path)})
 
 
 def _read_context(job: Job) -> None:

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 from typing import Final
 
-import click
-
 from image.errors import InvalidInput, NotFound
-from tierce.cli.command import Settings, command
+from tierce.cli.command import Settings
+from tierce.cli.declare import PATH, WrongUsage, argument, command, option
 from tierce.cli.foreign_flags import accepted
+from tierce.cli.output import echo
 from tierce.cli.terminal import is_terminal
 
 _HUB: Final = "docker.io"
@@ -24,21 +24,20 @@ tierce login registry.example.com
 pass show registry | tierce login -u alice --password-stdin registry.example.com
 """,
 )
-@click.argument("server", required=False, default=_HUB, metavar="[SERVER]")
-@click.option("-u", "--username", help="Name of the user")
-@click.option("-p", "--password", help="Password or token; others may see it in the list of processes")
-@click.option("--password-stdin", is_flag=True, help="Read the password or token from standard input")
-@click.option("--get-login", is_flag=True, help="Print the user that is logged in, and do nothing else")
-@click.option("--authfile", metavar="FILE", help="Where to keep it  [docker's config.json]")
-@click.option(
+@argument("server", required=False, default=_HUB, metavar="[SERVER]")
+@option("-u", "--username", help="Name of the user")
+@option("-p", "--password", help="Password or token; others may see it in the list of processes")
+@option("--password-stdin", is_flag=True, help="Read the password or token from standard input")
+@option("--get-login", is_flag=True, help="Print the user that is logged in, and do nothing else")
+@option("--authfile", metavar="FILE", help="Where to keep it  [docker's config.json]")
+@option(
     "--cert-dir",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Certificates of the registry: *.crt, X.cert with X.key",
 )
 @accepted("-v", "--verbose")
-@click.option("--tls-verify/--no-tls-verify", default=True, help="Demand https with a valid certificate  [on]")
-@click.pass_obj
+@option("--tls-verify/--no-tls-verify", default=True, help="Demand https with a valid certificate  [on]")
 def login(
     settings: Settings, server: str, username: str | None, password: str | None, password_stdin: bool,
     get_login: bool, authfile: str | None, tls_verify: bool, cert_dir: Path | None,
@@ -56,14 +55,14 @@ def login(
         found = user_credentials(settings.environ, authfile).find(domain)
         if found is None:
             raise NotFound(f"not logged in to {domain}")
-        click.echo(found.username or "<token>")
+        echo(found.username or "<token>")
         return
     username, password = _ask(username, password, from_stdin=password_stdin)
     credential = Credential(username, password)
     with open_registries(settings, tls_verify=tls_verify, authfile=authfile, cert_dir=cert_dir) as registries:
         registries.check_login(domain, credential)
     user_credentials(settings.environ, authfile).login(domain, credential)
-    click.echo("Login Succeeded")
+    echo("Login Succeeded")
 
 
 def registry_domain(server: str) -> str:
@@ -77,9 +76,9 @@ def _ask(username: str | None, password: str | None, *, from_stdin: bool) -> tup
     """Name and password from flags, standard input or the terminal. Raises InvalidInput."""
     if from_stdin:
         if password is not None:
-            raise click.UsageError("--password and --password-stdin are mutually exclusive")
+            raise WrongUsage("--password and --password-stdin are mutually exclusive")
         if not username:
-            raise click.UsageError("must provide --username with --password-stdin")
+            raise WrongUsage("must provide --username with --password-stdin")
         if not (password := sys.stdin.readline().rstrip("\r\n")):
             raise InvalidInput("login: the password on standard input is empty")
         return username, password
@@ -87,6 +86,8 @@ def _ask(username: str | None, password: str | None, *, from_stdin: bool) -> tup
         raise InvalidInput(
             "cannot perform an interactive login from a non-terminal: use --username and --password-stdin"
         )
+    import click  # to ask a user can wait
+
     username = username or click.prompt("Username", err=True)
     if password is None:
         password = click.prompt("Password", hide_input=True, err=True)
@@ -103,11 +104,10 @@ tierce logout registry.example.com
 tierce logout --all
 """,
 )
-@click.argument("server", required=False, metavar="[SERVER]")
-@click.option("-a", "--all", "everything", is_flag=True, help="Forget the passwords for all registries")
-@click.option("--authfile", metavar="FILE", help="Where it is kept  [docker's config.json]")
+@argument("server", required=False, metavar="[SERVER]")
+@option("-a", "--all", "everything", is_flag=True, help="Forget the passwords for all registries")
+@option("--authfile", metavar="FILE", help="Where it is kept  [docker's config.json]")
 @accepted("--tls-verify/--no-tls-verify")
-@click.pass_obj
 def logout(settings: Settings, server: str | None, everything: bool, authfile: str | None) -> None:
     """Forget the password for a registry. SERVER is Docker Hub when it is left out."""
     from tierce.registries import user_credentials
@@ -115,10 +115,10 @@ def logout(settings: Settings, server: str | None, everything: bool, authfile: s
     credentials = user_credentials(settings.environ, authfile)
     if everything:
         if server is not None:
-            raise click.UsageError("--all takes no SERVER")
+            raise WrongUsage("--all takes no SERVER")
         count = credentials.logout_everywhere()
-        click.echo(f"Removed login credentials for {count} {'registry' if count == 1 else 'registries'}")
+        echo(f"Removed login credentials for {count} {'registry' if count == 1 else 'registries'}")
         return
     domain = registry_domain(server or _HUB)
     known = credentials.logout(domain)
-    click.echo(f"Removing login credentials for {domain}" if known else f"Not logged in to {domain}")
+    echo(f"Removing login credentials for {domain}" if known else f"Not logged in to {domain}")

@@ -7,11 +7,10 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-import click
-
 from image.errors import InvalidInput
-from tierce.cli.command import Settings, binary, command
+from tierce.cli.command import Settings, binary
 from tierce.cli.containers import containers, follow
+from tierce.cli.declare import Ended, argument, command, option
 from tierce.cli.units import parse_until
 
 if TYPE_CHECKING:
@@ -27,14 +26,13 @@ tierce logs -f --tail 20 web
 tierce logs --since 10m -t web
 """,
 )
-@click.argument("word", metavar="CONTAINER")
-@click.option("-f", "--follow", "more", is_flag=True, help="Go on until it ends")
-@click.option("-n", "--tail", default="all", metavar="N", help="Only the last N lines")
-@click.option("-t", "--timestamps", is_flag=True, help="With the time of each line")
-@click.option("--since", default="", metavar="TIME", help="From a time, or a duration ago, on")
-@click.option("--until", default="", metavar="TIME", help="Up to a time, or a duration ago")
-@click.option("--details", is_flag=True, hidden=True)
-@click.pass_obj
+@argument("word", metavar="CONTAINER")
+@option("-f", "--follow", "more", is_flag=True, help="Go on until it ends")
+@option("-n", "--tail", default="all", metavar="N", help="Only the last N lines")
+@option("-t", "--timestamps", is_flag=True, help="With the time of each line")
+@option("--since", default="", metavar="TIME", help="From a time, or a duration ago, on")
+@option("--until", default="", metavar="TIME", help="Up to a time, or a duration ago")
+@option("--details", is_flag=True, hidden=True)
 def logs(
     settings: Settings, word: str, more: bool, tail: str, timestamps: bool, since: str, until: str, details: bool  # noqa: ARG001  (no driver has any)
 ) -> None:  # fmt: skip
@@ -78,11 +76,10 @@ def _show(block: Block, end: str, *, timestamps: bool) -> None:
 
 
 @command("attach", short_help="Attach to a running container", examples="tierce attach web")
-@click.argument("word", metavar="CONTAINER")
-@click.option("--no-stdin", is_flag=True, help="Do not pass standard input on")
-@click.option("--detach-keys", default="", metavar="KEYS", help="Keys that leave it running  [ctrl-p,ctrl-q]")
-@click.option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on  [on]")
-@click.pass_obj
+@argument("word", metavar="CONTAINER")
+@option("--no-stdin", is_flag=True, help="Do not pass standard input on")
+@option("--detach-keys", default="", metavar="KEYS", help="Keys that leave it running  [ctrl-p,ctrl-q]")
+@option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on  [on]")
 def attach(settings: Settings, word: str, no_stdin: bool, detach_keys: str, sig_proxy: bool) -> None:
     """Follow a running container's output, and pass input and signals on; exit with its exit code."""
     from runner.containers import wire
@@ -98,4 +95,4 @@ def attach(settings: Settings, word: str, no_stdin: bool, detach_keys: str, sig_
             connection, over, record, attached=True, interactive=record.made.options.interactive and not no_stdin,
             keys=detach_keys, proxy=sig_proxy, wait_for_start=False,
         )  # fmt: skip
-    raise click.exceptions.Exit(code)
+    raise Ended(code)

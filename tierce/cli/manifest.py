@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import click
-
 from image.reference import Reference
-from tierce.cli.command import Settings, command, image_argument
+from tierce.cli.command import Settings
+from tierce.cli.declare import Choice, Ended, WrongUsage, argument, command, image_argument, option
+from tierce.cli.output import echo
 from tierce.cli.transfer import docker_engine, log_format_option, open_registries, registry_options, transfer_view
 
 if TYPE_CHECKING:
@@ -27,15 +27,15 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 def annotation_options(function: _F) -> _F:
     """What to say of an entry."""
-    for option in (
-        click.option("--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="An annotation of the entry"),
-        click.option("--os-features", multiple=True, metavar="FEATURE", help="Features of the system"),
-        click.option("--os-version", default="", metavar="VERSION", help="Version of the system"),
-        click.option("--variant", default="", help="Variant of the architecture"),
-        click.option("--os", default="", help="System"),
-        click.option("--arch", default="", help="Architecture"),
+    for add in (
+        option("--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="An annotation of the entry"),
+        option("--os-features", multiple=True, metavar="FEATURE", help="Features of the system"),
+        option("--os-version", default="", metavar="VERSION", help="Version of the system"),
+        option("--variant", default="", help="Variant of the architecture"),
+        option("--os", default="", help="System"),
+        option("--arch", default="", help="Architecture"),
     ):  # fmt: skip
-        function = option(function)
+        function = add(function)
     return function
 
 
@@ -45,7 +45,7 @@ def _annotation(flags: dict[str, Any]) -> Annotation:
 
     pairs = [text.partition("=") for text in flags.pop("annotations")]
     if any(not key or not equals for key, equals, _ in pairs):
-        raise click.UsageError("--annotation: want KEY=VALUE")
+        raise WrongUsage("--annotation: want KEY=VALUE")
     return Annotation(
         flags.pop("os"), flags.pop("arch"), flags.pop("variant"), flags.pop("os_version"), flags.pop("os_features"),
         {key: value for key, _, value in pairs},
@@ -102,14 +102,13 @@ tierce manifest create app:all
 tierce manifest create app:all app:amd64 docker://registry.example.com/app:arm64
 """,
 )
-@click.argument("name", metavar="LIST")
-@click.argument("images", nargs=-1, metavar="[IMAGE...]")
-@click.option("--all", "everything", is_flag=True, help="All images of an IMAGE that is a list itself")
-@click.option("-a", "--amend", is_flag=True, help="Add to a list that exists")
-@click.option("-q", "--quiet", is_flag=True, help="No progress")
+@argument("name", metavar="LIST")
+@argument("images", nargs=-1, metavar="[IMAGE...]")
+@option("--all", "everything", is_flag=True, help="All images of an IMAGE that is a list itself")
+@option("-a", "--amend", is_flag=True, help="Add to a list that exists")
+@option("-q", "--quiet", is_flag=True, help="No progress")
 @log_format_option
 @registry_options
-@click.pass_obj
 def create(
     settings: Settings, /, name: str, images: Sequence[str], everything: bool, amend: bool, quiet: bool, **flags: Any
 ) -> None:
@@ -120,7 +119,7 @@ def create(
         target = create_list(world.store, _list_name(name), amend=amend)
         for image in images:
             target = _add(settings, world, name, image, Annotation(), everything=everything, quiet=quiet)
-    click.echo(str(target.digest))
+    echo(str(target.digest))
 
 
 @command(
@@ -132,13 +131,12 @@ tierce manifest add --variant v7 app:all app:arm
 """,
 )
 @image_argument("name", metavar="LIST")
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE [IMAGE...]")
-@click.option("--all", "everything", is_flag=True, help="All images of an IMAGE that is a list itself")
-@click.option("-q", "--quiet", is_flag=True, help="No progress")
+@argument("images", nargs=-1, required=True, metavar="IMAGE [IMAGE...]")
+@option("--all", "everything", is_flag=True, help="All images of an IMAGE that is a list itself")
+@option("-q", "--quiet", is_flag=True, help="No progress")
 @log_format_option
 @annotation_options
 @registry_options
-@click.pass_obj
 def add(settings: Settings, /, name: str, images: Sequence[str], everything: bool, quiet: bool, **flags: Any) -> None:
     """Copy images into the store, where they are not there yet, and list them.
 
@@ -148,7 +146,7 @@ def add(settings: Settings, /, name: str, images: Sequence[str], everything: boo
     with _world(settings, flags) as world:
         for image in images:
             target = _add(settings, world, name, image, annotation, everything=everything, quiet=quiet)
-    click.echo(str(target.digest))
+    echo(str(target.digest))
 
 
 def _add(
@@ -172,10 +170,9 @@ tierce manifest annotate --arch arm --variant v7 app:all app:arm
 """,
 )
 @image_argument("name", metavar="LIST")
-@click.argument("image", metavar="IMAGE")
+@argument("image", metavar="IMAGE")
 @annotation_options
 @registry_options
-@click.pass_obj
 def annotate(settings: Settings, /, name: str, image: str, **flags: Any) -> None:
     """Say which platform an image of a list is for, or annotate it. IMAGE is its digest or a name of it."""
     from transfer.image_lists import change_list, entry_named, find_list
@@ -189,7 +186,7 @@ def annotate(settings: Settings, /, name: str, image: str, **flags: Any) -> None
             _list_name(name),
             lambda entries: [annotation.apply(entry) if entry.digest == wanted else entry for entry in entries],
         )
-    click.echo(str(target.digest))
+    echo(str(target.digest))
 
 
 @command(
@@ -200,9 +197,8 @@ tierce manifest remove app:all app:arm
 """,
 )
 @image_argument("name", metavar="LIST")
-@click.argument("image", metavar="IMAGE")
+@argument("image", metavar="IMAGE")
 @registry_options
-@click.pass_obj
 def remove(settings: Settings, /, name: str, image: str, **flags: Any) -> None:
     """Take an image off a list. IMAGE is its digest or a name of it."""
     from transfer.image_lists import change_list, entry_named, find_list
@@ -213,7 +209,7 @@ def remove(settings: Settings, /, name: str, image: str, **flags: Any) -> None:
         target = change_list(
             world.store, _list_name(name), lambda entries: [entry for entry in entries if entry.digest != wanted]
         )
-    click.echo(str(target.digest))
+    echo(str(target.digest))
 
 
 @command(
@@ -226,12 +222,11 @@ tierce manifest inspect docker://busybox
 )
 @image_argument("name", metavar="LIST")
 @registry_options
-@click.pass_obj
 def inspect(settings: Settings, /, name: str, **flags: Any) -> None:
     """Show the document of a list, or of an image: in the store, else in a registry."""
     with _world(settings, flags) as world, world.source(name) as source:
         raw = source.manifest(source.root()).raw
-    click.echo(json.dumps(json.loads(raw), indent=4, ensure_ascii=False))
+    echo(json.dumps(json.loads(raw), indent=4, ensure_ascii=False))
 
 
 @command(
@@ -242,7 +237,6 @@ tierce manifest exists app:all || tierce manifest create app:all
 """,
 )
 @image_argument("name", metavar="LIST")
-@click.pass_obj
 def exists(settings: Settings, name: str) -> None:
     """Exit with 0 when the store has this list, else with 1."""
     from image.errors import InvalidInput, ReferenceNotFound
@@ -252,7 +246,7 @@ def exists(settings: Settings, name: str) -> None:
         try:
             find_list(store, _list_name(name))
         except (ReferenceNotFound, InvalidInput):
-            raise click.exceptions.Exit(1) from None
+            raise Ended(1) from None
 
 
 @command(
@@ -263,7 +257,6 @@ tierce manifest rm app:all
 """,
 )
 @image_argument("names", nargs=-1, required=True, metavar="LIST [LIST...]")
-@click.pass_obj
 def rm(settings: Settings, names: Sequence[str]) -> None:
     """Remove lists from the store. Images that have names of their own stay."""
     with settings.store() as store:
@@ -277,7 +270,7 @@ def _remove_list(store: Store, name: str) -> None:
 
     find_list(store, _list_name(name))
     for line in remove_image(store, name).untagged:
-        click.echo(f"Untagged: {line}")
+        echo(f"Untagged: {line}")
     store.collect()
 
 
@@ -290,17 +283,14 @@ tierce manifest push --purge registry.example.com/app:1.0
 """,
 )
 @image_argument("name", metavar="LIST")
-@click.argument("destination", required=False, default="")
-@click.option("--all", is_flag=True, expose_value=False, help="Accepted: the images always go along")
-@click.option(
-    "-f", "--format", "form", type=click.Choice(["oci", "v2s2"]), help="Manifests of this kind  [as they are]"
-)
-@click.option("--digestfile", metavar="FILE", help="Write the digest of the list to a file")
-@click.option("-p", "--purge", "--rm", is_flag=True, help="Remove the list from the store afterwards")
-@click.option("-q", "--quiet", is_flag=True, help="No progress")
+@argument("destination", required=False, default="")
+@option("--all", is_flag=True, expose_value=False, help="Accepted: the images always go along")
+@option("-f", "--format", "form", type=Choice(("oci", "v2s2")), help="Manifests of this kind  [as they are]")
+@option("--digestfile", metavar="FILE", help="Write the digest of the list to a file")
+@option("-p", "--purge", "--rm", is_flag=True, help="Remove the list from the store afterwards")
+@option("-q", "--quiet", is_flag=True, help="No progress")
 @log_format_option
 @registry_options
-@click.pass_obj
 def push(
     settings: Settings, /, name: str, destination: str, form: str | None, digestfile: str | None, purge: bool,
     quiet: bool, **flags: Any,
@@ -327,4 +317,4 @@ def push(
     if digestfile:
         with open(digestfile, "w", encoding="ascii") as file:
             file.write(str(copied.descriptor.digest))
-    click.echo(str(copied.descriptor.digest))
+    echo(str(copied.descriptor.digest))

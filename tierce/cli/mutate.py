@@ -7,9 +7,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import click
-
-from tierce.cli.command import Settings, command, image_argument
+from tierce.cli.command import Settings
+from tierce.cli.declare import PATH, WrongUsage, command, image_argument, option
+from tierce.cli.output import echo
 from tierce.cli.transfer import (
     PLATFORM,
     docker_engine,
@@ -29,20 +29,18 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress")
-platform_option = click.option(
-    "--platform", metavar=PLATFORM, help="Which image of several platforms  [this machine's]"
-)
+quiet_option = option("-q", "--quiet", is_flag=True, help="No progress")
+platform_option = option("--platform", metavar=PLATFORM, help="Which image of several platforms  [this machine's]")
 
 
 def _common_options(function: _F) -> _F:
-    for option in (
+    for add in (
         quiet_option,
         log_format_option,
         platform_option,
-        click.option("-t", "--tag", "destination", required=True, metavar="DESTINATION", help="Where the result goes"),
+        option("-t", "--tag", "destination", required=True, metavar="DESTINATION", help="Where the result goes"),
     ):
-        function = option(function)
+        function = add(function)
     return registry_options(function)
 
 
@@ -70,7 +68,7 @@ class Work(NamedTuple):
 
         with transfer_view(self.settings, quiet=self.quiet) as view, open_sink(destination, self.places) as sink:
             copied = copy(changed, sink, CopyOptions(self.platform), view)
-        click.echo(str(copied.descriptor.digest))
+        echo(str(copied.descriptor.digest))
 
 
 @contextmanager
@@ -97,7 +95,7 @@ def _held(*parts: tuple[Part, Source]) -> dict[Digest, Source]:
 def _pairs(flag: str, texts: Sequence[str]) -> Mapping[str, str]:
     pairs = [text.partition("=") for text in texts]
     if any(not key or not equals for key, equals, _ in pairs):
-        raise click.UsageError(f"{flag}: want KEY=VALUE")
+        raise WrongUsage(f"{flag}: want KEY=VALUE")
     return {key: value for key, _, value in pairs}
 
 
@@ -115,20 +113,17 @@ tierce mutate --entrypoint /bin/app,--serve -t app:2 app:1
 """,
 )
 @image_argument("image", metavar="IMAGE")
-@click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label")
-@click.option("-a", "--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="Of the manifest")
-@click.option("-e", "--env", multiple=True, metavar="KEY=VALUE", help="A variable of the environment")
-@click.option("--entrypoint", metavar="WORD[,WORD]", help="The entrypoint; takes the command away")
-@click.option("--cmd", metavar="WORD[,WORD]", help="The command")
-@click.option("-u", "--user", metavar="USER", help="Who runs")
-@click.option("-w", "--workdir", metavar="DIR", help="Where it runs")
-@click.option("--exposed-ports", multiple=True, metavar="PORT[/PROTOCOL]", help="A port that is listened on")
-@click.option("--set-platform", metavar=PLATFORM, help="What it runs on")
-@click.option(
-    "--append", "files", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="One more layer of a tar"
-)
+@option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label")
+@option("-a", "--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="Of the manifest")
+@option("-e", "--env", multiple=True, metavar="KEY=VALUE", help="A variable of the environment")
+@option("--entrypoint", metavar="WORD[,WORD]", help="The entrypoint; takes the command away")
+@option("--cmd", metavar="WORD[,WORD]", help="The command")
+@option("-u", "--user", metavar="USER", help="Who runs")
+@option("-w", "--workdir", metavar="DIR", help="Where it runs")
+@option("--exposed-ports", multiple=True, metavar="PORT[/PROTOCOL]", help="A port that is listened on")
+@option("--set-platform", metavar=PLATFORM, help="What it runs on")
+@option("--append", "files", multiple=True, type=PATH, metavar="FILE", help="One more layer of a tar")
 @_common_options
-@click.pass_obj
 def mutate(
     settings: Settings, /, image: str, labels: Sequence[str], annotations: Sequence[str], env: Sequence[str],
     entrypoint: str | None, cmd: str | None, user: str | None, workdir: str | None, exposed_ports: Sequence[str],
@@ -157,13 +152,12 @@ def mutate(
 tierce append -b docker://busybox -f files.tar -t docker://r.example.com/app:1
 """,
 )
-@click.option("-b", "--base", required=True, metavar="IMAGE", help="What the layers lie on")
-@click.option(
-    "-f", "--new-layer", "files", multiple=True, required=True, type=click.Path(path_type=Path), metavar="FILE",
+@option("-b", "--base", required=True, metavar="IMAGE", help="What the layers lie on")
+@option(
+    "-f", "--new-layer", "files", multiple=True, required=True, type=PATH, metavar="FILE",
     help="A tar, compressed or not; the last one is on top",
 )  # fmt: skip
 @_common_options
-@click.pass_obj
 def append(
     settings: Settings, /, base: str, files: Sequence[Path], destination: str, platform: str | None, quiet: bool,
     **flags: Any,
@@ -185,10 +179,9 @@ tierce rebase --old-base docker://debian:12.1 --new-base docker://debian:12.2 -t
 """,
 )
 @image_argument("image", metavar="IMAGE")
-@click.option("--old-base", "--old_base", required=True, metavar="IMAGE", help="What it was built on")
-@click.option("--new-base", "--new_base", required=True, metavar="IMAGE", help="What it shall lie on")
+@option("--old-base", "--old_base", required=True, metavar="IMAGE", help="What it was built on")
+@option("--new-base", "--new_base", required=True, metavar="IMAGE", help="What it shall lie on")
 @_common_options
-@click.pass_obj
 def rebase(
     settings: Settings, /, image: str, old_base: str, new_base: str, destination: str, platform: str | None,
     quiet: bool, **flags: Any,

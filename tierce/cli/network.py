@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import click
-
 from image.errors import Cancelled, InvalidInput, TierceError
-from tierce.cli.command import Settings, command, confirm, format_option
+from tierce.cli.command import Settings, confirm, format_option
+from tierce.cli.declare import Ended, argument, command, option
 from tierce.cli.filters import filter_option, parse_filters
+from tierce.cli.output import echo
 
 if TYPE_CHECKING:
     from runner.network.networks import Network, Networks
@@ -34,20 +34,19 @@ tierce network create --internal --label project=shop database
 tierce network create --ipv6 --subnet fd00:1::/64 six
 """,
 )
-@click.argument("name", metavar="NETWORK")
-@click.option("-d", "--driver", default="bridge", metavar="NAME", help="bridge is the one there is")
-@click.option("--subnet", "subnets", multiple=True, metavar="CIDR", help="One of each family  [a free one]")
-@click.option("--gateway", "gateways", multiple=True, metavar="ADDRESS", help="The bridge's own  [the first]")
-@click.option("--ip-range", "ranges", multiple=True, metavar="CIDR", help="Where containers get addresses from")
-@click.option("--internal", is_flag=True, help="No way out, and none in")
-@click.option("--ipv6", is_flag=True, help="Addresses of IPv6 too")
-@click.option("--attachable", is_flag=True, help="For docker's sake: every network is")
-@click.option("--ipv4/--no-ipv4", default=True, hidden=True, help="For docker's sake: every network has it")
-@click.option("--ipam-driver", default="default", hidden=True, help="default is the one there is")
-@click.option("--scope", default="local", hidden=True, help="local is the one there is")
-@click.option("--label", "labels", multiple=True, metavar="KEY[=VALUE]", help="Set a label")
-@click.option("-o", "--opt", "options", multiple=True, metavar="KEY=VALUE", help="Of docker's bridge driver")
-@click.pass_obj
+@argument("name", metavar="NETWORK")
+@option("-d", "--driver", default="bridge", metavar="NAME", help="bridge is the one there is")
+@option("--subnet", "subnets", multiple=True, metavar="CIDR", help="One of each family  [a free one]")
+@option("--gateway", "gateways", multiple=True, metavar="ADDRESS", help="The bridge's own  [the first]")
+@option("--ip-range", "ranges", multiple=True, metavar="CIDR", help="Where containers get addresses from")
+@option("--internal", is_flag=True, help="No way out, and none in")
+@option("--ipv6", is_flag=True, help="Addresses of IPv6 too")
+@option("--attachable", is_flag=True, help="For docker's sake: every network is")
+@option("--ipv4/--no-ipv4", default=True, hidden=True, help="For docker's sake: every network has it")
+@option("--ipam-driver", default="default", hidden=True, help="default is the one there is")
+@option("--scope", default="local", hidden=True, help="local is the one there is")
+@option("--label", "labels", multiple=True, metavar="KEY[=VALUE]", help="Set a label")
+@option("-o", "--opt", "options", multiple=True, metavar="KEY=VALUE", help="Of docker's bridge driver")
 def create(
     settings: Settings,
     name: str,
@@ -91,7 +90,7 @@ def create(
         labels=tuple(_pairs(labels).items()),
         options=check_options(_pairs(options)),
     )
-    click.echo(define(_defined(settings), wanted, _runtime_directory(settings)).id)
+    echo(define(_defined(settings), wanted, _runtime_directory(settings)).id)
 
 
 def _pairs(words: Sequence[str]) -> dict[str, str]:
@@ -122,11 +121,10 @@ tierce network ls --filter label=project=shop -q
 tierce network ls --format '{{.Name}} {{.Driver}}'
 """,
 )
-@click.option("-q", "--quiet", is_flag=True, help="Only ids")
-@click.option("--no-trunc", is_flag=True, help="Whole ids")
+@option("-q", "--quiet", is_flag=True, help="Only ids")
+@option("--no-trunc", is_flag=True, help="Whole ids")
 @filter_option("dangling=true|false, driver=bridge, id=ID, label=KEY[=VALUE], name=NAME, type=custom|builtin", "-f")
 @format_option
-@click.pass_obj
 def ls(settings: Settings, quiet: bool, no_trunc: bool, filters: Sequence[str], form: str) -> None:
     """List the networks: those that always are, and those that were created."""
     from tierce.cli.tables import render
@@ -135,10 +133,10 @@ def ls(settings: Settings, quiet: bool, no_trunc: bool, filters: Sequence[str], 
     tests = _tests(parse_filters(filters, _FILTERS), _runtime_directory(settings))
     found = [one for one in everything(_defined(settings), _runtime_directory(settings)) if all(t(one) for t in tests)]
     if quiet and not form:
-        click.echo("".join(f"{one.id if no_trunc else one.id[:_SHORT]}\n" for one in found), nl=False)
+        echo("".join(f"{one.id if no_trunc else one.id[:_SHORT]}\n" for one in found), nl=False)
         return
     rows = [_row(one, driver_of(one), whole=no_trunc) for one in found]
-    click.echo(render(rows, HEADERS, ["ID", "Name", "Driver", "Scope"], form), nl=False)
+    echo(render(rows, HEADERS, ["ID", "Name", "Driver", "Scope"], form), nl=False)
 
 
 def _row(network: Network, driver: str, *, whole: bool) -> dict[str, str]:
@@ -192,10 +190,9 @@ tierce network inspect web
 tierce network inspect --format '{{range .IPAM.Config}}{{.Subnet}}{{end}}' web
 """,
 )
-@click.argument("words", nargs=-1, required=True, metavar="NETWORK [NETWORK...]")
-@click.option("-f", "--format", "form", default="", metavar="FORMAT", help="'json' or a Go TEMPLATE such as '{{.Id}}'")
-@click.option("-v", "--verbose", is_flag=True, hidden=True)
-@click.pass_obj
+@argument("words", nargs=-1, required=True, metavar="NETWORK [NETWORK...]")
+@option("-f", "--format", "form", default="", metavar="FORMAT", help="'json' or a Go TEMPLATE such as '{{.Id}}'")
+@option("-v", "--verbose", is_flag=True, hidden=True)
 def inspect(settings: Settings, words: Sequence[str], form: str, verbose: bool) -> None:  # noqa: ARG001  (docker's, for swarms)
     """Show everything about networks, as a JSON array or through a template."""
     from tierce.cli.tables import render_documents
@@ -204,13 +201,12 @@ def inspect(settings: Settings, words: Sequence[str], form: str, verbose: bool) 
     root = _runtime_directory(settings)
     documents = _each(words, lambda word: describe(find(_defined(settings), root, word), root))
     if documents.values or not form:
-        click.echo(render_documents(documents.values, form), nl=False)
+        echo(render_documents(documents.values, form), nl=False)
     documents.finish()
 
 
 @command("exists", short_help="Tell by the exit code whether a network exists", examples="tierce network exists web")
-@click.argument("word", metavar="NETWORK")
-@click.pass_obj
+@argument("word", metavar="NETWORK")
 def exists(settings: Settings, word: str) -> None:
     """End with 0 when there is such a network, with 1 when there is not."""
     from tierce.cli.containers import exit_unless_found
@@ -228,9 +224,9 @@ class _Each:
 
     def finish(self) -> None:
         for problem in self._problems:
-            click.echo(f"tierce: {problem}", err=True)
+            echo(f"tierce: {problem}", err=True)
         if self._problems:
-            raise click.exceptions.Exit(1)
+            raise Ended(1)
 
 
 def _each(words: Sequence[str], act: Callable[[str], object]) -> _Each:
@@ -244,9 +240,8 @@ def _each(words: Sequence[str], act: Callable[[str], object]) -> _Each:
 
 
 @command("rm", short_help="Remove one or more networks", examples="tierce network rm web")
-@click.argument("words", nargs=-1, required=True, metavar="NETWORK [NETWORK...]")
-@click.option("-f", "--force", is_flag=True, help="No error when there is none of this name")
-@click.pass_obj
+@argument("words", nargs=-1, required=True, metavar="NETWORK [NETWORK...]")
+@option("-f", "--force", is_flag=True, help="No error when there is none of this name")
 def rm(settings: Settings, words: Sequence[str], force: bool) -> None:
     """Remove networks that no container is on."""
     from image.errors import NotFound
@@ -261,14 +256,13 @@ def rm(settings: Settings, words: Sequence[str], force: bool) -> None:
         return word
 
     done = _each(words, act)
-    click.echo("".join(f"{word}\n" for word in done.values), nl=False)
+    echo("".join(f"{word}\n" for word in done.values), nl=False)
     done.finish()
 
 
 @command("prune", short_help="Remove networks that no container is on", examples="tierce network prune -f")
-@click.option("-f", "--force", is_flag=True, help="Do not ask")
+@option("-f", "--force", is_flag=True, help="Do not ask")
 @filter_option("label=KEY[=VALUE], label!=KEY[=VALUE], until=TIME")
-@click.pass_obj
 def prune(settings: Settings, force: bool, filters: Sequence[str]) -> None:
     """Remove every created network that no container is on."""
     from tierce.cli.filters import passes_labels
@@ -288,7 +282,7 @@ def prune(settings: Settings, force: bool, filters: Sequence[str]) -> None:
         raise Cancelled("network prune has been cancelled")
     removed = remove_unused(_defined(settings), _runtime_directory(settings), chosen)
     if removed:
-        click.echo("Deleted Networks:\n" + "".join(f"{network.name}\n" for network in removed))
+        echo("Deleted Networks:\n" + "".join(f"{network.name}\n" for network in removed))
 
 
 @command(
@@ -296,12 +290,11 @@ def prune(settings: Settings, force: bool, filters: Sequence[str]) -> None:
     short_help="Put a container on a network",
     examples="tierce network connect --alias db --ip 172.30.0.9 web postgres",
 )
-@click.argument("network")
-@click.argument("container")
-@click.option("--alias", "aliases", multiple=True, metavar="NAME", help="One more name there")
-@click.option("--ip", "address", default="", metavar="ADDRESS", help="IPv4 address, of the network's subnet")
-@click.option("--ip6", "address6", default="", metavar="ADDRESS", help="IPv6 address, of the network's subnet")
-@click.pass_obj
+@argument("network")
+@argument("container")
+@option("--alias", "aliases", multiple=True, metavar="NAME", help="One more name there")
+@option("--ip", "address", default="", metavar="ADDRESS", help="IPv4 address, of the network's subnet")
+@option("--ip6", "address6", default="", metavar="ADDRESS", help="IPv6 address, of the network's subnet")
 def connect(
     settings: Settings, network: str, container: str, aliases: Sequence[str], address: str, address6: str
 ) -> None:
@@ -314,7 +307,7 @@ def connect(
     with settings.store() as store:
         warnings = join(_defined(settings), Records(store), _runtime_directory(settings), container, wish)
     for warning in warnings:
-        click.echo(f"WARNING: {warning}", err=True)
+        echo(f"WARNING: {warning}", err=True)
 
 
 @command(
@@ -322,10 +315,9 @@ def connect(
     short_help="Take a container off a network",
     examples="tierce network disconnect web postgres",
 )
-@click.argument("network")
-@click.argument("container")
-@click.option("-f", "--force", is_flag=True, help="For docker's sake: it is always so")
-@click.pass_obj
+@argument("network")
+@argument("container")
+@option("-f", "--force", is_flag=True, help="For docker's sake: it is always so")
 def disconnect(settings: Settings, network: str, container: str, force: bool) -> None:  # noqa: ARG001  (docker's)
     """Take a container off a network: as it runs, or for when it starts."""
     from runner.containers.records import Records

@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import click
+from tierce.cli.declare import option
 
 if TYPE_CHECKING:
     from runner.network.wishes import NetworkOptions
 
 NETWORK: Final = (
-    click.option(
+    option(
         "--network", "--net", "networks", multiple=True, metavar="NAME",
         help="bridge, host, none, container:NAME or a network that you created; may be repeated  [bridge]",
     ),
-    click.option("--network-alias", "--net-alias", "aliases", multiple=True, metavar="NAME", help="One more name there"),
-    click.option("--ip", "address", default="", metavar="ADDRESS", help="IPv4 address, of the network's subnet"),
-    click.option("--ip6", "address6", default="", metavar="ADDRESS", help="IPv6 address, of the network's subnet"),
-    click.option("--mac-address", "mac", default="", metavar="MAC", help="Such as 02:42:ac:11:00:02"),
-    click.option("--dns", multiple=True, metavar="ADDRESS", help="Name server"),
-    click.option("--dns-search", multiple=True, metavar="DOMAIN", help="Search domain; '.' for none"),
-    click.option("--dns-option", "--dns-opt", "dns_options", multiple=True, metavar="OPTION", help="For resolv.conf"),
-    click.option("--add-host", "hosts", multiple=True, metavar="NAME:ADDRESS", help="For /etc/hosts; host-gateway works"),
-    click.option(
+    option("--network-alias", "--net-alias", "aliases", multiple=True, metavar="NAME", help="One more name there"),
+    option("--ip", "address", default="", metavar="ADDRESS", help="IPv4 address, of the network's subnet"),
+    option("--ip6", "address6", default="", metavar="ADDRESS", help="IPv6 address, of the network's subnet"),
+    option("--mac-address", "mac", default="", metavar="MAC", help="Such as 02:42:ac:11:00:02"),
+    option("--dns", multiple=True, metavar="ADDRESS", help="Name server"),
+    option("--dns-search", multiple=True, metavar="DOMAIN", help="Search domain; '.' for none"),
+    option("--dns-option", "--dns-opt", "dns_options", multiple=True, metavar="OPTION", help="For resolv.conf"),
+    option("--add-host", "hosts", multiple=True, metavar="NAME:ADDRESS", help="For /etc/hosts; host-gateway works"),
+    option(
         "-p", "--publish", multiple=True, metavar="[IP:][PORT:]PORT[/udp]", help="Make a port reachable from here"
     ),
-    click.option("-P", "--publish-all", is_flag=True, help="Publish all that the image exposes, on free ports"),
-    click.option("--expose", multiple=True, metavar="PORT[/udp]", help="One more port for --publish-all"),
+    option("-P", "--publish-all", is_flag=True, help="Publish all that the image exposes, on free ports"),
+    option("--expose", multiple=True, metavar="PORT[/udp]", help="One more port for --publish-all"),
 )  # fmt: skip
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import click
-
 from image.errors import InvalidInput, NotFound, StorageError
-from tierce.cli.command import Settings, command
+from tierce.cli.command import Settings
+from tierce.cli.declare import PATH, Ended, WrongUsage, argument, command, option
+from tierce.cli.output import echo
 from tierce.cli.terminal import printable
 from tierce.cli.transfer import open_registries, registry_options
 
@@ -40,14 +40,13 @@ tierce pin --check Dockerfile           # fail if an image is not pinned
 tierce pin --undo Dockerfile            # take the digests out again
 """,
 )
-@click.argument("files", nargs=-1, metavar="[FILE...]", type=click.Path(path_type=Path))
-@click.option("--undo", is_flag=True, help="Take the digests out")
-@click.option("--update", is_flag=True, help="Look pinned images up again")
-@click.option("--check", is_flag=True, help="Change nothing; fail if an image is not pinned")
-@click.option("--dry-run", is_flag=True, help="Print the changes, make none")
-@click.option("--ignore", multiple=True, metavar="NAME", help="Leave this name alone; may be repeated")
+@argument("files", nargs=-1, metavar="[FILE...]", type=PATH)
+@option("--undo", is_flag=True, help="Take the digests out")
+@option("--update", is_flag=True, help="Look pinned images up again")
+@option("--check", is_flag=True, help="Change nothing; fail if an image is not pinned")
+@option("--dry-run", is_flag=True, help="Print the changes, make none")
+@option("--ignore", multiple=True, metavar="NAME", help="Leave this name alone; may be repeated")
 @registry_options
-@click.pass_obj
 def pin(
     settings: Settings, files: Sequence[Path], undo: bool, update: bool, check: bool, dry_run: bool,
     ignore: tuple[str, ...], tls_verify: bool, creds: str | None, authfile: str | None,
@@ -61,10 +60,10 @@ def pin(
     from tierce import pinning
 
     if undo + update + check > 1:
-        raise click.UsageError("--undo, --update and --check are mutually exclusive")
+        raise WrongUsage("--undo, --update and --check are mutually exclusive")
     read = [_read(path, ignore) for path in files or (Path("Dockerfile"),)]
     if check:
-        click.get_current_context().exit(_report_unpinned(read))
+        raise Ended(_report_unpinned(read))
     for file in read:
         _tell_left_alone(file)
     if undo:
@@ -101,14 +100,14 @@ def _report_unpinned(files: Iterable[_File]) -> int:
         for mention in file.mentions:
             if not mention.pinned:
                 code = 1
-                click.echo(f"{mention.span}: {printable(mention.written)} is not pinned")
+                echo(f"{mention.span}: {printable(mention.written)} is not pinned")
     return code
 
 
 def _tell_left_alone(file: _File) -> None:
     for mention in file.mentions:
         if mention.note:
-            click.echo(f"{mention.span}: {printable(mention.written)} is left alone: {mention.note}", err=True)
+            echo(f"{mention.span}: {printable(mention.written)} is left alone: {mention.note}", err=True)
 
 
 def _resolver(registries: Registries, mentions: Iterable[Mention], *, update: bool) -> Resolve:
@@ -157,6 +156,6 @@ def _carry_out(file: _File, changes: tuple[Change, ...], *, dry_run: bool) -> No
     from tierce import pinning
 
     for change in changes:
-        click.echo(f"{change.mention.span}: {printable(change.mention.written)} -> {change.text}")
+        echo(f"{change.mention.span}: {printable(change.mention.written)} -> {change.text}")
     if changes and not dry_run:
         pinning.replace_file(file.path, pinning.rewrite(file.source, changes))

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-import click
-
 from image.errors import Cancelled, InvalidInput, TierceError
 from runner.containers.control import Control
 from store.metadata import CacheRecord, ImageRecord
 from store.store import Store
-from tierce.cli.command import Settings, command, confirm
+from tierce.cli.command import Settings, confirm
 from tierce.cli.containers import containers
+from tierce.cli.declare import command, option
 from tierce.cli.filters import filter_option, has_labels, parse_filters, passes_labels
+from tierce.cli.output import echo
 from tierce.cli.units import human_size, parse_time, parse_until
 from tierce.images import familiar, labels
 from tierce.prune import Pruned, picks_cached, picks_image, prune, prune_containers, prune_volumes
 
 _FILTERS: Final = ("until", "label")
 
-_all_option = click.option("-a", "--all", "everything", is_flag=True, help="Also what is named or in use by an image")
-_force_option = click.option("-f", "--force", is_flag=True, help="Do not ask")
+_all_option = option("-a", "--all", "everything", is_flag=True, help="Also what is named or in use by an image")
+_force_option = option("-f", "--force", is_flag=True, help="Do not ask")
 
 
 @command(
@@ -34,10 +34,9 @@ tierce system prune --filter until=240h
 """,
 )
 @_all_option
-@click.option("--volumes", is_flag=True, help="Also anonymous volumes that no container uses")
+@option("--volumes", is_flag=True, help="Also anonymous volumes that no container uses")
 @_force_option
 @filter_option("until=DURATION|TIME, label=KEY[=VALUE]")
-@click.pass_obj
 def system_prune(settings: Settings, everything: bool, volumes: bool, force: bool, filters: Sequence[str]) -> None:
     """Remove stopped containers, unused networks, images without a name, build cache and files that nothing needs.
 
@@ -111,7 +110,6 @@ tierce image prune -a --filter until=24h
 @_all_option
 @_force_option
 @filter_option("until=DURATION|TIME, label=KEY[=VALUE]")
-@click.pass_obj
 def image_prune(settings: Settings, everything: bool, force: bool, filters: Sequence[str]) -> None:
     """Remove images without a name; with --all, every image."""
     _ask("image prune", ["all images" if everything else "all dangling images"], force=force)
@@ -124,7 +122,7 @@ def _ask(what: str, kinds: Sequence[str], *, force: bool) -> None:
     """Raises Cancelled unless the user agrees."""
     if force:
         return
-    click.echo("WARNING! This will remove:\n" + "".join(f"  - {kind}\n" for kind in kinds))
+    echo("WARNING! This will remove:\n" + "".join(f"  - {kind}\n" for kind in kinds))
     if not confirm("Are you sure you want to continue?"):
         raise Cancelled(f"{what} has been cancelled")
 
@@ -180,4 +178,4 @@ def _report(pruned: Pruned, lists: Sequence[tuple[str, Sequence[str]]] = (), fre
         lines.append("")
     if pruned.cached:
         lines += ["Deleted build cache objects:", *(record.key for record in pruned.cached), ""]
-    click.echo("\n".join([*lines, f"Total reclaimed space: {human_size(pruned.reclaimed.size + freed)}"]))
+    echo("\n".join([*lines, f"Total reclaimed space: {human_size(pruned.reclaimed.size + freed)}"]))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-import click
-
 from image.errors import InvalidInput
 from runner.containers.records import Record, Records, read_health
 from runner.network.wishes import network_names
-from tierce.cli.command import Settings, command, format_option
+from tierce.cli.command import Settings, format_option
 from tierce.cli.containers import containers
+from tierce.cli.declare import command, option
 from tierce.cli.filters import filter_option, has_labels, parse_filters
+from tierce.cli.output import echo
 from tierce.cli.tables import render
 from tierce.cli.units import human_duration
 
@@ -39,15 +39,14 @@ tierce ps -q --filter label=app=web
 tierce ps --format '{{.Names}}: {{.Status}}'
 """,
 )
-@click.option("-a", "--all", "everything", is_flag=True, help="Those that do not run too")
-@click.option("-q", "--quiet", is_flag=True, help="Only ids")
-@click.option("--no-trunc", is_flag=True, help="Whole ids and commands")
-@click.option("-n", "--last", type=int, default=-1, metavar="N", help="The last N that were created")
-@click.option("-s", "--size", "sized", is_flag=True, help="How large their own files are, and with those of the image")
-@click.option("-l", "--latest", is_flag=True, help="The last that was created")
+@option("-a", "--all", "everything", is_flag=True, help="Those that do not run too")
+@option("-q", "--quiet", is_flag=True, help="Only ids")
+@option("--no-trunc", is_flag=True, help="Whole ids and commands")
+@option("-n", "--last", type=int, default=-1, metavar="N", help="The last N that were created")
+@option("-s", "--size", "sized", is_flag=True, help="How large their own files are, and with those of the image")
+@option("-l", "--latest", is_flag=True, help="The last that was created")
 @filter_option(", ".join(_FILTERS), "-f")
 @format_option
-@click.pass_obj
 def ps(
     settings: Settings, everything: bool, quiet: bool, no_trunc: bool, last: int, sized: bool, latest: bool,
     filters: Sequence[str], form: str,
@@ -65,9 +64,9 @@ def ps(
             for row, record in zip(rows, records, strict=True):
                 row["Size"] = _size(over.records, record)
     if quiet and not form:
-        click.echo("".join(f"{row['ID']}\n" for row in rows), nl=False)
+        echo("".join(f"{row['ID']}\n" for row in rows), nl=False)
         return
-    click.echo(render(rows, HEADERS, (*_COLUMNS, "Size") if sized else _COLUMNS, form), nl=False)
+    echo(render(rows, HEADERS, (*_COLUMNS, "Size") if sized else _COLUMNS, form), nl=False)
 
 
 def select(records: Records, filters: Mapping[str, Sequence[str]]) -> list[Record]:

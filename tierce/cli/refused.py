@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-import click
-
 _WINDOWS: Final = "it is for Windows containers"
 _SWARM: Final = "it belongs to swarms, which there are not"
 _POD: Final = "there are no pods: share namespaces with --network container:NAME, --ipc and --pid"
@@ -191,14 +189,6 @@ _COMMANDS: Final = {
     ),
     "init": "tierce start does it",
 }
-
-
-class RefusedFlag(click.NoSuchOption):
-    """A flag that docker or podman has."""
-
-    def __init__(self, name: str, why: str, context: click.Context) -> None:
-        super().__init__(name, ctx=context)
-        self.why = why
 
 
 def refused_flag(path: str, name: str) -> str:

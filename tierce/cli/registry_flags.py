@@ -7,9 +7,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import click
-
 from tierce.cli.command import Settings
+from tierce.cli.declare import DIRECTORY, PATH, IntRange, WrongUsage, option
 from tierce.cli.transfer import docker_engine, open_registries, registry_options
 
 if TYPE_CHECKING:
@@ -26,19 +25,19 @@ def side_options(prefix: str, where: str) -> Callable[[_F], _F]:
     """skopeo's flags for one end, such as ``--src-creds``: see ``Side.take``."""
 
     def add(function: _F) -> _F:
-        for option in (
-            click.option(f"--{prefix}-registry-token", metavar="TOKEN", help=f"Bearer token for {where}"),
-            click.option(f"--{prefix}-cert-dir", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
+        for add in (
+            option(f"--{prefix}-registry-token", metavar="TOKEN", help=f"Bearer token for {where}"),
+            option(f"--{prefix}-cert-dir", metavar="DIR", type=DIRECTORY,
                          help=f"*.crt, *.cert and *.key for {where}"),
-            click.option(f"--{prefix}-authfile", metavar="FILE", help=f"Credentials' file for {where}"),
-            click.option(f"--{prefix}-tls-verify/--{prefix}-no-tls-verify", default=True,
+            option(f"--{prefix}-authfile", metavar="FILE", help=f"Credentials' file for {where}"),
+            option(f"--{prefix}-tls-verify/--{prefix}-no-tls-verify", default=True,
                          help=f"Demand valid https at {where}  [on]"),
-            click.option(f"--{prefix}-no-creds", is_flag=True, help=f"No credentials at {where}"),
-            click.option(f"--{prefix}-password", metavar="PASSWORD", help=f"Password at {where}"),
-            click.option(f"--{prefix}-username", metavar="USER", help=f"User at {where}"),
-            click.option(f"--{prefix}-creds", metavar="USER[:PASSWORD]", help=f"Credentials at {where}"),
+            option(f"--{prefix}-no-creds", is_flag=True, help=f"No credentials at {where}"),
+            option(f"--{prefix}-password", metavar="PASSWORD", help=f"Password at {where}"),
+            option(f"--{prefix}-username", metavar="USER", help=f"User at {where}"),
+            option(f"--{prefix}-creds", metavar="USER[:PASSWORD]", help=f"Credentials at {where}"),
         ):  # fmt: skip
-            function = option(function)
+            function = add(function)
         return function
 
     return add
@@ -46,13 +45,13 @@ def side_options(prefix: str, where: str) -> Callable[[_F], _F]:
 
 def daemon_option(prefix: str, where: str) -> Callable[[_F], _F]:
     """Which docker daemon one end means: see ``Side.take``."""
-    return click.option(f"--{prefix}-daemon-host", metavar="HOST", help=f"Of docker-daemon: at {where}  [DOCKER_HOST]")
+    return option(f"--{prefix}-daemon-host", metavar="HOST", help=f"Of docker-daemon: at {where}  [DOCKER_HOST]")
 
 
 def shared_blobs_option(prefix: str, where: str) -> Callable[[_F], _F]:
     """Where an ``oci:`` layout at one end keeps its blobs: see ``Side.take``."""
-    return click.option(
-        f"--{prefix}-shared-blob-dir", metavar="DIR", type=click.Path(path_type=Path),
+    return option(
+        f"--{prefix}-shared-blob-dir", metavar="DIR", type=PATH,
         help=f"Blobs of oci: at {where}, shared by several  [the layout's own]",
     )  # fmt: skip
 
@@ -121,13 +120,13 @@ class Side(NamedTuple):
 
 def login_options(function: _F) -> _F:
     """skopeo's flags of commands with one registry, beside ``registry_options``: see ``one_side``."""
-    for option in (
-        click.option("--registry-token", metavar="TOKEN", help="Bearer token for the registry"),
-        click.option("--no-creds", is_flag=True, help="No credentials"),
-        click.option("--password", metavar="PASSWORD", help="Password at the registry"),
-        click.option("--username", metavar="USER", help="User at the registry"),
+    for add in (
+        option("--registry-token", metavar="TOKEN", help="Bearer token for the registry"),
+        option("--no-creds", is_flag=True, help="No credentials"),
+        option("--password", metavar="PASSWORD", help="Password at the registry"),
+        option("--username", metavar="USER", help="User at the registry"),
     ):
-        function = option(function)
+        function = add(function)
     return registry_options(retry_options(function))
 
 
@@ -147,9 +146,9 @@ def _credential(prefix: str, flags: Mapping[str, Any]) -> Credential | None:
     dash = f"--{prefix}-" if prefix else "--"
     if sum(map(bool, (creds, username or password, token, none))) > 1:
         alone = ", ".join(f"{dash}{name}" for name in ("creds", "username", "registry-token", "no-creds"))
-        raise click.UsageError(f"{alone} are mutually exclusive")
+        raise WrongUsage(f"{alone} are mutually exclusive")
     if bool(username) != bool(password):
-        raise click.UsageError(f"{dash}username and {dash}password go together")
+        raise WrongUsage(f"{dash}username and {dash}password go together")
     if none:
         return ANONYMOUS
     if token:
@@ -161,11 +160,11 @@ def _credential(prefix: str, flags: Mapping[str, Any]) -> Credential | None:
 
 def retry_options(function: _F) -> _F:
     """``--retry-times`` and ``--retry-delay``: see ``retry_policy``."""
-    for option in (
-        click.option("--retry-delay", metavar="TIME", help="Wait this long between tries, such as 5s  [longer each time]"),
-        click.option("--retry-times", metavar="N", type=click.IntRange(0, 100), help="Tries after the first  [4]"),
+    for add in (
+        option("--retry-delay", metavar="TIME", help="Wait this long between tries, such as 5s  [longer each time]"),
+        option("--retry-times", metavar="N", type=IntRange(0, 100), help="Tries after the first  [4]"),
     ):  # fmt: skip
-        function = option(function)
+        function = add(function)
     return function
 
 
@@ -188,4 +187,4 @@ def seconds_of(text: str) -> float:
     try:
         return parse_duration_ns(text) / 1e9
     except InvalidInput as error:
-        raise click.UsageError(str(error)) from None
+        raise WrongUsage(str(error)) from None

@@ -10,9 +10,8 @@ from contextlib import ExitStack
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-import click
-
 from tierce.cli.command import Settings, binary
+from tierce.cli.output import echo
 from tierce.cli.transfer import docker_engine, open_registries
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def inspect_elsewhere(
         else:
             listed = _tags(source, registries) if tags else None
             document = summary(source, found, listed, source.repository.repository if source.repository else "")
-    click.echo(_shown(document, form))
+    echo(_shown(document, form))
     return None
 
 
@@ -73,7 +72,7 @@ def _tags(source: Source, registries: Registries) -> list[str]:
     try:
         return registries.repository(source.repository).tags()
     except (RegistryError, NotFound) as error:
-        click.echo(f"tierce: {error} (--no-tags does not ask)", err=True)
+        echo(f"tierce: {error} (--no-tags does not ask)", err=True)
         return []
 
 

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import click
-
 from image.reference import Reference
-from tierce.cli.command import Settings, command
+from tierce.cli.command import Settings
+from tierce.cli.declare import PATH, WrongUsage, argument, command, option
+from tierce.cli.output import echo
 from tierce.cli.registry_flags import login_options, one_side
 from tierce.cli.transfer import PLATFORM, open_registries, registry_options
 
@@ -27,16 +27,15 @@ tierce list-tags docker://registry.example.com/team/app
 tierce list-tags -q busybox
 """,
 )
-@click.argument("name", metavar="REPOSITORY")
-@click.option("-q", "--quiet", is_flag=True, help="A tag a line, and nothing else")
-@click.option("-O", "--omit-digest-tags", is_flag=True, help="Without tags that stand beside a digest, as cosign's do")
+@argument("name", metavar="REPOSITORY")
+@option("-q", "--quiet", is_flag=True, help="A tag a line, and nothing else")
+@option("-O", "--omit-digest-tags", is_flag=True, help="Without tags that stand beside a digest, as cosign's do")
 @login_options
-@click.pass_obj
 def list_tags(settings: Settings, /, name: str, quiet: bool, omit_digest_tags: bool, **flags: Any) -> None:
     """List the tags of a repository in a registry, as JSON."""
     reference = parse_name(name)
     if reference.tag or reference.digest:
-        raise click.UsageError(f"{name}: want a repository, without a tag or a digest")
+        raise WrongUsage(f"{name}: want a repository, without a tag or a digest")
     with open_registries(settings, **one_side(flags)) as registries:
         tags = registries.repository(reference).tags()
     if omit_digest_tags:
@@ -44,9 +43,9 @@ def list_tags(settings: Settings, /, name: str, quiet: bool, omit_digest_tags: b
 
         tags = [tag for tag in tags if digest_of(tag) is None]
     if quiet:
-        click.echo("".join(f"{tag}\n" for tag in tags), nl=False)
+        echo("".join(f"{tag}\n" for tag in tags), nl=False)
     else:
-        click.echo(json.dumps({"Repository": reference.repository, "Tags": tags}, indent=4))
+        echo(json.dumps({"Repository": reference.repository, "Tags": tags}, indent=4))
 
 
 @command(
@@ -57,10 +56,9 @@ tierce digest docker://busybox:1.36
 tierce digest --platform linux/arm64 busybox
 """,
 )
-@click.argument("name", metavar="NAME[:TAG|@DIGEST]")
-@click.option("--platform", metavar=PLATFORM, help="Of this image of several platforms  [of all together]")
+@argument("name", metavar="NAME[:TAG|@DIGEST]")
+@option("--platform", metavar=PLATFORM, help="Of this image of several platforms  [of all together]")
 @registry_options
-@click.pass_obj
 def digest(settings: Settings, /, name: str, platform: str | None, **flags: Any) -> None:
     """Print what a name in a registry stands for, by one request that fetches nothing."""
     from image.errors import ReferenceNotFound
@@ -73,12 +71,12 @@ def digest(settings: Settings, /, name: str, platform: str | None, **flags: Any)
     with open_registries(settings, **flags) as registries:
         if platform:
             source = RegistrySource(reference, registries)
-            click.echo(str(look(source, Platform.parse(platform, host_platform())).target.digest))
+            echo(str(look(source, Platform.parse(platform, host_platform())).target.digest))
             return
         found = registries.repository(reference).head_manifest(str(reference.digest or reference.tag))
     if found is None:
         raise ReferenceNotFound(f"image {reference.familiar} not found in registry {reference.domain}")
-    click.echo(str(found.digest))
+    echo(str(found.digest))
 
 
 @command(
@@ -88,8 +86,8 @@ def digest(settings: Settings, /, name: str, platform: str | None, **flags: Any)
 tierce manifest-digest manifest.json
 """,
 )
-@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
-def manifest_digest(file: Path) -> None:
+@argument("file", type=PATH, metavar="FILE")
+def manifest_digest(_settings: Settings, /, file: Path) -> None:
     """Print the digest of a file that holds a manifest, as skopeo does."""
     from image.digest import Digest
     from image.document import MAX_DOCUMENT_SIZE
@@ -99,7 +97,7 @@ def manifest_digest(file: Path) -> None:
 
     raw = read_limited(file, MAX_DOCUMENT_SIZE, lambda: ReferenceNotFound(f"manifest {file} does not exist"))
     decode_manifest(raw, "")
-    click.echo(str(Digest.of(raw)))
+    echo(str(Digest.of(raw)))
 
 
 def tag_remote(settings: Settings, source: str, target: str, flags: dict[str, Any]) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from image.errors import ContainerNotStarted, InvalidInput, TierceError
-from tierce.cli.command import ExitCode, Settings, command, image_argument
+from tierce.cli.command import ExitCode, Settings
+from tierce.cli.declare import RAW, Ended, argument, command, image_argument, option
+from tierce.cli.output import echo
 from tierce.cli.run_flags import container_flags, read_options, read_policy
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tierce.run import PullPolicy, Surroundings
 
 
-attach_option = click.option(
+attach_option = option(
     "-a", "--attach", "streams", multiple=True, metavar="STREAM", help="Show stdout or stderr alone  [both]"
 )
 
@@ -35,7 +35,7 @@ attach_option = click.option(
 @command(
     "run",
     short_help="Run a command in a new container",
-    context_settings={"allow_interspersed_args": False},
+    interspersed=False,
     examples="""
 tierce run --rm busybox echo hello
 tierce run -it --rm -v "$PWD:/src" -w /src busybox sh
@@ -44,13 +44,12 @@ tierce run --rm --network none --read-only --tmpfs /tmp app
 """,
 )
 @image_argument("image", metavar="IMAGE")
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND] [ARG...]")
+@argument("words", nargs=-1, type=RAW, metavar="[COMMAND] [ARG...]")
 @container_flags
-@click.option("-d", "--detach", is_flag=True, help="Let it run in the background, and print its id")
-@click.option("--detach-keys", default="", metavar="KEYS", help="Keys that leave it running  [ctrl-p,ctrl-q]")
-@click.option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on  [on]")
+@option("-d", "--detach", is_flag=True, help="Let it run in the background, and print its id")
+@option("--detach-keys", default="", metavar="KEYS", help="Keys that leave it running  [ctrl-p,ctrl-q]")
+@option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on  [on]")
 @attach_option
-@click.pass_obj
 def run(
     settings: Settings,
     /,
@@ -93,30 +92,29 @@ def run(
         from runner.containers.start import CLI_FAILED
 
         raise ExitCode(CLI_FAILED, error) from error
-    raise click.exceptions.Exit(code)
+    raise Ended(code)
 
 
 @command(
     "create",
     short_help="Create a new container",
-    context_settings={"allow_interspersed_args": False},
+    interspersed=False,
     examples="""
 tierce create --name web -p 8080:80 web
 tierce start -a web
 """,
 )
 @image_argument("image", metavar="IMAGE")
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND] [ARG...]")
+@argument("words", nargs=-1, type=RAW, metavar="[COMMAND] [ARG...]")
 @container_flags
 @attach_option
-@click.pass_obj
 def create(settings: Settings, /, image: str, words: Sequence[str], streams: Sequence[str], **flags: Any) -> None:
     """Create a container without starting it, and print its id. What is attached is said to start."""
     _shown(streams, detach=False)
     with settings.store() as store:
         wanted = (read_options(words, flags), read_policy(flags))
         record = _create(settings, store, (image, _chosen(settings, store, image, flags)), wanted, flags)
-    click.echo(record.id)
+    echo(record.id)
 
 
 def _create(
@@ -166,7 +164,7 @@ def _run_watched(
         return follow(
             over.start(record, attached=not detach, monitor=monitor), over, record,
             attached=not detach, interactive=options.interactive and not detach, keys=keys, proxy=proxy, user=shown,
-            started=(lambda: click.echo(record.id)) if detach else (lambda: None),
+            started=(lambda: echo(record.id)) if detach else (lambda: None),
         )  # fmt: skip
     except ContainerNotStarted:
         if wanted[1].remove:
@@ -244,7 +242,7 @@ class _Pulling:
                 for meant in registries.conf.candidates(reference):
                     if store.metadata.name(str(meant)) is not None and reference.short:
                         return meant
-                click.echo(f"Unable to find image '{reference.familiar}' locally", err=True)
+                echo(f"Unable to find image '{reference.familiar}' locally", err=True)
             return pull_image(self._settings, reference, store, registries, platform=self._platform, quiet=self._quiet)
 
 
@@ -261,12 +259,12 @@ def surroundings(settings: Settings, shown: UserStdio | None = None) -> Surround
     from tierce.run import Surroundings
 
     def trace(operation: Operation) -> None:
-        click.echo(str(operation), err=True)
+        echo(str(operation), err=True)
 
     return Surroundings(
         settings.environ,
         os.getcwd(),
-        lambda line: click.echo(f"WARNING: {line}", err=True),
+        lambda line: echo(f"WARNING: {line}", err=True),
         trace if settings.debug else None,
         shown,
     )

@@ -10,10 +10,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import click
-
 from image.errors import InvalidInput
 from tierce.cli.command import content_trust_option
+from tierce.cli.declare import Choice, option
 from tierce.cli.network_flags import NETWORK, read_network
 
 if TYPE_CHECKING:
@@ -28,86 +27,84 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 _THROTTLES: Final[tuple[ThrottleKind, ...]] = ("read_bps", "write_bps", "read_iops", "write_iops")
 _PROCESS: Final = (
-    click.option(
-        "-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Set a variable; NAME alone is taken from here"
-    ),
-    click.option("--env-file", "env_files", multiple=True, metavar="FILE", help="Set the variables of a file"),
-    click.option("-w", "--workdir", default="", metavar="PATH", help="Working directory"),
-    click.option("-u", "--user", default="", metavar="USER[:GROUP]", help="Name or number to run as"),
-    click.option("--group-add", multiple=True, metavar="GROUP", help="One more group"),
-    click.option("-i", "--interactive", is_flag=True, help="Pass standard input on"),
-    click.option("-t", "--tty", is_flag=True, help="Give it a terminal"),
-    click.option("--init", is_flag=True, help="Run an init as pid 1, which reaps processes and passes signals on"),
-    click.option("--entrypoint", metavar="PROGRAM", help="Run this instead of the image's entrypoint"),
+    option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Set a variable; NAME alone is taken from here"),
+    option("--env-file", "env_files", multiple=True, metavar="FILE", help="Set the variables of a file"),
+    option("-w", "--workdir", default="", metavar="PATH", help="Working directory"),
+    option("-u", "--user", default="", metavar="USER[:GROUP]", help="Name or number to run as"),
+    option("--group-add", multiple=True, metavar="GROUP", help="One more group"),
+    option("-i", "--interactive", is_flag=True, help="Pass standard input on"),
+    option("-t", "--tty", is_flag=True, help="Give it a terminal"),
+    option("--init", is_flag=True, help="Run an init as pid 1, which reaps processes and passes signals on"),
+    option("--entrypoint", metavar="PROGRAM", help="Run this instead of the image's entrypoint"),
     *NETWORK,
-    click.option("-h", "--hostname", default="", metavar="NAME", help="Host name"),
-    click.option("--domainname", default="", metavar="NAME", help="Domain name"),
+    option("-h", "--hostname", default="", metavar="NAME", help="Host name"),
+    option("--domainname", default="", metavar="NAME", help="Domain name"),
 )
 _MOUNTS: Final = (
-    click.option(
+    option(
         "-v", "--volume", "volumes", multiple=True, metavar="[SOURCE:]PATH[:ro]",
         help="Mount a path of the host or a volume",
     ),
-    click.option(
+    option(
         "--mount", "mounts", multiple=True, metavar="type=volume|bind|tmpfs,...", help="Mount, in docker's long form"
     ),
-    click.option("--tmpfs", multiple=True, metavar="PATH[:OPTIONS]", help="Mount an empty file system in memory"),
-    click.option(
+    option("--tmpfs", multiple=True, metavar="PATH[:OPTIONS]", help="Mount an empty file system in memory"),
+    option(
         "--volumes-from", multiple=True, metavar="CONTAINER[:ro]", help="Mount what another container mounts"
     ),
-    click.option("--volume-driver", default="", metavar="DRIVER", help="Driver of volumes that -v makes; only local"),
-    click.option("--shm-size", metavar="BYTES", help="Size of /dev/shm  [64m]"),
-    click.option("--read-only", is_flag=True, help="Make the root filesystem read-only"),
+    option("--volume-driver", default="", metavar="DRIVER", help="Driver of volumes that -v makes; only local"),
+    option("--shm-size", metavar="BYTES", help="Size of /dev/shm  [64m]"),
+    option("--read-only", is_flag=True, help="Make the root filesystem read-only"),
 )  # fmt: skip
 _SECURITY: Final = (
-    click.option("--cap-add", multiple=True, metavar="CAP", help="Give a capability, or ALL"),
-    click.option("--cap-drop", multiple=True, metavar="CAP", help="Take a capability, or ALL"),
-    click.option("--privileged", is_flag=True, help="Give all capabilities and devices, lift all masks"),
-    click.option(
+    option("--cap-add", multiple=True, metavar="CAP", help="Give a capability, or ALL"),
+    option("--cap-drop", multiple=True, metavar="CAP", help="Take a capability, or ALL"),
+    option("--privileged", is_flag=True, help="Give all capabilities and devices, lift all masks"),
+    option(
         "--security-opt", multiple=True, metavar="OPTION",
         help="no-new-privileges, seccomp=FILE|unconfined, systempaths=unconfined",
     ),
-    click.option("--device", "devices", multiple=True, metavar="HOST[:PATH][:rwm]", help="Give a device of the host"),
-    click.option("--device-cgroup-rule", "device_rules", multiple=True, metavar="RULE", help="Allow devices: 'c 1:3 r'"),
-    click.option("--sysctl", "sysctls", multiple=True, metavar="NAME=VALUE", help="Set a kernel parameter inside"),
-    click.option("--ipc", default="", metavar="MODE", help="private, shareable, none, host or container:NAME  [private]"),
-    click.option("--pid", default="", metavar="MODE", help="host or container:NAME: share its processes"),
-    click.option("--uts", default="", metavar="MODE", help="host: share the name of the host"),
-    click.option("--userns", default="", metavar="MODE", help="host: no user namespace, as it is anyway"),
-    click.option("--cgroupns", default="", metavar="MODE", help="private or host  [private]"),
-    click.option("--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="For the runtime's configuration"),
-    click.option("--cgroup-parent", default="", metavar="PATH", help="Control group to be below"),
-    click.option("--gpus", metavar="GPUS", help="Not supported: give --device"),
-    click.option("--runtime", metavar="NAME", help="Only tierce's own"),
-    click.option(
+    option("--device", "devices", multiple=True, metavar="HOST[:PATH][:rwm]", help="Give a device of the host"),
+    option("--device-cgroup-rule", "device_rules", multiple=True, metavar="RULE", help="Allow devices: 'c 1:3 r'"),
+    option("--sysctl", "sysctls", multiple=True, metavar="NAME=VALUE", help="Set a kernel parameter inside"),
+    option("--ipc", default="", metavar="MODE", help="private, shareable, none, host or container:NAME  [private]"),
+    option("--pid", default="", metavar="MODE", help="host or container:NAME: share its processes"),
+    option("--uts", default="", metavar="MODE", help="host: share the name of the host"),
+    option("--userns", default="", metavar="MODE", help="host: no user namespace, as it is anyway"),
+    option("--cgroupns", default="", metavar="MODE", help="private or host  [private]"),
+    option("--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="For the runtime's configuration"),
+    option("--cgroup-parent", default="", metavar="PATH", help="Control group to be below"),
+    option("--gpus", metavar="GPUS", help="Not supported: give --device"),
+    option("--runtime", metavar="NAME", help="Only tierce's own"),
+    option(
         "--isolation",
-        type=click.Choice(["auto", "default", "namespaces", "oci", "rootless", "chroot", "emulated", "strict"]),
+        type=Choice(("auto", "default", "namespaces", "oci", "rootless", "chroot", "emulated", "strict")),
         default="auto",
         help="How it is kept apart: the strongest that works; strict refuses what is weaker than namespaces",
     ),
 )  # fmt: skip
 _CHANGEABLE: Final = (
-    click.option("-m", "--memory", metavar="BYTES", help="Limit of memory, such as 512m"),
-    click.option("--memory-swap", metavar="BYTES", help="Limit of memory and swap together; -1 for none"),
-    click.option("--memory-reservation", metavar="BYTES", help="Memory to fall back to when it is scarce"),
-    click.option("--cpus", type=float, metavar="N", help="Limit of processors, such as 1.5"),
-    click.option("-c", "--cpu-shares", type=int, metavar="N", help="Weight among the containers  [1024]"),
-    click.option("--cpu-period", type=int, metavar="US", help="Period of the quota, in microseconds"),
-    click.option("--cpu-quota", type=int, metavar="US", help="Processor time in each period, in microseconds"),
-    click.option("--cpuset-cpus", default="", metavar="LIST", help="Processors to run on, such as 0-1"),
-    click.option("--cpuset-mems", default="", metavar="LIST", help="Memory nodes to use"),
-    click.option("--pids-limit", type=int, metavar="N", help="Limit of processes; -1 for none"),
-    click.option("--blkio-weight", type=int, metavar="10-1000", help="Weight of its input and output"),
+    option("-m", "--memory", metavar="BYTES", help="Limit of memory, such as 512m"),
+    option("--memory-swap", metavar="BYTES", help="Limit of memory and swap together; -1 for none"),
+    option("--memory-reservation", metavar="BYTES", help="Memory to fall back to when it is scarce"),
+    option("--cpus", type=float, metavar="N", help="Limit of processors, such as 1.5"),
+    option("-c", "--cpu-shares", type=int, metavar="N", help="Weight among the containers  [1024]"),
+    option("--cpu-period", type=int, metavar="US", help="Period of the quota, in microseconds"),
+    option("--cpu-quota", type=int, metavar="US", help="Processor time in each period, in microseconds"),
+    option("--cpuset-cpus", default="", metavar="LIST", help="Processors to run on, such as 0-1"),
+    option("--cpuset-mems", default="", metavar="LIST", help="Memory nodes to use"),
+    option("--pids-limit", type=int, metavar="N", help="Limit of processes; -1 for none"),
+    option("--blkio-weight", type=int, metavar="10-1000", help="Weight of its input and output"),
 )
 """Limits that ``update`` changes too."""
 _LIMITS: Final = (
     *_CHANGEABLE,
-    click.option("--memory-swappiness", type=int, metavar="0-100", help="How readily it is swapped out"),
-    click.option("--oom-kill-disable", is_flag=True, help="Do not kill it for want of memory"),
-    click.option("--oom-score-adj", type=int, metavar="N", help="How likely it is killed for want of memory"),
-    click.option("--ulimit", "ulimits", multiple=True, metavar="TYPE=SOFT[:HARD]", help="A resource limit"),
+    option("--memory-swappiness", type=int, metavar="0-100", help="How readily it is swapped out"),
+    option("--oom-kill-disable", is_flag=True, help="Do not kill it for want of memory"),
+    option("--oom-score-adj", type=int, metavar="N", help="How likely it is killed for want of memory"),
+    option("--ulimit", "ulimits", multiple=True, metavar="TYPE=SOFT[:HARD]", help="A resource limit"),
     *(
-        click.option(
+        option(
             f"--device-{kind.replace('_', '-')}",
             kind, multiple=True, metavar="DEVICE:RATE", help=f"Limit of a disk's {kind.replace('_', ' ')}",
         )
@@ -116,40 +113,36 @@ _LIMITS: Final = (
 )  # fmt: skip
 
 _LIFE: Final = (
-    click.option("--rm", "remove", is_flag=True, help="Remove it, and its anonymous volumes, at its end"),
-    click.option("--name", default="", metavar="NAME", help="Name it"),
-    click.option("--cidfile", default="", metavar="FILE", help="Write its id to a file"),
-    click.option("-l", "--label", "labels", multiple=True, metavar="KEY[=VALUE]", help="Label it"),
-    click.option(
-        "--label-file", "label_files", multiple=True, metavar="FILE", help="Label it with the lines of a file"
-    ),
-    click.option("--restart", default="no", metavar="POLICY", help="no, always, unless-stopped, on-failure[:N]"),
-    click.option("--stop-signal", default="", metavar="SIGNAL", help="Signal that stops it  [TERM]"),
-    click.option("--stop-timeout", type=int, metavar="SECONDS", help="Seconds from that signal to KILL  [10]"),
-    click.option("--log-driver", default="json-file", metavar="DRIVER", help="json-file, local or none"),
-    click.option("--log-opt", "log_options", multiple=True, metavar="KEY=VALUE", help="max-size=10m, max-file=3"),
-    click.option("--health-cmd", metavar="COMMAND", help="Ask it after its health by this"),
-    click.option("--health-interval", default="", metavar="DURATION", help="So often  [30s]"),
-    click.option("--health-timeout", default="", metavar="DURATION", help="And wait so long  [30s]"),
-    click.option("--health-start-period", default="", metavar="DURATION", help="Failures count after this time  [0s]"),
-    click.option("--health-start-interval", default="", metavar="DURATION", help="So often until then  [5s]"),
-    click.option("--health-retries", type=int, default=0, metavar="N", help="So many failures are unhealthy  [3]"),
-    click.option("--no-healthcheck", is_flag=True, help="Do not ask, whatever the image says"),
+    option("--rm", "remove", is_flag=True, help="Remove it, and its anonymous volumes, at its end"),
+    option("--name", default="", metavar="NAME", help="Name it"),
+    option("--cidfile", default="", metavar="FILE", help="Write its id to a file"),
+    option("-l", "--label", "labels", multiple=True, metavar="KEY[=VALUE]", help="Label it"),
+    option("--label-file", "label_files", multiple=True, metavar="FILE", help="Label it with the lines of a file"),
+    option("--restart", default="no", metavar="POLICY", help="no, always, unless-stopped, on-failure[:N]"),
+    option("--stop-signal", default="", metavar="SIGNAL", help="Signal that stops it  [TERM]"),
+    option("--stop-timeout", type=int, metavar="SECONDS", help="Seconds from that signal to KILL  [10]"),
+    option("--log-driver", default="json-file", metavar="DRIVER", help="json-file, local or none"),
+    option("--log-opt", "log_options", multiple=True, metavar="KEY=VALUE", help="max-size=10m, max-file=3"),
+    option("--health-cmd", metavar="COMMAND", help="Ask it after its health by this"),
+    option("--health-interval", default="", metavar="DURATION", help="So often  [30s]"),
+    option("--health-timeout", default="", metavar="DURATION", help="And wait so long  [30s]"),
+    option("--health-start-period", default="", metavar="DURATION", help="Failures count after this time  [0s]"),
+    option("--health-start-interval", default="", metavar="DURATION", help="So often until then  [5s]"),
+    option("--health-retries", type=int, default=0, metavar="N", help="So many failures are unhealthy  [3]"),
+    option("--no-healthcheck", is_flag=True, help="Do not ask, whatever the image says"),
 )
 
 _IMAGE: Final = (
-    click.option(
+    option(
         "--pull",
         "policy",
-        type=click.Choice(["missing", "always", "never"]),
+        type=Choice(("missing", "always", "never")),
         default="missing",
         help="When to pull the image",
     ),
-    click.option(
-        "--platform", metavar="OS[/ARCH[/VARIANT]]", help="Which image of several platforms  [this machine's]"
-    ),
-    click.option("-q", "--quiet", is_flag=True, help="No progress of a pull"),
-    click.option(
+    option("--platform", metavar="OS[/ARCH[/VARIANT]]", help="Which image of several platforms  [this machine's]"),
+    option("-q", "--quiet", is_flag=True, help="No progress of a pull"),
+    option(
         "--tls-verify/--no-tls-verify", default=True, help="For a pull: demand https with a valid certificate  [on]"
     ),
 )
@@ -157,15 +150,15 @@ _IMAGE: Final = (
 
 def container_flags(command: _F) -> _F:
     """All flags of ``run`` and ``create``, in the order of the help."""
-    for option in reversed((content_trust_option, *_PROCESS, *_MOUNTS, *_SECURITY, *_LIMITS, *_LIFE, *_IMAGE)):
-        command = option(command)
+    for add in reversed((content_trust_option, *_PROCESS, *_MOUNTS, *_SECURITY, *_LIMITS, *_LIFE, *_IMAGE)):
+        command = add(command)
     return command
 
 
 def limit_flags(command: _F) -> _F:
     """Those that ``update`` has too."""
-    for option in reversed(_CHANGEABLE):
-        command = option(command)
+    for add in reversed(_CHANGEABLE):
+        command = add(command)
     return command
 
 

@@ -6,9 +6,9 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-import click
-
-from tierce.cli.command import ExitCode, Settings, command
+from tierce.cli.command import ExitCode, Settings
+from tierce.cli.declare import Ended, argument, command
+from tierce.cli.output import echo
 
 if TYPE_CHECKING:
     from store.failed_steps import FailedStep
@@ -23,11 +23,10 @@ tierce builder shell                     # the last one
 tierce builder shell 3fa2c1              # the one that the failure named
 tierce builder shell 3fa2c1 cat /etc/hosts
 """,
-    context_settings={"allow_interspersed_args": False},
+    interspersed=False,
 )
-@click.argument("step", default="", metavar="[ID]")
-@click.argument("words", nargs=-1, metavar="[COMMAND [ARG...]]")
-@click.pass_obj
+@argument("step", default="", metavar="[ID]")
+@argument("words", nargs=-1, metavar="[COMMAND [ARG...]]")
 def shell(settings: Settings, step: str, words: tuple[str, ...]) -> None:
     """Open a shell (or run COMMAND) where a RUN failed: its files, environment, user and directory.
 
@@ -40,7 +39,7 @@ def shell(settings: Settings, step: str, words: tuple[str, ...]) -> None:
         failed = FailedSteps(store).get(step)
         code = _enter(settings, store, failed, words or ("/bin/sh",))
     if code:
-        raise click.exceptions.Exit(code)
+        raise Ended(code)
 
 
 def enter(settings: Settings) -> int:
@@ -69,7 +68,7 @@ def _enter(settings: Settings, store: Store, failed: FailedStep, words: tuple[st
     lent, gone = lent_again(failed)
     env, unset = environment(failed, settings.environ)
     if missing := (*failed.left_out, *gone, *unset):
-        click.echo(f"not in this shell: {', '.join(missing)}", err=True)
+        echo(f"not in this shell: {', '.join(missing)}", err=True)
     options = options_again(failed, words, tty=sys.stdin.isatty())
     with mounted_again(store, failed, workspace) as mounts:
         try:
@@ -82,7 +81,7 @@ def _enter(settings: Settings, store: Store, failed: FailedStep, words: tuple[st
                 privileges=probe(),
                 environ=settings.environ,
                 cwd=os.getcwd(),
-                warn=lambda line: click.echo(f"WARNING: {line}", err=True),
+                warn=lambda line: echo(f"WARNING: {line}", err=True),
                 mounts=tuple(runtime_mounts((*lent, *mounts))),
                 network=Networking(parse_mode(failed.network), dns=options.network.dns),
             )

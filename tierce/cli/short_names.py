@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import click
-
 from image.errors import InvalidInput, StorageError
+from tierce.cli.output import echo
 from tierce.cli.terminal import is_terminal
 
 if TYPE_CHECKING:
@@ -36,10 +35,10 @@ def meant(settings: Settings, conf: RegistriesConf, reference: Reference) -> Ite
 
 
 def _ask(candidates: tuple[Reference, ...]) -> Reference:
-    click.echo("Please select an image:")
+    echo("Please select an image:")
     for number, candidate in enumerate(candidates, 1):
-        click.echo(f"  {number}  {candidate}")
-    click.echo(f"Number [1-{len(candidates)}]: ", nl=False)
+        echo(f"  {number}  {candidate}")
+    echo(f"Number [1-{len(candidates)}]: ", nl=False)
     sys.stdout.flush()
     answer = sys.stdin.readline().strip()
     if answer.isascii() and answer.isdigit() and 1 <= int(answer) <= len(candidates):
@@ -53,6 +52,6 @@ def _remember(settings: Settings, short: Reference, full: Reference) -> None:
     try:
         file = remember(short, full, settings.environ, os.geteuid())
     except (StorageError, InvalidInput) as error:
-        click.echo(f"WARNING: the choice is not remembered: {error}", err=True)
+        echo(f"WARNING: the choice is not remembered: {error}", err=True)
     else:
-        click.echo(f"{short.familiar_repository} means {full.repository} from now on, says {file}", err=True)
+        echo(f"{short.familiar_repository} means {full.repository} from now on, says {file}", err=True)

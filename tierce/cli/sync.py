@@ -9,11 +9,11 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import click
-
 from image.value import replace
-from tierce.cli.command import Settings, command
+from tierce.cli.command import Settings
+from tierce.cli.declare import Choice, IntRange, WrongUsage, argument, command, option
 from tierce.cli.foreign_flags import refused, signing_flags
+from tierce.cli.output import echo
 from tierce.cli.registry_flags import Side, retry_options, retry_policy, side_options
 from tierce.cli.transfer import PLATFORM, create_repository_option, log_format_option, transfer_view
 
@@ -47,27 +47,23 @@ tierce sync --src yaml --dest docker skopeo.yml registry.example.com/mirror
 tierce sync --src docker --dest dir --scoped registry.example.com/busybox /media/usb
 """,
 )
-@click.argument("words", nargs=-1, metavar="[once|check|server] | SOURCE DESTINATION")
-@click.option("-c", "--config", metavar="FILE", help="Rules in regsync's YAML; - is standard input")
-@click.option("-s", "--src", type=click.Choice(["docker", "dir", "yaml"]), help="What SOURCE is, as skopeo has it")
-@click.option("-d", "--dest", type=click.Choice(["docker", "dir"]), help="What DESTINATION is")
-@click.option("--scoped", is_flag=True, help="Whole source names below DESTINATION, registry included")
-@click.option("--platform", "platforms", multiple=True, metavar=PLATFORM, help="Only these of several platforms  [all]")
-@click.option("-a", "--all", "everything", is_flag=True, help="All platforms, as is done without --platform")
-@click.option(
-    "-n", "--dry-run", is_flag=True, help="Say what would be done, and the pulls it needs; 'check' is the same"
-)
-@click.option("--delete", is_flag=True, help="Delete tags that the source does not have")
-@click.option("--missing", is_flag=True, help="Copy only tags that the target does not have")
-@click.option("--keep-going/--abort-on-error", "keep_going", default=None, help="Go on after a failure  [with -c]")
-@click.option(
-    "-j", "--jobs", type=click.IntRange(1, 64), metavar="N", help="Images at once  [4, or the file's 'parallel']"
-)
-@click.option("--report", metavar="FILE", help="Write what was done as JSON; - is standard output")
-@click.option("-q", "--quiet", is_flag=True, help="Only failures, and the report")
+@argument("words", nargs=-1, metavar="[once|check|server] | SOURCE DESTINATION")
+@option("-c", "--config", metavar="FILE", help="Rules in regsync's YAML; - is standard input")
+@option("-s", "--src", type=Choice(("docker", "dir", "yaml")), help="What SOURCE is, as skopeo has it")
+@option("-d", "--dest", type=Choice(("docker", "dir")), help="What DESTINATION is")
+@option("--scoped", is_flag=True, help="Whole source names below DESTINATION, registry included")
+@option("--platform", "platforms", multiple=True, metavar=PLATFORM, help="Only these of several platforms  [all]")
+@option("-a", "--all", "everything", is_flag=True, help="All platforms, as is done without --platform")
+@option("-n", "--dry-run", is_flag=True, help="Say what would be done, and the pulls it needs; 'check' is the same")
+@option("--delete", is_flag=True, help="Delete tags that the source does not have")
+@option("--missing", is_flag=True, help="Copy only tags that the target does not have")
+@option("--keep-going/--abort-on-error", "keep_going", default=None, help="Go on after a failure  [with -c]")
+@option("-j", "--jobs", type=IntRange(1, 64), metavar="N", help="Images at once  [4, or the file's 'parallel']")
+@option("--report", metavar="FILE", help="Write what was done as JSON; - is standard output")
+@option("-q", "--quiet", is_flag=True, help="Only failures, and the report")
 @log_format_option
-@click.option("--authfile", metavar="FILE", help="Credentials instead of docker's and podman's files")
-@click.option("--preserve-digests", is_flag=True, help="Accepted: digests stay, but for a choice of platforms")
+@option("--authfile", metavar="FILE", help="Credentials instead of docker's and podman's files")
+@option("--preserve-digests", is_flag=True, help="Accepted: digests stay, but for a choice of platforms")
 @refused("-f", "--format", instead="sync keeps digests: convert single images by copy --format")
 @refused(
     "--remove-signatures", instead="sync keeps what belongs to an image: use copy --remove-signatures", value=False
@@ -77,7 +73,6 @@ tierce sync --src docker --dest dir --scoped registry.example.com/busybox /media
 @retry_options
 @side_options("dest", "targets")
 @side_options("src", "sources")
-@click.pass_obj
 def sync(
     settings: Settings,
     /,
@@ -114,7 +109,7 @@ def sync(
     from transfer.sync.perform import SyncOptions
 
     if everything and platforms:
-        raise click.UsageError("--all and --platform are mutually exclusive")
+        raise WrongUsage("--all and --platform are mutually exclusive")
     here = host_platform()
     templates = SyncTemplates(settings.environ, lambda: datetime.fromtimestamp(settings.clock()).astimezone())
     word, configuration = _configuration(words, config, (src, dest), platforms, here, templates, scoped=scoped)
@@ -150,12 +145,12 @@ def _configuration(
     src, dest = transports
     if config is not None:
         if src or dest or scoped or platforms:
-            raise click.UsageError("--config goes without --src, --dest, --scoped and --platform: the file says it")
+            raise WrongUsage("--config goes without --src, --dest, --scoped and --platform: the file says it")
         if len(words) > 1 or any(word not in _WORDS for word in words):
-            raise click.UsageError(f"with --config there is one word at most: {', '.join(_WORDS)}")
+            raise WrongUsage(f"with --config there is one word at most: {', '.join(_WORDS)}")
         return "".join(words) or "once", regsync.parse(_read(config), config, templates.render, here)
     if not (src and dest) or len(words) != 2:
-        raise click.UsageError("needs --config FILE, or --src and --dest with SOURCE and DESTINATION")
+        raise WrongUsage("needs --config FILE, or --src and --dest with SOURCE and DESTINATION")
     wanted = [Platform.parse(platform, here) for platform in platforms]
     destination = skopeo.Destination("dir" if dest == "dir" else "docker", words[1], scoped)
     match src:
@@ -237,11 +232,11 @@ class _View:
         if self._shown.tell("outcome", **outcome.members()):
             return
         if failed or (not self._quiet and outcome.is_news and self._report != "-"):
-            self._shown.aside(lambda: click.echo(outcome.line(), err=failed))
+            self._shown.aside(lambda: echo(outcome.line(), err=failed))
 
     def note(self, text: str) -> None:
         if not self._shown.tell("message", text=text):
-            self._shown.aside(lambda: click.echo(text, err=True))
+            self._shown.aside(lambda: echo(text, err=True))
 
     def end(self, report: Report) -> None:
         """Raises TierceError when anything failed."""
@@ -256,14 +251,14 @@ class _View:
         if self._report:
             document = json.dumps(report.members(), indent=2) + "\n"
             if self._report == "-":
-                self._shown.aside(lambda: click.echo(document, nl=False))
+                self._shown.aside(lambda: echo(document, nl=False))
             else:
                 with open(self._report, "w", encoding="utf-8") as file:
                     file.write(document)
         lines = [report.summary(), *([report.pulls_line()] if self._options.dry_run else [])]
         if self._quiet or self._report == "-" or self._shown.tell("summary", text="; ".join(lines)):
             return
-        self._shown.aside(lambda: click.echo("\n".join(lines)))
+        self._shown.aside(lambda: echo("\n".join(lines)))
 
 
 def _serve(
@@ -283,7 +278,7 @@ def _serve(
         if not rule.due:
             view.note(f"{rule.source}: no schedule and no interval, so the server leaves it out")
     if not timed:
-        raise click.UsageError("nothing in the file has a schedule or an interval")
+        raise WrongUsage("nothing in the file has a schedule or an interval")
     due = [(next_due(rule.due, now()), rule) for rule in timed]
     view.show(_sync(ends, replace(options, missing_only=True), templates, view).run(timed))
     while True:

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Self
 
-import click
-
 from tierce import VERSION
 from tierce.check import Finding, Hashed, Problem, Unused, check_store, repair
-from tierce.cli.command import Settings, command, format_option
+from tierce.cli.command import Settings, format_option
+from tierce.cli.declare import Ended, command, option
 from tierce.cli.images import image_rows
+from tierce.cli.output import echo
 from tierce.cli.tables import align, render, render_documents
 from tierce.cli.terminal import LiveBlock, is_live
 from tierce.cli.units import human_duration, human_size
@@ -33,9 +33,8 @@ tierce system df -v
 tierce system df --format '{{.Type}}: {{.Size}}'
 """,
 )
-@click.option("-v", "--verbose", is_flag=True, help="Each image, container, volume and step")
+@option("-v", "--verbose", is_flag=True, help="Each image, container, volume and step")
 @format_option
-@click.pass_obj
 def df(settings: Settings, verbose: bool, form: str) -> None:
     """Show how much space images, containers, volumes, the build cache and unused files take.
 
@@ -45,11 +44,11 @@ def df(settings: Settings, verbose: bool, form: str) -> None:
         usage = measure(store)
         known = repository_digests(store.metadata)
     if not verbose:
-        click.echo(render(usage_rows(usage), HEADERS, list(HEADERS), form), nl=False)
+        echo(render(usage_rows(usage), HEADERS, list(HEADERS), form), nl=False)
     elif form:
-        click.echo(render_documents([usage_document(usage)], form), nl=False)
+        echo(render_documents([usage_document(usage)], form), nl=False)
     else:
-        click.echo(verbose_usage(usage, known, settings.clock()), nl=False)
+        echo(verbose_usage(usage, known, settings.clock()), nl=False)
 
 
 def usage_rows(usage: Usage) -> list[dict[str, str]]:
@@ -156,8 +155,7 @@ tierce info --format '{{.DockerRootDir}} {{.CgroupVersion}}'
 tierce info --format json
 """,
 )
-@click.option("-f", "--format", "form", default="", metavar="FORMAT", help="'json' or a Go TEMPLATE")
-@click.pass_obj
+@option("-f", "--format", "form", default="", metavar="FORMAT", help="'json' or a Go TEMPLATE")
 def info(settings: Settings, form: str) -> None:
     """Show the store, the kernel's features, and the privileges this user has."""
     from runner.runtime.privileges import probe
@@ -169,7 +167,7 @@ def info(settings: Settings, form: str) -> None:
         text = render_documents([document], "{{json .}}" if form == "json" else form)
     else:
         text = "".join(f"{line}\n" for line in _info_lines(document))
-    click.echo(text, nl=False)
+    echo(text, nl=False)
 
 
 _TITLES: Final = {
@@ -200,9 +198,8 @@ tierce system check
 tierce system check --repair
 """,
 )
-@click.option("--repair", "repairs", is_flag=True, help="Write index.json anew and remove leftovers, then look again")
-@click.option("-q", "--quiet", is_flag=True, help="Only problems")
-@click.pass_obj
+@option("--repair", "repairs", is_flag=True, help="Write index.json anew and remove leftovers, then look again")
+@option("-q", "--quiet", is_flag=True, help="Only problems")
 def check(settings: Settings, repairs: bool, quiet: bool) -> None:
     """Hash every blob, compare every record with the disk. Exits with 1 when something is wrong."""
     with settings.store() as store:
@@ -215,12 +212,12 @@ def check(settings: Settings, repairs: bool, quiet: bool) -> None:
             sum(1 for _ in store.content.digests()), len(store.metadata.layers()), len(store.metadata.images()),
         )  # fmt: skip
     problems = [finding for finding in findings if isinstance(finding, Problem)]
-    click.echo("".join(_finding_lines(findings, quiet=quiet)), nl=False)
+    echo("".join(_finding_lines(findings, quiet=quiet)), nl=False)
     if problems:
-        click.echo(f"tierce: {len(problems)} problem{'s' if len(problems) > 1 else ''} in {settings.root}", err=True)
-        raise click.exceptions.Exit(1)
+        echo(f"tierce: {len(problems)} problem{'s' if len(problems) > 1 else ''} in {settings.root}", err=True)
+        raise Ended(1)
     if not quiet:
-        click.echo(f"{settings.root} is whole: {images} images, {blobs} blobs, {layers} layers")
+        echo(f"{settings.root} is whole: {images} images, {blobs} blobs, {layers} layers")
 
 
 def _finding_lines(findings: list[Finding], *, quiet: bool) -> Iterator[str]:
@@ -262,8 +259,8 @@ tierce version
 tierce version --format '{{.Client.Version}}'
 """,
 )
-@click.option("-f", "--format", "form", default="", metavar="FORMAT", help="'json' or a Go TEMPLATE")
-def version(form: str) -> None:
+@option("-f", "--format", "form", default="", metavar="FORMAT", help="'json' or a Go TEMPLATE")
+def version(_settings: Settings, /, form: str) -> None:
     """Show the version, and that of the Python that runs it."""
     import platform
 
@@ -271,11 +268,11 @@ def version(form: str) -> None:
         Version=VERSION, PythonVersion=platform.python_version(), Os=sys.platform, Arch=platform.machine()
     )  # fmt: skip
     if form:
-        click.echo(render_documents([Record(Client=client)], "{{json .}}" if form == "json" else form), nl=False)
+        echo(render_documents([Record(Client=client)], "{{json .}}" if form == "json" else form), nl=False)
         return
     rows = {
         "Version": client["Version"],
         "Python version": client["PythonVersion"],
         "OS/Arch": f"{client['Os']}/{client['Arch']}",
     }
-    click.echo("Tierce:\n" + "".join(f" {name + ':':<16} {value}\n" for name, value in rows.items()), nl=False)
+    echo("Tierce:\n" + "".join(f" {name + ':':<16} {value}\n" for name, value in rows.items()), nl=False)

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import click
-
 from image.reference import Reference
-from tierce.cli.command import Settings, command, content_trust_option, image_argument
+from tierce.cli.command import Settings, content_trust_option
+from tierce.cli.declare import PATH, Choice, argument, command, image_argument, option
+from tierce.cli.output import echo
 
 if TYPE_CHECKING:
     from store.store import Store
@@ -30,22 +30,22 @@ _VIEW: Final = "tierce.view"
 
 def registry_options(function: _F) -> _F:
     """How to reach a registry: the flags of pull and push."""
-    for option in (
-        click.option("--authfile", metavar="FILE", help="Credentials instead of docker's and podman's files"),
-        click.option("--creds", metavar="USER[:PASSWORD]", help="Credentials for this command alone"),
-        click.option(
+    for add in (
+        option("--authfile", metavar="FILE", help="Credentials instead of docker's and podman's files"),
+        option("--creds", metavar="USER[:PASSWORD]", help="Credentials for this command alone"),
+        option(
             "--cert-dir",
             metavar="DIR",
-            type=click.Path(path_type=Path),
+            type=PATH,
             help="Certificates of the registry: *.crt, X.cert with X.key",
         ),
-        click.option("--tls-verify/--no-tls-verify", default=True, help="Demand https with a valid certificate  [on]"),
+        option("--tls-verify/--no-tls-verify", default=True, help="Demand https with a valid certificate  [on]"),
     ):
-        function = option(function)
+        function = add(function)
     return function
 
 
-create_repository_option = click.option(
+create_repository_option = option(
     "--create-repository",
     is_flag=True,
     help="Make a repository that is missing, at Amazon ECR (others do by themselves)",
@@ -69,21 +69,21 @@ def open_registries(
         not tls_verify, credential, cert_dir=cert_dir, retry=retry, create_repository=create_repository,
         uploads=settings.root / "uploads", known_blobs=settings.root / "known-blobs.db", paces=settings.root / "paces",
     )  # fmt: skip
-    with user_registries(settings.environ, options, authfile, destination=destination, warn=_warner()) as registries:
+    with user_registries(
+        settings.environ, options, authfile, destination=destination, warn=_warner(settings)
+    ) as registries:
         yield registries
 
 
-def _warner() -> Callable[[str], None]:
+def _warner(settings: Settings) -> Callable[[str], None]:
     """Shows what registries warn of, beside the progress where there is some. For any thread."""
-    context = click.get_current_context(silent=True)
-    meta = context.meta if context else {}
 
     def warn(text: str) -> None:
         from tierce.cli.terminal import printable
 
-        view: TransferView | None = meta.get(_VIEW)
+        view: TransferView | None = settings.said.get(_VIEW)
         if view is None:
-            click.echo(f"warning: {printable(text)}", err=True)
+            echo(f"warning: {printable(text)}", err=True)
         else:
             view.warn(text)
 
@@ -116,12 +116,12 @@ def copy_options(platform: str | None) -> CopyOptions:
 def log_format_option(function: _F) -> _F:
     """``--log-format``, which ``transfer_view`` looks up."""
 
-    def keep(context: click.Context, _option: click.Parameter, form: str) -> None:
-        context.meta[_LOG_FORMAT] = form
+    def keep(settings: Settings, _name: str, form: str) -> None:
+        settings.said[_LOG_FORMAT] = form
 
-    return click.option(
+    return option(
         "--log-format",
-        type=click.Choice(["auto", "plain", "tty", "json"]),
+        type=Choice(("auto", "plain", "tty", "json")),
         default="auto",
         expose_value=False,
         callback=keep,
@@ -137,12 +137,11 @@ def transfer_view(
 
     from tierce.cli.progress import COPY, make_view
 
-    meta = click.get_current_context().meta
-    form = "quiet" if quiet else meta.get(_LOG_FORMAT, "auto")
+    form = "quiet" if quiet else settings.said.get(_LOG_FORMAT, "auto")
     view = make_view(
         form, sys.stderr, settings.environ, time.monotonic, words or COPY, blobs_have_lines=blobs_have_lines
     )
-    meta[_VIEW] = view
+    settings.said[_VIEW] = view
     return view
 
 
@@ -155,13 +154,12 @@ tierce pull --platform linux/arm64 registry.example.com/team/app:1.0
 tierce pull --tls-verify=false localhost:5000/app
 """,
 )
-@click.argument("name", metavar="NAME[:TAG|@DIGEST]")
+@argument("name", metavar="NAME[:TAG|@DIGEST]")
 @content_trust_option
-@click.option("--platform", metavar=PLATFORM, help="Which image of several platforms  [this machine's]")
-@click.option("-q", "--quiet", is_flag=True, help="Only the name at the end")
+@option("--platform", metavar=PLATFORM, help="Which image of several platforms  [this machine's]")
+@option("-q", "--quiet", is_flag=True, help="Only the name at the end")
 @log_format_option
 @registry_options
-@click.pass_obj
 def pull(
     settings: Settings, name: str, platform: str | None, quiet: bool, tls_verify: bool, creds: str | None,
     authfile: str | None, cert_dir: Path | None,
@@ -169,7 +167,7 @@ def pull(
     """Download an image and unpack it, so that it is ready to run."""
     reference = Reference.parse(name).with_default_tag()
     if not quiet and reference.familiar != name and not reference.digest and ":" not in name.rpartition("/")[2]:
-        click.echo("Using default tag: latest")
+        echo("Using default tag: latest")
     with (
         settings.store() as store,
         open_registries(
@@ -177,7 +175,7 @@ def pull(
         ) as registries,
     ):
         pulled = pull_image(settings, reference, store, registries, platform=platform, quiet=quiet)
-    click.echo(str(pulled))
+    echo(str(pulled))
 
 
 def pull_image(
@@ -227,12 +225,11 @@ tierce push --tls-verify=false localhost:5000/app
 )
 @image_argument("name", metavar="NAME[:TAG]")
 @content_trust_option
-@click.option("--platform", metavar=PLATFORM, help="Only this image of several platforms  [all]")
-@click.option("-q", "--quiet", is_flag=True, help="Only the name at the end")
+@option("--platform", metavar=PLATFORM, help="Only this image of several platforms  [all]")
+@option("-q", "--quiet", is_flag=True, help="Only the name at the end")
 @create_repository_option
 @log_format_option
 @registry_options
-@click.pass_obj
 def push(
     settings: Settings, name: str, platform: str | None, quiet: bool, tls_verify: bool, creds: str | None,
     authfile: str | None, cert_dir: Path | None, create_repository: bool,
@@ -254,12 +251,12 @@ def push(
         ) as registries,
     ):
         if not quiet:
-            click.echo(f"The push refers to repository [{reference.repository}]")
+            echo(f"The push refers to repository [{reference.repository}]")
         with transfer_view(settings, quiet=quiet, words=PUSH) as view:
             pushed = push_from_store(name, reference, store, registries, copy_options(platform), view)
         store.journal.write("image", "push", reference.familiar, {"name": reference.familiar_repository})
     if quiet:
-        click.echo(str(reference))
+        echo(str(reference))
     else:
         target = pushed.descriptor
-        click.echo(f"{reference.tag or 'digest'}: digest: {target.digest} size: {target.size}")
+        echo(f"{reference.tag or 'digest'}: digest: {target.digest} size: {target.size}")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import click
-
 from image.errors import Cancelled, InvalidInput, TierceError, VolumeNotFound
 from runner.volumes.long_form import pairs
 from runner.volumes.volumes import DRIVER, Volume, Volumes
-from tierce.cli.command import Settings, command, confirm, format_option
+from tierce.cli.command import Settings, confirm, format_option
+from tierce.cli.declare import Ended, argument, command, option
 from tierce.cli.filters import filter_option, has_labels, parse_filters, passes_labels
+from tierce.cli.output import echo
 from tierce.cli.tables import render, render_documents
 from tierce.cli.units import human_size
 
@@ -31,18 +31,17 @@ tierce volume create data
 tierce volume create --label project=web --opt type=tmpfs --opt device=tmpfs --opt o=size=100m scratch
 """,
 )
-@click.argument("name", default="", metavar="[VOLUME]")
-@click.option("-d", "--driver", default=DRIVER, metavar="DRIVER", help="Only local")
-@click.option("--label", "labels", multiple=True, metavar="KEY[=VALUE]", help="Put a label on it")
-@click.option("-o", "--opt", "options", multiple=True, metavar="KEY=VALUE", help="What it mounts: type, o and device")
-@click.pass_obj
+@argument("name", default="", metavar="[VOLUME]")
+@option("-d", "--driver", default=DRIVER, metavar="DRIVER", help="Only local")
+@option("--label", "labels", multiple=True, metavar="KEY[=VALUE]", help="Put a label on it")
+@option("-o", "--opt", "options", multiple=True, metavar="KEY=VALUE", help="What it mounts: type, o and device")
 def create(settings: Settings, name: str, driver: str, labels: Sequence[str], options: Sequence[str]) -> None:
     """Make a volume and print its name; without a name it is anonymous.
 
     A volume that exists is left as it is.
     """
     made = _volumes(settings).create(name, driver=driver, labels=pairs(labels), options=pairs(options))
-    click.echo(made.name)
+    echo(made.name)
 
 
 @command(
@@ -54,19 +53,18 @@ tierce volume ls --filter dangling=true -q
 tierce volume ls --format '{{.Name}} {{.Mountpoint}}'
 """,
 )
-@click.option("-q", "--quiet", is_flag=True, help="Only names")
+@option("-q", "--quiet", is_flag=True, help="Only names")
 @filter_option("dangling=true|false, driver=NAME, label=KEY[=VALUE], name=PART", "-f")
 @format_option
-@click.pass_obj
 def ls(settings: Settings, quiet: bool, filters: Sequence[str], form: str) -> None:
     """List the volumes, by name."""
     wanted = parse_filters(filters, ("dangling", "driver", "label", "name"))
     volumes, users = _volumes(settings), _users(settings) if "dangling" in wanted else {}
     chosen = [volume for volume in volumes.all() if _passes(volume, wanted, volumes, users)]
     if quiet and not form:
-        click.echo("".join(f"{volume.name}\n" for volume in chosen), nl=False)
+        echo("".join(f"{volume.name}\n" for volume in chosen), nl=False)
         return
-    click.echo(render([_row(volume) for volume in chosen], _HEADERS, ["Driver", "Name"], form), nl=False)
+    echo(render([_row(volume) for volume in chosen], _HEADERS, ["Driver", "Name"], form), nl=False)
 
 
 @command(
@@ -77,11 +75,8 @@ tierce volume inspect data
 tierce volume inspect --format '{{.Mountpoint}}' data
 """,
 )
-@click.argument("names", nargs=-1, required=True, metavar="VOLUME [VOLUME...]")
-@click.option(
-    "-f", "--format", "form", default="", metavar="FORMAT", help="'json' or a Go TEMPLATE such as '{{.Name}}'"
-)
-@click.pass_obj
+@argument("names", nargs=-1, required=True, metavar="VOLUME [VOLUME...]")
+@option("-f", "--format", "form", default="", metavar="FORMAT", help="'json' or a Go TEMPLATE such as '{{.Name}}'")
 def inspect(settings: Settings, names: Sequence[str], form: str) -> None:
     """Show everything about volumes, as a JSON array or through a template."""
     documents, problems = [], []
@@ -92,13 +87,12 @@ def inspect(settings: Settings, names: Sequence[str], form: str) -> None:
         except VolumeNotFound as error:
             problems.append(error)
     if documents or not form:
-        click.echo(render_documents(documents, form), nl=False)
+        echo(render_documents(documents, form), nl=False)
     _fail(problems)
 
 
 @command("exists", short_help="Tell by the exit code whether a volume exists", examples="tierce volume exists data")
-@click.argument("name", metavar="VOLUME")
-@click.pass_obj
+@argument("name", metavar="VOLUME")
 def exists(settings: Settings, name: str) -> None:
     """End with 0 when there is such a volume, with 1 when there is not."""
     from tierce.cli.containers import exit_unless_found
@@ -114,9 +108,8 @@ tierce volume rm data
 tierce volume rm -f data        # no error when it is not there
 """,
 )
-@click.argument("names", nargs=-1, required=True, metavar="VOLUME [VOLUME...]")
-@click.option("-f", "--force", is_flag=True, help="No error for a volume that is not there")
-@click.pass_obj
+@argument("names", nargs=-1, required=True, metavar="VOLUME [VOLUME...]")
+@option("-f", "--force", is_flag=True, help="No error for a volume that is not there")
 def rm(settings: Settings, names: Sequence[str], force: bool) -> None:
     """Remove volumes with their files. A volume that a container uses stays."""
     volumes, users, problems = _volumes(settings), _users(settings), []
@@ -127,7 +120,7 @@ def rm(settings: Settings, names: Sequence[str], force: bool) -> None:
             if not (force and isinstance(error, VolumeNotFound)):
                 problems.append(error)
                 continue
-        click.echo(name)
+        echo(name)
     _fail(problems)
 
 
@@ -139,17 +132,16 @@ tierce volume prune -f
 tierce volume prune -a --filter label!=keep
 """,
 )
-@click.option("-a", "--all", "everything", is_flag=True, help="Also those with a name")
-@click.option("-f", "--force", is_flag=True, help="Do not ask")
+@option("-a", "--all", "everything", is_flag=True, help="Also those with a name")
+@option("-f", "--force", is_flag=True, help="Do not ask")
 @filter_option("label=KEY[=VALUE], label!=KEY[=VALUE], all=true")
-@click.pass_obj
 def prune(settings: Settings, everything: bool, force: bool, filters: Sequence[str]) -> None:
     """Remove the anonymous volumes that no container uses; with --all, those with a name too."""
     wanted = parse_filters(filters, ("all", "label", "label!"))
     everything = everything or "true" in wanted.get("all", ())
     if not force:
         kind = "all" if everything else "anonymous"
-        click.echo(f"WARNING! This will remove {kind} local volumes not used by at least one container.")
+        echo(f"WARNING! This will remove {kind} local volumes not used by at least one container.")
         if not confirm("Are you sure you want to continue?"):
             raise Cancelled("volume prune has been cancelled")
     from runner.containers.records import Records
@@ -162,7 +154,7 @@ def prune(settings: Settings, everything: bool, force: bool, filters: Sequence[s
             lambda volume: (everything or volume.anonymous) and passes_labels(dict(volume.labels), wanted),
         )
     listed = ["Deleted Volumes:", *gone, ""] if gone else []
-    click.echo("\n".join([*listed, f"Total reclaimed space: {human_size(size)}"]))
+    echo("\n".join([*listed, f"Total reclaimed space: {human_size(size)}"]))
 
 
 def _volumes(settings: Settings) -> Volumes:
@@ -222,6 +214,6 @@ def _document(volume: Volume) -> dict[str, object]:
 
 def _fail(problems: Sequence[TierceError]) -> None:
     for problem in problems:
-        click.echo(f"tierce: {problem}", err=True)
+        echo(f"tierce: {problem}", err=True)
     if problems:
-        raise click.exceptions.Exit(1)
+        raise Ended(1)

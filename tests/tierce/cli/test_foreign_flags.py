@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import click
 import pytest
 
 from image.digest import Digest
 from tests.support.process import command, need
 from tests.support.tiny_image import tiny_image
 from tests.tierce.conftest import Stock
-from tierce.cli.main import COMMANDS
+from tierce.cli.commands import COMMANDS
+from tierce.cli.declare import Argument, Entry, Option
 from tierce.cli.refused import refused_command
 
 _FLAG = re.compile(r"^ {2,}(?:(-\w), )?(--[a-z][a-z.-]*)", re.MULTILINE)
@@ -28,8 +28,9 @@ _NEWER = {
 Invoke = Callable[..., tuple[int, str, str]]
 
 
-def flags_of(found: click.Command) -> set[str]:
-    return {name for parameter in found.params for name in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
+def flags_of(parameters: Iterable[Option | Argument]) -> set[str]:
+    options = [one for one in parameters if isinstance(one, Option)]
+    return {name for option in options for name in (*option.names, *option.opposites)} | {"--help"}
 
 
 def skopeo_s(*words: str) -> set[str]:
@@ -41,9 +42,9 @@ def skopeo_s(*words: str) -> set[str]:
 @pytest.mark.peer
 @pytest.mark.parametrize("name", ["copy", "delete", "inspect", "list-tags", "login", "logout", "sync"])
 def test_every_flag_of_a_command(name: str) -> None:
-    found = COMMANDS.get_command(click.Context(COMMANDS), name)
-    assert found is not None
-    assert skopeo_s(name) | set(_NEWER.get(name, ())) <= flags_of(found)
+    found = COMMANDS.entries[name]
+    assert isinstance(found, Entry)
+    assert skopeo_s(name) | set(_NEWER.get(name, ())) <= flags_of(found.load().parameters)
 
 
 @pytest.mark.peer
@@ -52,7 +53,7 @@ def test_every_command_and_what_comes_before_one() -> None:
     assert "copy" in listed
     unknown = set(listed) - COMMANDS.entries.keys() - {"generate-sigstore-key"}
     assert all(map(refused_command, unknown)), unknown
-    assert skopeo_s() - {"--registries"} <= flags_of(COMMANDS)
+    assert skopeo_s() - {"--registries"} <= flags_of(COMMANDS.options)
 
 
 @pytest.mark.parametrize(
