@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
 
 from image.errors import DockerfileError, ProcessFailed
 from image.reference import Reference
@@ -16,7 +15,10 @@ from tierce.cli.command import Settings
 from tierce.cli.declare import Ended, argument, command
 from tierce.cli.output import echo
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from builder.stage_plan import PlanOptions
     from tierce.build.building import BuildRequest
     from tierce.build.contexts import Inputs, Named

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
 
 from image.errors import InvalidInput, NotFound
 from image.value import dataclass, replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final, Literal
+
     from builder.draw import Form
     from builder.entitlements import Entitlement
     from builder.ports import HostMount

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from image.reference import Reference
 from tierce.cli.output import echo
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tierce.cli.build_flags import BuildFlags
 

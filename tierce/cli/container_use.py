@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
 
 from image.errors import InvalidInput, NotFound
 from runner.containers.control import Control
@@ -19,7 +18,10 @@ from tierce.cli.run_flags import limit_flags, read_changeable
 from tierce.cli.tables import align, render
 from tierce.cli.terminal import LiveBlock, is_live
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from runner.containers.statistics import Sample
 
 _HEADERS: Final = {

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from image.errors import Cancelled, Conflict, InvalidInput, NotFound, TierceError
 from runner.containers import policy as policies
@@ -19,7 +17,10 @@ from tierce.cli.filters import filter_option, parse_filters, passes_labels
 from tierce.cli.output import echo
 from tierce.cli.units import parse_until
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
+
     from runner.containers.attach import UserStdio
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 from image.errors import InvalidInput, TierceError
 from image.value import replace
@@ -15,6 +14,7 @@ from tierce.cli.command import ExitCode, Settings
 from tierce.cli.containers import containers
 from tierce.cli.declare import RAW, Ended, argument, command, option
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runner.runtime.running import Running
     from runner.runtime.spawn import Watcher

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Final, TextIO
 
 from image.errors import DockerfileError, TierceError
 from tierce.cli.command import ExitCode
 from tierce.cli.declare import WrongUsage
 from tierce.cli.terminal import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, TextIO
 
 WRONG_FLAG: Final = 125
 _ADVICE: Final = {

@@ -6,11 +6,14 @@ Every label must be there, any value of another key will do, and all keys must a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
 
 from tierce.cli.declare import WrongUsage, option
 
-_F = TypeVar("_F", bound=Callable[..., Any])
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def filter_option(names: str, *spellings: str) -> Callable[[_F], _F]:

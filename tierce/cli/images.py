@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
 
 from image.errors import InvalidInput, NotFound, TierceError
 from image.reference import Reference
@@ -18,6 +17,10 @@ from tierce.cli.output import echo
 from tierce.cli.tables import render
 from tierce.cli.transfer import registry_options
 from tierce.cli.units import ago, go_time, human_size, parse_time, parse_until
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 HEADERS: Final = {
     "Containers": "CONTAINERS", "CreatedAt": "CREATED AT", "CreatedSince": "CREATED", "Digest": "DIGEST",

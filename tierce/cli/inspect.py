@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
 
 from image.errors import ContainerNotFound, TierceError
 from image.platform import Platform
@@ -20,7 +19,10 @@ from tierce.describe import history as history_of
 from tierce.host_platform import host_platform
 from tierce.images import find, short_id
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from store.container_rows import ContainerRows
     from store.store import Store
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING
 
 from image.errors import InvalidInput
 from tierce.cli.command import Settings, binary
@@ -13,6 +12,7 @@ from tierce.cli.containers import containers, follow
 from tierce.cli.declare import Ended, argument, command, option
 from tierce.cli.units import parse_until
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runner.containers.log_reader import Block
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
 
 from image.errors import InvalidInput
 from runner.containers.records import Record, Records, read_health
@@ -15,6 +14,10 @@ from tierce.cli.filters import filter_option, has_labels, parse_filters
 from tierce.cli.output import echo
 from tierce.cli.tables import render
 from tierce.cli.units import human_duration
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 HEADERS: Final = {
     "ID": "CONTAINER ID", "Image": "IMAGE", "Command": "COMMAND", "CreatedAt": "CREATED AT", "RunningFor": "CREATED",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
 
 from image.errors import ContainerNotStarted, InvalidInput, TierceError
 from tierce.cli.command import ExitCode, Settings
@@ -13,7 +12,10 @@ from tierce.cli.declare import RAW, Ended, argument, command, image_argument, op
 from tierce.cli.output import echo
 from tierce.cli.run_flags import container_flags, read_options, read_policy
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from image.platform import Platform
     from image.reference import Reference
     from runner.containers.attach import UserStdio

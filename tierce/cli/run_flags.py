@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from image.errors import InvalidInput
 from tierce.cli.command import content_trust_option
 from tierce.cli.declare import Choice, option
 from tierce.cli.network_flags import NETWORK, read_network
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Final, TypeVar
+
     from runner.containers.limits import Limits
     from runner.containers.options import RunOptions
     from runner.containers.policy import Policy
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
     from runner.runtime.spec import Throttle, ThrottleKind
     from runner.volumes.request import MountRequest
 
-_F = TypeVar("_F", bound=Callable[..., Any])
+    _F = TypeVar("_F", bound=Callable[..., Any])
+
 
 _THROTTLES: Final[tuple[ThrottleKind, ...]] = ("read_bps", "write_bps", "read_iops", "write_iops")
 _PROCESS: Final = (

@@ -7,9 +7,12 @@ Templates (and lark with them) are loaded only when one is given.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
 
 from tierce.cli.terminal import cells
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 _PADDING: Final = 3
 _MIN_WIDTH: Final = 10

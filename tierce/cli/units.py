@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timezone
-from typing import Final
 
 from image.errors import InvalidInput
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 _DECIMAL: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _BINARY: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgtp]?)(?:i?b)?", re.IGNORECASE)
+_DURATION: Final = r"(\d+(?:\.\d+)?)(h|ms|m|s)"
+_SIZE: Final = r"(?i)(\d+(?:\.\d+)?)\s*([bkmgtp]?)(?:i?b)?"
 _SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
@@ -60,7 +62,7 @@ def ago(then: str, now_s: float) -> str:
 def parse_time(text: str) -> datetime | None:
     """An RFC 3339 time with any number of fraction digits; None for what is none."""
     try:
-        moment = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
+        moment = datetime.fromisoformat(text)
     except ValueError:
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -79,8 +81,10 @@ def parse_until(text: str, now_s: float, *, what: str = "filter until=") -> floa
 
     Raises InvalidInput.
     """
-    if text and _DURATION.sub("", text) == "":
-        return now_s - sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text))
+    import re  # lists of images and containers do without
+
+    if text and re.sub(_DURATION, "", text) == "":
+        return now_s - sum(float(number) * _SECONDS[unit] for number, unit in re.findall(_DURATION, text))
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)
     moment = parse_time(text)
@@ -94,7 +98,9 @@ def parse_size(text: str) -> int:
 
     Raises InvalidInput.
     """
-    match = _SIZE.fullmatch(text.strip())
+    import re
+
+    match = re.fullmatch(_SIZE, text.strip())
     if match is None:
         raise InvalidInput(f"invalid size {text!r}: want a number and b, k, m, g or t, such as 512m")
     return int(float(match[1]) * 1024 ** ("bkmgtp".index(match[2].lower() or "b")))
