@@ -11,9 +11,12 @@ from typing import Final
 
 from builder.output_words import parse_fields
 from image.errors import InvalidInput
-from image.media_types import Compression
 from image.reference import Reference
 from image.value import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from image.media_types import Compression
 
 _COMPRESSIONS: Final[Mapping[str, Compression]] = {"uncompressed": "uncompressed", "gzip": "gzip", "zstd": "zstd"}
 _ABSENT: Final[Mapping[str, str]] = {

@@ -20,7 +20,6 @@ from image import media_types
 from image.descriptor import Descriptor
 from image.digest import DiffID, Digest
 from image.errors import Cancelled, TierceError
-from image.media_types import Compression
 from image.value import dataclass
 from store.claims import Claim
 from store.layers import Workspace
@@ -28,6 +27,7 @@ from store.metadata import CacheRecord
 from store.store import Session
 
 if TYPE_CHECKING:
+    from image.media_types import Compression
     from store.packers import Packers
 
 _AT_ONCE: Final = 2

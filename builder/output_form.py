@@ -7,9 +7,12 @@ from typing import Final, Literal
 
 from image import media_types
 from image.errors import InvalidInput
-from image.media_types import Compression
 from image.platform import Platform
 from image.value import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from image.media_types import Compression
 
 AnnotationPlace = Literal["manifest", "manifest-descriptor", "index", "index-descriptor"]
 

@@ -11,9 +11,12 @@ from typing import Final, Literal, assert_never
 
 from builder.output_form import Annotation, AnnotationPlace, ImageForm
 from image.errors import InvalidInput
-from image.media_types import Compression
 from image.platform import Platform
 from image.value import dataclass, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from image.media_types import Compression
 
 _COMPRESSIONS: Final[Mapping[str, Compression]] = {"uncompressed": "uncompressed", "gzip": "gzip", "zstd": "zstd"}
 _PLACES: Final[Mapping[str, AnnotationPlace]] = {

@@ -61,7 +61,6 @@ from image import media_types
 from image.descriptor import Descriptor
 from image.digest import chain_ids
 from image.errors import Cancelled, DockerfileError, TierceError
-from image.media_types import Compression
 from image.platform import Platform
 from image.value import dataclass, field
 from store.cache_mounts import CacheMounts
@@ -70,6 +69,10 @@ from store.failed_steps import FailedSteps, new_id
 from store.layers import Workspace
 from store.metadata import CacheRecord
 from store.store import Session
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from image.media_types import Compression
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 from image.descriptor import no_annotations
 from image.digest import DiffID
@@ -16,6 +15,10 @@ from image.document import Node, decode, encode
 from image.errors import InvalidConfig, InvalidDigest
 from image.platform import Platform
 from image.value import dataclass, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

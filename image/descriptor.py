@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 from image.digest import Digest
 from image.document import Node
 from image.errors import InvalidDigest
 from image.platform import Platform, decode_platform
 from image.value import dataclass, field, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
 

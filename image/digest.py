@@ -57,30 +57,34 @@ class _Sum:
         """The first 12 hex digits, as docker prints ids."""
         return self.encoded[:12]
 
-    def hasher(self) -> _Hash:
-        """A fresh hash object of this digest's algorithm."""
-        from hashlib import new
-
-        return new(self.algorithm)
+    def hasher(self, size: int = _SMALL + 1) -> _Hash:
+        """A fresh hash object of this digest's algorithm, for ``size`` bytes if that is known."""
+        return _hasher(self.algorithm, size)
 
     def __str__(self) -> str:
         return self.value
 
 
 def _hexdigest(algorithm: str, data: bytes) -> str:
+    hasher = _hasher(algorithm, len(data))
+    hasher.update(data)
+    return hasher.hexdigest()
+
+
+def _hasher(algorithm: str, size: int) -> _Hash:
     """By the interpreter's own code where the data is small: ``hashlib`` loads a library of megabytes."""
-    if algorithm == "sha256" and len(data) <= _SMALL:
-        return _small_sha256()(data).hexdigest()
+    if algorithm == "sha256" and size <= _SMALL:
+        return _small_sha256()()
     from hashlib import new
 
-    return new(algorithm, data).hexdigest()
+    return new(algorithm)
 
 
 @cache
-def _small_sha256() -> Callable[[bytes], _Hash]:
+def _small_sha256() -> Callable[[], _Hash]:
     for name in ("_sha2", "_sha256"):  # from Python 3.12 on, and before
         try:
-            found: Callable[[bytes], _Hash] = __import__(name).sha256
+            found: Callable[[], _Hash] = __import__(name).sha256
         except ImportError:
             continue
         return found

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
 
 from image import media_types
 from image.descriptor import NO_ANNOTATIONS, Descriptor, decode_descriptor, no_annotations
@@ -18,6 +17,10 @@ from image.digest import Digest
 from image.document import Node, decode, encode
 from image.errors import InvalidManifest
 from image.value import dataclass, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,12 @@ Spec: image-spec "OCI Image Media Types".
 
 from __future__ import annotations
 
-from typing import Final, Literal
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, Literal
+
+    Compression = Literal["uncompressed", "gzip", "zstd"]
+
 
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -25,8 +30,6 @@ DOCKER_SCHEMA1: Final = "application/vnd.docker.distribution.manifest.v1+prettyj
 MANIFESTS: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
 CONFIGS: Final = frozenset({OCI_CONFIG, DOCKER_CONFIG})
-
-Compression = Literal["uncompressed", "gzip", "zstd"]
 
 _LAYERS: Final[dict[str, Compression]] = {
     OCI_LAYER: "uncompressed",

@@ -5,15 +5,18 @@ Spec: image-spec "Image Index"; matching follows containerd's ``platforms`` pack
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from typing import Any
+from itertools import takewhile
 
 from image.document import Node
 from image.errors import InvalidPlatform
 from image.value import dataclass, field
 
-_WORD = re.compile(r"[A-Za-z0-9_.-]+\Z")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_OF_WORDS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 _ARCHITECTURES = {
     "i386": ("386", ""), "i486": ("386", ""), "i586": ("386", ""), "i686": ("386", ""),
     "x86_64": ("amd64", ""), "x86-64": ("amd64", ""),
@@ -46,7 +49,7 @@ class Platform:
         Raises InvalidPlatform.
         """
         parts = text.split("/")
-        if len(parts) > 3 or not all(_WORD.match(part) for part in parts):
+        if len(parts) > 3 or not all(part and _OF_WORDS.issuperset(part) for part in parts):
             raise InvalidPlatform(f"invalid platform {text!r}: want os[/architecture[/variant]]")
         if len(parts) == 1:
             if _known_system(parts[0].lower()):
@@ -140,8 +143,10 @@ def _distance(wanted: Platform, offer: Platform) -> int | None:
 def _level(platform: Platform) -> int:
     """The variant as a number: v7 is 7; the default of an architecture where absent."""
     default = {"arm64": 8, "arm": 7}.get(platform.architecture, 1)
-    digits = re.match(r"v(\d+)", platform.variant)
-    return int(digits.group(1)) if digits else default
+    if not platform.variant.startswith("v"):
+        return default
+    digits = "".join(takewhile(str.isdecimal, platform.variant[1:]))
+    return int(digits) if digits else default
 
 
 def _known_system(name: str) -> bool:

@@ -5,12 +5,10 @@ contains a dot or a colon or is ``localhost``.
 
 Spec: distribution ``reference`` grammar.
 
-The grammar is compiled when a name first needs it: that takes longer than reading a name.
+The grammar is loaded and compiled when an unusual name first needs it: that takes longer than reading a name.
 """
 
 from __future__ import annotations
-
-import re
 
 from image.digest import Digest
 from image.errors import InvalidDigest, InvalidReference
@@ -23,8 +21,10 @@ _DOMAIN = (
 )
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _PATH = rf"{_COMPONENT}(?:/{_COMPONENT})*\Z"
-_TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z"
+_LONGEST_TAG = 128
 _HEX = frozenset("0123456789abcdef")
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
+_OF_TAGS = _PLAIN | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ_.-")
 _MAX_NAME_LENGTH = 255
 
 
@@ -42,14 +42,14 @@ class Reference:
     short: bool = field(default=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.domain != DEFAULT_DOMAIN and not re.match(_DOMAIN, self.domain):
+        if self.domain != DEFAULT_DOMAIN and not _matches(_DOMAIN, self.domain):
             raise InvalidReference(f"invalid registry host {self.domain!r}")
-        if not re.match(_PATH, self.path):
+        if not _is_path(self.path):
             hint = ": repository names are lowercase" if self.path != self.path.lower() else ""
             raise InvalidReference(f"invalid repository name {self.path[:300]!r}{hint}")
         if len(self.domain) + 1 + len(self.path) > _MAX_NAME_LENGTH:
             raise InvalidReference(f"image name {self.path[:40]!r}... is longer than {_MAX_NAME_LENGTH} characters")
-        if self.tag is not None and self.tag != "latest" and not re.match(_TAG, self.tag):
+        if self.tag is not None and not _is_tag(self.tag):
             raise InvalidReference(f"invalid tag {self.tag[:150]!r}")
 
     @classmethod
@@ -127,3 +127,18 @@ def _has_host(name: str) -> bool:
 
 def _looks_like_host(segment: str) -> bool:
     return "." in segment or ":" in segment or segment == "localhost" or segment != segment.lower()
+
+
+def _is_path(text: str) -> bool:
+    """The usual path is letters and digits between slashes; for others there is the grammar."""
+    return all(part and _PLAIN.issuperset(part) for part in text.split("/")) or _matches(_PATH, text)
+
+
+def _is_tag(text: str) -> bool:
+    return 0 < len(text) <= _LONGEST_TAG and text[0] not in ".-" and _OF_TAGS.issuperset(text)
+
+
+def _matches(grammar: str, text: str) -> bool:
+    import re  # takes longer to import than reading a name
+
+    return re.match(grammar, text) is not None

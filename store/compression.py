@@ -13,10 +13,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Literal, Protocol, assert_never
 
 from image.errors import InvalidArchive, InvalidInput
-from image.media_types import Compression
 
-Codec = Compression | Literal["bzip2", "xz"]
-"""What can be read. Layers are written in a ``Compression`` only."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from image.media_types import Compression
+
+    Codec = Compression | Literal["bzip2", "xz"]
+    """What can be read. Layers are written in a ``Compression`` only."""
+
 
 PREFIX_SIZE: Final = 10
 """Bytes that ``detect`` wants to see."""

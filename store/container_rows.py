@@ -7,13 +7,16 @@ was made of, and its own writable directory, like a session that outlives its pr
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
-from typing import Final
 
+from image.bare import sqlite
 from image.errors import Conflict, ContainerNotFound, NameInUse
 from image.value import dataclass
 from store.metadata import Metadata
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 _COLUMNS: Final = "id, name, image, created, document, state"
 
@@ -89,7 +92,7 @@ class ContainerRows:
             with self._metadata.transaction():
                 self._metadata._db.execute("UPDATE containers SET name = ? WHERE id = ?", (name, container_id))
         except Exception as error:
-            if isinstance(error.__cause__, sqlite3.IntegrityError):
+            if isinstance(error.__cause__, sqlite.IntegrityError):
                 raise NameInUse(f'the container name "/{name}" is already in use') from error
             raise
 

@@ -8,15 +8,18 @@ while unused things are chosen. It is never held across a download or a RUN.
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any, Final
 
+from image.bare import sqlite
 from image.errors import StorageError
+from image.paths import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 _VERSION: Final = 2
 _FULL: Final = "no space left on device"
@@ -73,7 +76,7 @@ CREATE TABLE IF NOT EXISTS containers (
 """Since version 2; a store of version 1 gets it when it is opened."""
 
 
-_LEFT_OPEN: Final[list[sqlite3.Connection]] = []
+_LEFT_OPEN: Final[list[sqlite.Connection]] = []
 
 
 class Database:
@@ -86,9 +89,9 @@ class Database:
         self._before_commit: list[Callable[[], None]] = []
         self.path = path
         try:
-            self._db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+            self._db = sqlite.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
             self._prepare()
-        except sqlite3.Error as error:
+        except sqlite.Error as error:
             said = _said(error, path)
             advice = "" if said.startswith(_FULL) else ": is the root a Tierce store, and yours?"
             raise StorageError(f"open {path}: {said}{advice}") from error
@@ -130,7 +133,7 @@ class Database:
         while True:
             try:
                 self._db.execute("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError:
+            except sqlite.OperationalError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
@@ -163,7 +166,7 @@ class Database:
                     if self._db.in_transaction:  # SQLite itself rolls back when the disk is full
                         self._db.execute("ROLLBACK")
                     raise
-            except sqlite3.Error as error:
+            except sqlite.Error as error:
                 raise StorageError(f"write {self.path}: {_said(error, self.path)}") from error
             finally:
                 self._depth = 0
@@ -173,7 +176,7 @@ class Database:
         with self._lock:
             try:
                 return self._db.execute(query, values).fetchall()
-            except sqlite3.Error as error:
+            except sqlite.Error as error:
                 raise StorageError(f"read {self.path}: {_said(error, self.path)}") from error
 
     def _change(self, statement: str, *values: object) -> int:
@@ -185,7 +188,7 @@ class Database:
         return [row[0] for row in self._rows("PRAGMA integrity_check") if row[0] != "ok"]
 
 
-def _said(error: sqlite3.Error, path: Path) -> str:
+def _said(error: sqlite.Error, path: Path) -> str:
     """SQLite's words, or what to do when the disk is full: without room for its files SQLite speaks of I/O alone."""
     kind = getattr(error, "sqlite_errorname", "")
     with suppress(OSError):

@@ -84,7 +84,7 @@ def pack(
     read, or changes its size meanwhile.
     """
     packer = _Packer(emit, clamp_s, whiteouts=whiteouts, owner=owner, without=without)
-    if isinstance(directory, Path) and in_user_namespace():
+    if isinstance(directory, os.PathLike) and in_user_namespace():
         packer.table = read_table(directory.parent)
     try:
         with Descent(open_root(directory)) as descent:

@@ -13,11 +13,14 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
 
+from image.paths import Path
 from image.value import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, Self
 
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """Readable rather than O_PATH: the same descriptor serves fchmod, fsetxattr and futimens."""

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 from image.errors import StorageError
+from image.paths import Path
 from store.content import replace_file, storage_errors
 from store.owners import id_ranges, in_user_namespace, may_use_trusted
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from image import media_types
 from image.config import ImageConfig
 from image.descriptor import Descriptor
@@ -13,6 +11,10 @@ from image.manifest import Index, Manifest, decode_manifest
 from image.value import dataclass, replace
 from store.content import ContentStore
 from store.metadata import ImageLayer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 _MAX_NESTING: Final = 4
 

@@ -12,15 +12,18 @@ moment is read all the same. An event that can't be written is lost: it is no re
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
-from pathlib import Path
-from typing import Final, Self
 
+from image.bare import dumps, loads
+from image.paths import Path
 from image.value import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, Self
 
 LIMIT: Final = 1 << 20
 """Bytes of one file: some thousands of events."""
@@ -47,7 +50,7 @@ class Journal:
 
     def write(self, kind: str, action: str, subject: str, attributes: Mapping[str, str]) -> None:
         """Never fails."""
-        line = json.dumps([time.time_ns(), kind, action, subject, dict(attributes)], separators=(",", ":"))
+        line = dumps([time.time_ns(), kind, action, subject, dict(attributes)], compact=True)
         with suppress(OSError):
             fd = self._open()
             try:
@@ -146,7 +149,7 @@ class _Tail:
 def _event(line: bytes) -> Event | None:
     """None for an empty line, and for one that was cut."""
     try:
-        moment, kind, action, subject, attributes = json.loads(line)
+        moment, kind, action, subject, attributes = loads(line)
         return Event(int(moment), str(kind), str(action), str(subject), {str(k): str(v) for k, v in attributes.items()})
     except (ValueError, TypeError, AttributeError):
         return None

@@ -21,13 +21,16 @@ from typing import Final
 from image.descriptor import Descriptor
 from image.digest import DiffID, Digest
 from image.errors import DigestMismatch, InvalidArchive, SizeMismatch, StorageError, VerificationError
-from image.media_types import Compression
 from image.value import dataclass
 from store.compression import Compressor, compressor, decompressor
 from store.diff import Packed, pack
 from store.piece_thread import QUEUE_SIZE, PieceThread
 from store.room import Room
 from store.unpack import Unpacked, Whiteouts, unpack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from image.media_types import Compression
 
 _READ_SIZE: Final = 1 << 18
 

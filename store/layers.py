@@ -24,11 +24,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import takewhile
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
 
 from image.digest import ChainID, DiffID
 from image.errors import KernelError, LayerNotFound
+from image.paths import Path
 from image.value import dataclass
 from store.content import storage_errors
 from store.form import Form
@@ -36,10 +35,14 @@ from store.linux import mounts, processes
 from store.metadata import LayerRecord, Metadata
 from store.owners import copy_record, in_user_namespace, written_through
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final, TypeVar
+
     from store.trees import Trees
 
-_T = TypeVar("_T")
+    _T = TypeVar("_T")
+
 _VIEW: Final = "view"
 """Where a tree is mounted to be looked at; itself always empty."""
 _EMPTY: Final = "l/0"
@@ -153,7 +156,7 @@ class LayerStore:
             path.mkdir(mode=0o700)
             for name in ("diff", "work", "merged"):
                 (path / name).mkdir()
-            (path / "diff").chmod(stat.S_IMODE(below.st_mode) if below else 0o755)
+            os.chmod(path / "diff", stat.S_IMODE(below.st_mode) if below else 0o755)
             if below and (below.st_uid or below.st_gid):
                 os.chown(path / "diff", below.st_uid, below.st_gid)
             copy_record(self.base / above / "diff" if above else None, path / "diff")

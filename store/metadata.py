@@ -7,12 +7,15 @@ What transactions promise is said in ``store.database``, what is needed by what 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
 
 from image.descriptor import Descriptor
 from image.digest import ChainID, DiffID, Digest
 from image.value import dataclass
 from store.database import Database
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 _MOST_VALUES: Final = 10_000  # SQLite takes 32,766 in one statement
 

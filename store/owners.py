@@ -19,11 +19,14 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from pathlib import Path
-from typing import Final
 
+from image.paths import Path
 from image.value import dataclass
 from store.linux import paths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 RECORD: Final = b"user.tierce.own"
 MODE: Final = b"user.tierce.mode"

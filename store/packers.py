@@ -18,11 +18,14 @@ from typing import Final
 
 from image.digest import DiffID, Digest
 from image.errors import Cancelled, InvalidInput, StorageError
-from image.media_types import Compression
 from image.value import dataclass
 from store.content import BlobWriter
 from store.layer_blob import PackedBlob, pack_blob
 from store.packer import CONTROL, MESSAGE_SIZE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from image.media_types import Compression
 
 _PROGRAM: Final = "import sys; sys.path[:] = sys.argv[1:]; from store.packer import main; main()"
 _PACKAGES: Final = str(Path(__file__).resolve().parent.parent)

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Final
 
 from image.errors import StorageError
+from image.paths import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 _LOOK_EVERY: Final = 1 << 20
 _MOST_KEPT: Final = 1 << 30

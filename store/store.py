@@ -20,16 +20,15 @@ Promises:
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
 
 from image import media_types
+from image.bare import dumps
 from image.descriptor import Descriptor
 from image.digest import ChainID, DiffID, Digest
+from image.paths import Path
 from image.reference import Reference
 from image.value import dataclass
 from store.content import BlobWriter, ContentStore, replace_file, storage_errors
@@ -40,8 +39,10 @@ from store.layers import LayerStore, Workspace, new_directory_name
 from store.metadata import ImageRecord, LayerRecord, Metadata, NameRecord
 from store.room import Room
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Final, Self
 
 
 _GENERATION: Final = "dev.tierce.generation"
@@ -360,7 +361,7 @@ def _index_document(names: Iterable[NameRecord], generation: int) -> bytes:
         "manifests": manifests,
         "annotations": {_GENERATION: str(generation)},
     }
-    return json.dumps(document, separators=(",", ":")).encode()
+    return dumps(document, compact=True).encode()
 
 
 def _generation_member(generation: int) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from image.errors import NameInUse
 from image.value import replace
@@ -16,6 +15,10 @@ from runner.volumes.request import MountRequest, inherit, merge
 from store.store import Store
 from tierce.images import RunnableImage
 from tierce.run import unpacked
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 _ID_BYTES: Final = 32
 _ATTEMPTS: Final = 8

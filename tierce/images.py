@@ -6,9 +6,7 @@ digest of the config or of the manifest, or the first digits of one. A name wins
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from typing import Final
 
 from image.config import ImageConfig
 from image.descriptor import Descriptor
@@ -24,7 +22,11 @@ from store.store import Store
 from store.uses import unpacked_sizes
 from tierce.host_platform import host_platform
 
-_ID: Final = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})\Z")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+_HEX: Final = frozenset("0123456789abcdef")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +73,10 @@ def _by_digest(
 
 
 def _by_id(records: Iterable[ImageRecord], word: str) -> Found | None:
-    match = _ID.match(word)
-    if match is None:
+    digits = word.removeprefix("sha256:")
+    if not digits or len(digits) > 64 or not _HEX.issuperset(digits):
         return None
-    prefix = f"sha256:{match[1]}"
+    prefix = f"sha256:{digits}"
     hits = [r for r in records if r.config.startswith(prefix) or str(r.target.digest).startswith(prefix)]
     if len({hit.config for hit in hits}) > 1:
         listed = ", ".join(sorted({short_id(hit.config) for hit in hits})[:5])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from threading import Event
 
 from image.config import ContainerConfig
@@ -45,7 +44,7 @@ def run(
     covered = (*step.COVERED, *(item.target for item in given))
     command = step.Command(process.args, process.env, process.cwd, _user(process.user), options.network.hosts)
     with session.store.layers.trees.rootfs(directories, workspace, covered) as rootfs:
-        assert isinstance(rootfs, Path)
+        assert isinstance(rootfs, os.PathLike)
         stdin = 0 if options.interactive else None
         return step.run(isolation.rung, rootfs, command, given, None, Event().is_set, stdin)
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 from image.errors import InvalidInput, ReferenceNotFound
+from image.paths import Path
 from image.platform import Platform
 from image.reference import Reference
 from image.value import dataclass, replace
@@ -23,7 +22,10 @@ from runner.volumes.request import MountRequest, merge
 from store.store import Session, Store
 from tierce.images import RunnableImage, find, runnable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Literal
+
     from runner.containers.attach import UserStdio
     from runner.containers.policy import Policy
     from runner.containers.records import Record, Records
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from runner.runtime.spec import Mount
     from runner.volumes.provide import MountPoint
 
-PullPolicy = Literal["missing", "always", "never"]
+    PullPolicy = Literal["missing", "always", "never"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,12 @@ from image.descriptor import NO_ANNOTATIONS, Descriptor
 from image.digest import Digest
 from image.errors import InvalidInput
 from image.manifest import Index, Manifest
-from image.media_types import Compression
 from image.value import dataclass, replace
 from store.compression import compressor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from image.media_types import Compression
 
 Form = Literal["oci", "v2s2"]
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from image.errors import ContainerNotFound, InvalidInput
+from image.paths import Path
 from image.value import dataclass
 from runner.containers.options import container_spec
 from runner.containers.records import Record, Records
-from runner.containers.security import Shared, joined_container
+from runner.containers.security import joined_container
 from runner.containers.surroundings import look_around
 from runner.network.ports import Port
 from runner.runtime.privileges import Privileges
@@ -20,7 +19,9 @@ from runner.runtime.spawn import Stdio
 from runner.volumes.request import merge
 from store.layers import Workspace, mounted
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from runner.containers.security import Shared
     from runner.containers.start import Container
     from runner.network.modes import Networking
     from runner.runtime.spec import Mount, Spec

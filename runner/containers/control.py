@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
 from contextlib import suppress
-from pathlib import Path
 
 from image.errors import Conflict, ContainerNotFound
+from image.paths import Path
 from image.value import replace
 from runner.containers import policy as policies
 from runner.containers import wire
 from runner.containers.events import tell
 from runner.containers.records import Record, Records
 from runner.containers.summons import Summoned, summon
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
 
 _SETTLE_S = 30.0
 

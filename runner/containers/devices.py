@@ -6,19 +6,20 @@ Source: docker/cli 28 ``opts/parse.go``, moby 28 ``oci/devices_linux.go``.
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
 
 from image.errors import InvalidInput
 from image.value import dataclass
 from runner.runtime.spec import Device, DeviceRule, Throttle
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from runner.runtime.spec import ThrottleKind
 
-_RULE: Final = re.compile(r"(?P<type>[acb]) (?P<major>\d+|\*):(?P<minor>\d+|\*) (?P<access>[rwm]{1,3})")
+_RULE: Final = r"(?P<type>[acb]) (?P<major>\d+|\*):(?P<minor>\d+|\*) (?P<access>[rwm]{1,3})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ def parse_device(text: str) -> DeviceRequest:
             container, access = path or host, word
         case _:
             raise InvalidInput(f"invalid device specification: {text!r}, want HOST[:CONTAINER][:rwm]")
+    import re
+
     if re.fullmatch(r"[\w.-]+/[\w.-]+=.+", text):
         raise InvalidInput(f"device {text!r}: devices of the container device interface (CDI) are not supported")
     for path in (host, container):
@@ -52,12 +55,14 @@ def parse_device(text: str) -> DeviceRequest:
 
 
 def _is_access(word: str) -> bool:
-    return bool(re.fullmatch("[rwm]{1,3}", word)) and len(set(word)) == len(word)
+    return bool(word) and set(word) <= set("rwm") and len(set(word)) == len(word)
 
 
 def parse_device_rule(text: str) -> DeviceRule:
     """``TYPE MAJOR:MINOR ACCESS`` such as ``c 10:* rw``. Raises InvalidInput."""
-    found = _RULE.fullmatch(text)
+    import re
+
+    found = re.fullmatch(_RULE, text)
     if found is None:
         raise InvalidInput(f"invalid device cgroup format {text!r}: want TYPE MAJOR:MINOR ACCESS such as 'c 10:* rw'")
     major, minor = (None if found[name] == "*" else int(found[name]) for name in ("major", "minor"))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
-import socket
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from typing import Final
 
+from image.bare import loads
 from image.errors import ContainerNotStarted, InvalidInput
 from runner.containers import terminal, wire
 from runner.containers.attach import OWN_STDIO, UserStdio
 from runner.containers.signals import Signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from typing import Final
 
 DEFAULT_KEYS: Final = "ctrl-p,ctrl-q"
 
@@ -77,10 +80,10 @@ class Follower:
             frames = list(self._frames.feed(data))
             for at, (kind, body) in enumerate(frames):
                 if kind == wire.FAILED:
-                    code, problem = json.loads(body)
+                    code, problem = loads(body)
                     raise ContainerNotStarted(str(problem), int(code))
                 if kind == wire.STARTED:
-                    self.warnings = [str(line) for line in json.loads(body)]
+                    self.warnings = [str(line) for line in loads(body)]
                     self._early = frames[at + 1 :]
                     return
 

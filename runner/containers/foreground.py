@@ -10,16 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from image.config import ContainerConfig
 from image.errors import InvalidInput
+from image.paths import Path
 from runner.containers import terminal
 from runner.containers.attach import OWN_STDIO, UserStdio, window
 from runner.containers.options import RunOptions, Surroundings, container_spec
 from runner.containers.relay import Relay
-from runner.containers.security import Shared
 from runner.containers.signals import Signals
 from runner.containers.start import Container, start
 from runner.containers.stdio import container_stdio
@@ -29,7 +27,9 @@ from runner.runtime.operations import Operation
 from runner.runtime.privileges import Privileges
 from runner.runtime.spec import Mount
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from runner.containers.security import Shared
     from store.layers import OverlayMount
 
 

@@ -7,10 +7,13 @@ was delegated (``runner.runtime.delegation``). That place is noted in the contai
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Final
 
+from image.paths import Path
 from runner.runtime.privileges import Privileges
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 _NOTE: Final = "cgroups-path"
 

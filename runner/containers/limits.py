@@ -6,11 +6,14 @@ Source: moby 28 ``daemon/daemon_unix.go`` (verifyPlatformContainerResources), do
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from image.errors import InvalidInput
 from image.value import dataclass
 from runner.runtime.spec import Resources, Rlimit, Throttle
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 CPU_PERIOD_US: Final = 100_000
 _LEAST_MEMORY: Final = 6 << 20

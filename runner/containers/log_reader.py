@@ -6,30 +6,34 @@ call. The last lines are looked for from the end, so that their number alone cou
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
-from pathlib import Path
-from typing import Final, TypeAlias, TypedDict
+
+from image.bare import loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Final, TypeAlias, TypedDict
+
+    class Line(TypedDict):
+        """``log`` ends in a newline unless the rest of a long line is in the next; ``time`` is ``log.timestamp``'s."""
+
+        log: str
+        stream: str
+        time: str
+
+    Block: TypeAlias = list[Line]
 
 _BLOCK: Final = 1 << 20
 _FIRST_LOOK: Final = 1 << 16
 _POLL_S: Final = 0.05
 
 
-class Line(TypedDict):
-    """``log`` ends in a newline unless the rest of a long line is in the next; ``time`` is ``log.timestamp``'s."""
-
-    log: str
-    stream: str
-    time: str
-
-
-Block: TypeAlias = list[Line]
-_CUT: Final = Line(log="", stream="stderr", time="")
+_CUT: Final[Line] = {"log": "", "stream": "stderr", "time": ""}
 """In the place of a line that a full disk cut."""
 
 
@@ -150,7 +154,7 @@ def _is_older(whole: bytes, since: str) -> bool:
 def _decode(whole: bytes) -> Block:
     """Lines without the last newline. A newline is nowhere else in them: in text it is escaped."""
     try:
-        found = json.loads(b"[" + whole.replace(b"\n", b",") + b"]")
+        found = loads(b"[" + whole.replace(b"\n", b",") + b"]")
         if all(map(_is_line, found)):
             return list(found)
     except ValueError:
@@ -164,12 +168,12 @@ def _is_line(found: object) -> bool:
 
 def _decode_one(line: bytes) -> Line:
     try:
-        found = json.loads(line)
+        found = loads(line)
     except ValueError:
         return _CUT
-    return (
-        Line(log=str(found["log"]), stream=str(found["stream"]), time=str(found["time"])) if _is_line(found) else _CUT
-    )
+    if not _is_line(found):
+        return _CUT
+    return {"log": str(found["log"]), "stream": str(found["stream"]), "time": str(found["time"])}
 
 
 # --- the last lines -------------------------------------------------------------------------

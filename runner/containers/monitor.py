@@ -10,17 +10,16 @@ that down (``records``).
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
 import sys
 import time
 from contextlib import ExitStack, suppress
-from pathlib import Path
-from typing import NoReturn
 
+from image.bare import dumps
 from image.errors import ContainerNotFound, StorageError, TierceError
+from image.paths import Path
 from image.value import replace
 from runner.containers import ending, probe, wire
 from runner.containers import policy as policies
@@ -37,6 +36,10 @@ from runner.runtime.cgroup import ControlGroups
 from runner.runtime.privileges import probe as probe_privileges
 from store.content import storage_errors
 from store.store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _FIRST_DELAY_S, _LAST_DELAY_S, _STEADY_S = 0.1, 60.0, 10.0
 
@@ -77,7 +80,7 @@ class Monitor:
             self._record = self._records.set(self._record, state)
             listener = wire.listen(begun.directory).detach()
             pauses_s = self._health()
-            self._clients.tell(wire.STARTED, json.dumps(list(begun.container.warnings)).encode())
+            self._clients.tell(wire.STARTED, dumps(list(begun.container.warnings)).encode())
             self._records.store.close()
             become(
                 "runner.containers.keeper",
@@ -114,7 +117,7 @@ class Monitor:
                 finished_s=self._records.clock(),
             ),
         )  # fmt: skip
-        self._clients.tell(wire.FAILED, json.dumps([code, str(error)]).encode())
+        self._clients.tell(wire.FAILED, dumps([code, str(error)]).encode())
 
     # --- a life has ended -----------------------------------------------------------------
 
@@ -226,7 +229,7 @@ def main() -> NoReturn:
             monitor.run()
             monitor.finish()
     except TierceError as error:
-        clients.tell(wire.FAILED, json.dumps([CLI_FAILED, str(error)]).encode())
+        clients.tell(wire.FAILED, dumps([CLI_FAILED, str(error)]).encode())
         clients.drain()
         code = 1
     os._exit(code)

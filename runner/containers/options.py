@@ -7,9 +7,7 @@ after the image replace it; the environment is docker's, then the image's, then 
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Mapping
-from typing import Final
 
 from image.config import ContainerConfig
 from image.errors import InvalidInput
@@ -17,7 +15,7 @@ from image.value import dataclass, field, replace
 from runner.containers import security
 from runner.containers.devices import DeviceRequest
 from runner.containers.limits import Limits, last_of_each, resources
-from runner.containers.security import Security, Shared
+from runner.containers.security import Security
 from runner.network.modes import NetworkMode
 from runner.network.ports import Port, parse_exposed, parse_publish
 from runner.network.wishes import NetworkOptions
@@ -25,8 +23,14 @@ from runner.runtime import capabilities, defaults
 from runner.runtime.spec import Device, DeviceRule, Mount, NamedUser, Process, Spec
 from runner.volumes.request import MountRequest
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from runner.containers.security import Shared
+
 _LONGEST_HOST_NAME: Final = 63
-_HOST_NAME: Final = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?")
+_HOST_NAME: Final = r"[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +204,9 @@ def _host_name(options: RunOptions, surroundings: Surroundings) -> str:
     if not options.hostname:
         hosts_own = options.network.mode is NetworkMode.HOST  # with --uts host too docker gives HOSTNAME an id
         return surroundings.host_name if hosts_own else surroundings.container_id[:12]
-    if len(options.hostname) > _LONGEST_HOST_NAME or not _HOST_NAME.fullmatch(options.hostname):
+    import re  # most containers are called by their id
+
+    if len(options.hostname) > _LONGEST_HOST_NAME or not re.fullmatch(_HOST_NAME, options.hostname):
         raise InvalidInput(f"invalid hostname: {options.hostname!r}")
     return options.hostname
 

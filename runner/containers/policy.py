@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import re
 import signal
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
 
 from image.config import ContainerConfig
 from image.descriptor import no_annotations
 from image.errors import InvalidInput
 from image.value import dataclass, field
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from re import Match
+    from typing import Final
+
 DRIVERS: Final = ("json-file", "local", "none")
 _LOG_OPTIONS: Final = ("max-size", "max-file", "mode", "compress", "max-buffer-size", "labels", "env", "tag")
-_LOG_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)b?", re.IGNORECASE)
-_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_LOG_SIZE: Final = r"(?i)(\d+(?:\.\d+)?)\s*([kmg]?)b?"
+_OF_NAMES: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 DEFAULT_STOP_TIMEOUT_S: Final = 10
 LOCAL_SIZE, LOCAL_FILES = 20 << 20, 5
 
@@ -97,7 +100,7 @@ def log_limits(policy: Policy) -> tuple[int, int]:
             raise InvalidInput(f"unknown log opt {key!r} for log driver {policy.log_driver}")
     local = policy.log_driver == "local"
     size_text = policy.log_options.get("max-size", "")
-    match = _LOG_SIZE.fullmatch(size_text)
+    match = _log_size(size_text)
     if size_text not in ("", "-1") and match is None:
         raise InvalidInput(f"invalid log opt max-size={size_text}: want a size such as 10m")
     files_text = policy.log_options.get("max-file", str(LOCAL_FILES) if local else "1")
@@ -166,9 +169,17 @@ def key_values(words: Iterable[str]) -> dict[str, str]:
     return {key: value for key, _, value in (word.partition("=") for word in words)}
 
 
+def _log_size(text: str) -> Match[str] | None:
+    if not text:
+        return None
+    import re  # most containers have the usual log
+
+    return re.fullmatch(_LOG_SIZE, text)
+
+
 def check_name(name: str) -> str:
     """Raises InvalidInput."""
-    if not _NAME.fullmatch(name):
+    if len(name) < 2 or name[0] in "_.-" or not _OF_NAMES.issuperset(name):
         raise InvalidInput(
             f"invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, and at least two characters"
         )

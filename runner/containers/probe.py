@@ -7,17 +7,16 @@ The process that does so is started by the container's monitor and ends with it.
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
 
+from image.bare import dumps
 from image.errors import TierceError
+from image.paths import Path
 from image.value import dataclass, replace
 from runner.containers import policy as policies
 from runner.containers.events import tell
@@ -29,7 +28,10 @@ from runner.runtime.spawn import Stdio
 from store.linux.processes import PR_SET_PDEATHSIG, prctl
 from store.store import Store
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final, NoReturn
+
     from runner.runtime.running import Running
 
 _KEPT: Final = 5
@@ -142,5 +144,5 @@ def _read(fd: int) -> bytes:
 
 def _write(directory: Path, document: dict[str, object]) -> None:
     with suppress(OSError):
-        (directory / "health.new").write_text(json.dumps(document))
+        (directory / "health.new").write_text(dumps(document))
         os.replace(directory / "health.new", directory / "health")

@@ -14,16 +14,15 @@ the kernel has killed with it: whoever looks first writes that down. So there is
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
-from typing import Final
 
+from image.bare import loads
 from image.config import ContainerConfig
 from image.errors import Conflict, ContainerNotFound, StorageError
+from image.paths import Path
 from image.value import dataclass, replace
 from runner.containers import ending
 from runner.containers.events import tell, tell_change
@@ -34,6 +33,10 @@ from store.container_rows import ContainerRow, ContainerRows
 from store.content import storage_errors
 from store.locks import is_held
 from store.store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 _KILLED: Final = 137
 
@@ -250,7 +253,7 @@ def _record(row: ContainerRow) -> Record:
 def read_health(directory: Path) -> dict[str, object] | None:
     """What the monitor wrote of health checks last."""
     try:
-        found = json.loads((directory / "health").read_text())
+        found = loads((directory / "health").read_text())
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None

@@ -5,20 +5,24 @@ Source: moby 28 ``daemon/daemon_unix.go`` (parseSecurityOpt), ``daemon/oci_linux
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Final, Literal, TypeAlias
 
+from image.bare import loads
 from image.errors import InvalidInput
 from image.value import dataclass
 from runner.runtime import defaults
 from runner.runtime.spec import OF_PROCESS, DeviceRule, DockerSeccomp, Mount, Namespace, Seccomp
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, Literal, TypeAlias
+
+    Shared: TypeAlias = Literal["pid", "ipc"]
+
 _SYSCTLS: Final = frozenset({
     "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
     "kernel.shmmni", "kernel.shm_rmid_forced",
 })  # fmt: skip
-Shared: TypeAlias = Literal["pid", "ipc"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ def seccomp(protections: Protections, *, privileged: bool, capabilities: tuple[s
     from runner.runtime.seccomp import resolve_profile
 
     try:
-        profile = json.loads(protections.seccomp)
+        profile = loads(protections.seccomp)
     except ValueError as error:
         raise InvalidInput(f"cannot read the seccomp profile: {error}") from error
     return resolve_profile(profile, capabilities, machine)

@@ -10,11 +10,10 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
 
 from image.errors import CommandNotStarted, ContainerNotStarted, TierceError
+from image.paths import Path
 from image.value import replace
 from runner.containers import groups as places
 from runner.containers.members import groups_of
@@ -31,7 +30,10 @@ from runner.runtime.running import Running
 from runner.runtime.spawn import Stdio, Watcher, spawn
 from runner.runtime.spec import Namespace, Spec
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final, Self
+
     from store.layers import OverlayMount
 
 

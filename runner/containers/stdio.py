@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from runner.runtime.spawn import Stdio
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runner.containers.attach import UserStdio
     from runner.containers.options import RunOptions

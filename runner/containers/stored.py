@@ -7,27 +7,30 @@ classes are ever read back.
 
 from __future__ import annotations
 
-import json
 from enum import Enum
-from importlib import import_module
-from typing import Any, Final, TypeVar
 
+from image.bare import dumps, loads
 from image.errors import StorageError
 from image.value import changed, is_value
 
-_T = TypeVar("_T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final, TypeVar
+
+    _T = TypeVar("_T")
+
 _CLASS: Final = "class"
 
 
 def encode(value: object) -> str:
     """A value of tuples, mappings, plain values and our own frozen classes."""
-    return json.dumps(_pack(value), separators=(",", ":"))
+    return dumps(_pack(value), compact=True)
 
 
 def decode(text: str, kind: type[_T]) -> _T:
     """What ``encode`` wrote. Raises StorageError when it is not a ``kind``."""
     try:
-        value = _unpack(json.loads(text))
+        value = _unpack(loads(text))
     except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         raise StorageError(f"a container's record is damaged: {error}") from error
     if not isinstance(value, kind):
@@ -62,5 +65,5 @@ def _unpack(value: Any) -> Any:
         return {key: _unpack(item) for key, item in members["pairs"]}
     if module.partition(".")[0] not in ("runner", "image"):
         raise ValueError(f"unknown class {module}")
-    found = getattr(import_module(module), name)
+    found = getattr(__import__(module, fromlist=("_",)), name)
     return found(**{key: _unpack(item) for key, item in members.items()})

@@ -7,16 +7,17 @@ find out what to run, and there is a processor for each.
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
 
+from image.paths import Path
 from runner.containers import wire
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from types import TracebackType
+    from typing import Final, Self
 
 STARTER: Final = 3
 """The monitor's descriptor of its first client."""
@@ -50,9 +51,11 @@ class Summoned:
 
 def summon() -> Summoned:
     """A monitor that gets ready. For an ordinary user, once this process is in the user namespace."""
+    import socket
+
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     interpreter = os.path.realpath(sys.executable)
-    packages = str(Path(__file__).resolve().parents[2])
+    packages = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
     with theirs:
         high = os.dup(theirs.fileno())  # never 3 itself, whose close-on-exec would stay

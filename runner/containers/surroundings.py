@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from runner.containers.devices import find_devices
 from runner.containers.options import RunOptions, Surroundings
 from runner.runtime import defaults
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runner.containers.security import Shared
     from runner.runtime.spec import Mount

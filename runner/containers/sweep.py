@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from image.paths import Path
 from runner.containers.groups import remembered
 from runner.runtime import cgroup, state
 from runner.runtime.privileges import Cgroups

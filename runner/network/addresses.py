@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import _socket
 from collections.abc import Collection, Iterable
-from typing import Final
 
 from image.errors import Conflict
 from image.value import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 V4, V6 = 32, 128
 """The length of an address in bits, which tells the two families apart."""

@@ -16,10 +16,10 @@ import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 from zlib import crc32
 
 from image.errors import Conflict, InvalidInput, KernelError
+from image.paths import Path
 from image.value import dataclass, replace
 from runner.network import addresses, endpoints, firewall, link, namespace, networks, resolver
 from runner.network.addresses import V4, V6, Subnet, packed

@@ -19,8 +19,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
+from image.paths import Path
 from image.value import dataclass, replace
 from runner.network.addresses import parse_address, parse_address6, spelled
 from runner.network.ports import Port

@@ -7,9 +7,11 @@ none remains Google's are used. systemd-resolved's stub is replaced by its upstr
 
 from __future__ import annotations
 
-from typing import Final
-
 from image.value import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 RESOLV_CONF: Final = "/etc/resolv.conf"
 RESOLVED_UPSTREAM: Final = "/run/systemd/resolve/resolv.conf"

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from binascii import crc32  # part of the interpreter, unlike zlib
-from pathlib import Path
-from typing import Final
+
+from image.paths import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 WITHOUT_BRIDGE: Final = {"host": ("host", 1), "none": ("null", 2)}
 """Driver and number of each."""

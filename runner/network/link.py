@@ -6,11 +6,14 @@ import _socket
 import errno
 from collections.abc import Iterator
 from struct import unpack_from
-from typing import Self
 
 from image.errors import KernelError
 from runner.network.addresses import Subnet
 from runner.runtime import rtnetlink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
 
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _RTA_DST = 1

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 
 from image.errors import Conflict, NotFound
+from image.paths import Path
 from image.value import replace
 from runner.network import bridge, endpoints, files, firewall, link, namespace, resolver
 from runner.network.addresses import V4, V6, dotted, packed, spelled

@@ -11,11 +11,10 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import Enum
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
 
 from image.errors import InvalidInput
+from image.paths import Path
 from image.value import dataclass
 from runner.network import files
 from runner.network.files import Dns
@@ -26,14 +25,16 @@ from runner.runtime.spec import Mount
 from runner.runtime.state import Lease
 from runner.runtime.user_namespace import entered
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Self, TypeVar
+
     from runner.network.addresses import Subnet
     from runner.network.bridge import Attachment, Places
     from runner.network.ports import Reservation
     from runner.network.resolver import Resolver
 
-
-_T = TypeVar("_T")
+    _T = TypeVar("_T")
 
 
 class NetworkMode(Enum):
@@ -267,7 +268,7 @@ class Connection:
         }
         for name, text in contents.items():
             (self._directory / name).write_text(text)
-            (self._directory / name).chmod(0o644)  # whatever the umask: every user of the container reads them
+            os.chmod(self._directory / name, 0o644)  # whatever the umask: every user of the container reads them
         return _file_mounts(self._directory)
 
     def _hosts(self, hostname: str, extra: Sequence[tuple[str, str]]) -> str:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
-from typing import TypeVar
 
 from image.errors import KernelError
+from image.paths import Path
 from runner.runtime.user_namespace import entered
 from store.linux import processes
 
-_T = TypeVar("_T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _T = TypeVar("_T")
 
 
 def within(pid: int, act: Callable[[], _T]) -> _T:

@@ -10,16 +10,19 @@ a reboot takes it away: see ``bridge``.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any, Final
 
+from image.bare import dumps, loads
 from image.errors import Conflict, InvalidInput, NameInUse, NotFound, StorageError
+from image.paths import Path
 from image.value import dataclass
 from runner.network.addresses import V4, V6, Subnet, parse_address, parse_address6, parse_subnet, spelled
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 DEFAULT: Final = "bridge"
 PREDEFINED: Final = (DEFAULT, "host", "none")
@@ -275,14 +278,12 @@ def encode(network: Network) -> str:
         for pool in network.pools
     ]
     scalars = {key: getattr(network, key) for key in ("name", "id", "created", "internal", "attachable", "ipv6")}
-    return json.dumps(
-        {**scalars, "pools": pools, "labels": dict(network.labels), "options": dict(network.options)}, indent=1
-    )
+    return dumps({**scalars, "pools": pools, "labels": dict(network.labels), "options": dict(network.options)})
 
 
 def decode(text: str) -> Network:
     """Raises ValueError, KeyError or TypeError when the text is no network."""
-    record: dict[str, Any] = json.loads(text)
+    record: dict[str, Any] = loads(text)
     return Network(
         name=record["name"],
         id=record["id"],

@@ -11,8 +11,12 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import Final
+
+from image.paths import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 _LOCK: Final = 3
 _PROGRAM: Final = """

@@ -7,14 +7,17 @@ times; the flags for one network (``--ip``, ``--network-alias``…) are for the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import Final
 
 from image.errors import Conflict, InvalidInput, NotFound
+from image.paths import Path
 from image.value import dataclass, replace
 from runner.network.addresses import parse_address, parse_address6
 from runner.network.files import Dns
 from runner.network.modes import Networking, NetworkMode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 _MODES: Final = ("none", "host")
 _JOINED: Final = "container:"

@@ -16,19 +16,17 @@ import os
 from contextlib import contextmanager, suppress
 
 from image.errors import NameInUse, NotPermitted
+from image.paths import Path
 from runner.runtime.names import check_id, runtime_path
 from store.locks import is_held
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 
 def runtime_directory(environ: Mapping[str, str], uid: int) -> Path:
     """``/run/tierce`` for root, else below ``XDG_RUNTIME_DIR``; ``TIERCE_RUNTIME_DIR`` wins."""
-    from pathlib import Path
-
     return Path(runtime_path(environ, uid))
 
 

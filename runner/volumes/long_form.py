@@ -8,12 +8,16 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, cast, get_args
+from typing import Final, cast
 
 from image.errors import InvalidInput
 from image.value import replace
 from runner.volumes.names import check_name
-from runner.volumes.request import PROPAGATION, Kind, MountRequest, Pairs, check_target
+from runner.volumes.request import KINDS, PROPAGATION, MountRequest, check_target
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runner.volumes.request import Kind, Pairs
 
 _BOOLEANS: Final = dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True) | dict.fromkeys(
     ("0", "f", "F", "false", "FALSE", "False"), False
@@ -39,13 +43,13 @@ def parse_mount(text: str, *, cwd: str) -> MountRequest:
 
     single, repeated = _fields(text, fail)
     kind = single.pop("type", "volume").lower()
-    if kind not in get_args(Kind):
+    if kind not in KINDS:
         raise fail(f"mount type {kind!r} is not supported, use volume, bind or tmpfs")
     if "target" not in single:
         raise fail("target is required")
     for key in (*single, *repeated):
         prefix = key.partition("-")[0]
-        if prefix in get_args(Kind) and prefix != kind:
+        if prefix in KINDS and prefix != kind:
             raise fail(f"cannot mix '{prefix}-*' options with mount type '{kind}'")
     request = MountRequest(
         cast("Kind", kind),

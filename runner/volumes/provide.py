@@ -14,10 +14,14 @@ from typing import Final
 from image.errors import InvalidInput, TierceError
 from image.value import dataclass, replace
 from runner.runtime.spec import Mount
-from runner.volumes.request import Kind, MountRequest
+from runner.volumes.request import MountRequest
 from runner.volumes.volumes import DRIVER, Volume, Volumes
 from store.content import storage_errors
 from store.linux import paths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runner.volumes.request import Kind
 
 ImageTree = Callable[[], AbstractContextManager[int]]
 """Opens the image's merged tree and gives a descriptor of it."""

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Sequence
-from typing import Final, Literal, TypeAlias
 
 from image.errors import InvalidInput
 from image.value import dataclass, replace
 
-Kind: TypeAlias = Literal["bind", "volume", "tmpfs"]
-Pairs: TypeAlias = tuple[tuple[str, str], ...]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, Literal, TypeAlias
+
+    Kind: TypeAlias = Literal["bind", "volume", "tmpfs"]
+    Pairs: TypeAlias = tuple[tuple[str, str], ...]
+
+KINDS: Final = ("bind", "volume", "tmpfs")
+"""What can be mounted: each a ``Kind``."""
 PROPAGATION: Final = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
 _TMPFS_DEFAULTS: Final = ("noexec", "nosuid", "nodev")
 

@@ -26,10 +26,13 @@ from typing import Any, Final
 from image.errors import Conflict, InvalidInput, StorageError, VolumeInUse, VolumeNotFound
 from image.value import dataclass
 from runner.volumes.names import anonymous_name, check_name
-from runner.volumes.request import Pairs
 from store.content import replace_file, storage_errors
 from store.journal import Journal
 from store.locks import Alone
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runner.volumes.request import Pairs
 
 DRIVER: Final = "local"
 ANONYMOUS_LABEL: Final = "com.docker.volume.anonymous"

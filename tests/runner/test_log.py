@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 
 from runner.containers.log import LogWriter, timestamp
-from runner.containers.log_reader import Line, LogReader
+from runner.containers.log_reader import LogReader
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runner.containers.log_reader import Line
 
 OUT, ERR = b"stdout", b"stderr"
 

@@ -21,8 +21,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from image.errors import InvalidArchive, InvalidInput
-from image.media_types import Compression
-from store.compression import PIECE_SIZE, Codec, compressor, decompressor, detect
+from store.compression import PIECE_SIZE, compressor, decompressor, detect
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from image.media_types import Compression
+    from store.compression import Codec
 
 COMPRESSIONS: tuple[Compression, ...] = ("uncompressed", "gzip", "zstd")
 CODECS: tuple[Codec, ...] = (*COMPRESSIONS, "bzip2", "xz")

@@ -16,12 +16,16 @@ import pytest
 from image.descriptor import Descriptor
 from image.digest import DiffID, Digest
 from image.errors import DigestMismatch, InvalidArchive, InvalidInput, SizeMismatch, StorageError
-from image.media_types import Compression, oci_layer
+from image.media_types import oci_layer
 from store.compression import compressor
 from store.layer_blob import PackedBlob, pack_blob, unpack_blob
 from store.unpack import unpack
 from tests.support.tars import archive, member, raw, reader
 from tests.support.trees import read_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from image.media_types import Compression
 
 pytestmark = pytest.mark.root
 

@@ -15,10 +15,13 @@ from pathlib import Path
 import pytest
 
 from image.errors import Cancelled, InvalidInput, StorageError
-from image.media_types import Compression
 from store.layer_blob import PackedBlob, pack_blob
 from store.packers import Packers
 from store.store import Session, Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from image.media_types import Compression
 
 pytestmark = pytest.mark.root
 

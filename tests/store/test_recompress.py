@@ -12,10 +12,13 @@ from image import media_types
 from image.descriptor import Descriptor
 from image.digest import DiffID
 from image.errors import DigestMismatch, InvalidInput
-from image.media_types import Compression
 from store.compression import decompressor
 from store.recompress import recompressed
 from store.store import Session, Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from image.media_types import Compression
 
 CONTENT = bytes(range(256)) * 20_000
 

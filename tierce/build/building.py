@@ -194,7 +194,7 @@ def with_source_lines(request: BuildRequest) -> Iterator[None]:
 def main_context(request: BuildRequest) -> Context:
     """The main context as the steps see it. Raises InvalidInput."""
     given = request.context
-    if isinstance(given, Path):
+    if isinstance(given, os.PathLike):
         return Context.load(given, request.path, request.ignore_file)
     if request.ignore_file is None:
         return given

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, assert_never
 
@@ -49,7 +49,7 @@ class PlainStepRunner:
                 f"isolation={self._isolation.rung} cannot run a step with --security=insecure: "
                 "there are no privileges to give it"
             )
-        assert isinstance(request.rootfs, Path)
+        assert isinstance(request.rootfs, os.PathLike)
         command = step.Command(request.args, request.env, request.cwd, request.user, self._hosts)
         return step.run(self._isolation.rung, request.rootfs, command, list(_given(request)), output, cancelled.is_set)
 

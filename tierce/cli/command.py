@@ -14,9 +14,9 @@ from tierce.cli.output import echo
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
     from typing import IO, Any
 
+    from image.paths import Path
     from store.store import Store
 
 
@@ -62,7 +62,7 @@ class Settings:
 
 def default_root(environ: Mapping[str, str], uid: int) -> Path:
     """Where images live when ``--root`` says nothing: the system's place, or the user's own."""
-    from pathlib import Path
+    from image.paths import Path
 
     if configured := environ.get("TIERCE_ROOT"):
         return Path(configured)

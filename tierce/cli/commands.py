@@ -11,8 +11,9 @@ from tierce.cli.output import echo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pathlib import Path
     from typing import Final
+
+    from image.paths import Path
 
 _IMAGE: Final = {
     "ls": Entry("tierce.cli.images", "images", "List images"),

@@ -15,7 +15,6 @@ from tierce.cli.command import Settings, confirm
 from tierce.cli.declare import Ended, argument, command, option
 from tierce.cli.filters import filter_option, parse_filters, passes_labels
 from tierce.cli.output import echo
-from tierce.cli.units import parse_until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -318,6 +317,8 @@ def remove_one(over: Control, record: Record, *, force: bool, volumes: bool) -> 
 @filter_option("until=TIME, label=KEY[=VALUE]")
 def prune(settings: Settings, force: bool, filters: Sequence[str]) -> None:
     """Remove all containers that do not run."""
+    from tierce.cli.units import parse_until
+
     wanted = parse_filters(filters, ("until", "label", "label!"))
     limit = min((parse_until(text, settings.clock()) for text in wanted.get("until", ())), default=None)
     if not force and not confirm(

@@ -162,7 +162,7 @@ def _converted(one: Option | Argument, word: str) -> Any:
             raise _NotOrdinary
         return word
     if kind is PATH:
-        from pathlib import Path
+        from image.paths import Path
 
         return Path(word)
     try:

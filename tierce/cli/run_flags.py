@@ -280,8 +280,7 @@ def _read_security(flags: Mapping[str, Any]) -> Security:
 
 def read_limits(flags: Mapping[str, Any]) -> Limits:
     """All limits. Raises InvalidInput."""
-    from dataclasses import replace
-
+    from image.value import replace
     from runner.containers.limits import parse_ulimit
 
     return replace(

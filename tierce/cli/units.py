@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timezone
-
 from image.errors import InvalidInput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from datetime import datetime, timezone
     from typing import Final
 
 _DECIMAL: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
@@ -61,6 +60,8 @@ def ago(then: str, now_s: float) -> str:
 
 def parse_time(text: str) -> datetime | None:
     """An RFC 3339 time with any number of fraction digits; None for what is none."""
+    from datetime import UTC, datetime
+
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
