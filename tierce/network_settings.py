@@ -78,6 +78,8 @@ def _networks(records: Records, container: Container, root: Path) -> Iterator[tu
 
 def _wishes(container: Container) -> Iterator[Wish]:
     options = container.made.options.network
+    if options.emptied:
+        return
     for position, word in enumerate(options.networks or (DEFAULT,)):
         with suppress(InvalidInput):
             wish = parse_wish(word)

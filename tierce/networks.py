@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from image.errors import Conflict, InvalidInput, NotFound
 from image.value import replace
-from runner.network import addresses, bridge, link, live
+from runner.network import addresses, bridge, endpoints, link, live
 from runner.network.addresses import V4, V6, Subnet, spelled
 from runner.network.bridge import Attachment
 from runner.network.endpoints import Record
@@ -138,7 +138,7 @@ def join(defined: Networks, records: Records, root: Path, container: str, wish: 
         names = tuple(dict.fromkeys((record.name, record.id[:_SHORT_ID], *wish.aliases)))
         place = Attachment(wanted, names, wish.address, wish.address6)
         warnings = live.connect(root, root / "containers" / record.id, place)
-    _remember(records, record, options)
+    _remember(records, record, options, root)
     _tell(defined, "connect", wanted, record.id)
     return warnings
 
@@ -152,13 +152,25 @@ def part(defined: Networks, records: Records, root: Path, network: str, containe
     options = without_network(record.made.options.network, left.name)
     if record.state.is_running:
         live.disconnect(root, root / "containers" / record.id, left)
-    _remember(records, record, options)
+    _remember(records, record, options, root)
     _tell(defined, "disconnect", left, record.id)
 
 
-def _remember(records: Records, record: Container, options: NetworkOptions) -> None:
+def _remember(records: Records, record: Container, options: NetworkOptions, root: Path) -> None:
+    """For its next start; and of one that runs, where it is now."""
     made = record.made
     records.remake(record, replace(made, options=replace(made.options, network=options)))
+    place = endpoints.read(root / "containers" / record.id)
+    now = records.unsettled(record.id)
+    if place is None or not now.state.is_running:
+        return
+    state = replace(
+        now.state,
+        address=addresses.dotted(place.endpoints[0].address) if place.endpoints else "",
+        ports=tuple(map(str, place.ports)),
+        networks=tuple((one.network_name, one.network, "bridge") for one in place.endpoints),
+    )
+    records.change(now, state)
 
 
 def describe(network: Network, root: Path) -> dict[str, object]:

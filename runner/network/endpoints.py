@@ -9,6 +9,8 @@
     on NETWORK ITS_NAME INTERFACE INDEX IPV4 IPV6 MAC ALIAS,...
     within …                                    the same, of an internal network
     port PROTOCOL ADDRESS HOST_PORT PORT        of the endpoint above it
+    closed PROTOCOL ADDRESS HOST_PORT PORT      one that no endpoint has now
+    holder PID DESCRIPTOR...                    who keeps the ports, and by which sockets
 
 A container counts while its lease is locked; what dead ones wrote is free. Plain lines, because
 the resolver beside each container reads them with nothing but the interpreter's own modules.
@@ -45,16 +47,25 @@ class Endpoint:
     internal: bool = False
     ports: tuple[Port, ...] = ()
 
+    def answers(self, port: Port) -> bool:
+        """Whether it leads outside, with an address of the port's family."""
+        return not self.internal and bool(self.address6 if ":" in port.host_address else self.address)
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """All of one container. ``servers`` are the user's ``--dns``; ``pid`` is 0 until it starts."""
+    """All of one container. ``servers`` are the user's ``--dns``; ``pid`` is 0 until it starts.
+
+    ``closed`` are published ports that no endpoint has; ``holder`` is who keeps ports, and its sockets.
+    """
 
     name: str = ""
     pid: int = 0
     servers: tuple[str, ...] = ()
     resolver: tuple[int, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
+    closed: tuple[Port, ...] = ()
+    holder: tuple[int, ...] = ()
 
     def on(self, network: str) -> Endpoint | None:
         return next((endpoint for endpoint in self.endpoints if endpoint.network == network), None)
@@ -62,6 +73,21 @@ class Record:
     @property
     def ports(self) -> tuple[Port, ...]:
         return tuple(port for endpoint in self.endpoints for port in endpoint.ports)
+
+    @property
+    def with_ports(self) -> Record:
+        """Each published port where it is, else at the first endpoint that leads outside; closed without one."""
+        placed = [replace(one, ports=tuple(port for port in one.ports if one.answers(port))) for one in self.endpoints]
+        closed = []
+        for port in (*self.ports, *self.closed):
+            if any(port in one.ports for one in placed):
+                continue
+            at = next((at for at, one in enumerate(placed) if one.answers(port)), None)
+            if at is None:
+                closed.append(port)
+            else:
+                placed[at] = replace(placed[at], ports=(*placed[at].ports, port))
+        return replace(self, endpoints=tuple(placed), closed=tuple(closed))
 
 
 def write(directory: Path, record: Record) -> None:
@@ -86,8 +112,14 @@ def _lines(record: Record) -> Iterator[str]:
         where = f"{one.interface} {one.index} {spelled(one.address)} {six} {one.mac.hex(':')}"
         kind = "within" if one.internal else "on"
         yield f"{kind} {one.network} {one.network_name} {where} {aliases}"
-        for port in one.ports:
-            yield f"port {port.protocol} {port.host_address} {port.host_port} {port.container_port}"
+        yield from (_port_line("port", port) for port in one.ports)
+    yield from (_port_line("closed", port) for port in record.closed)
+    if record.holder:
+        yield f"holder {' '.join(map(str, record.holder))}"
+
+
+def _port_line(kind: str, port: Port) -> str:
+    return f"{kind} {port.protocol} {port.host_address} {port.host_port} {port.container_port}"
 
 
 def read(directory: Path) -> Record | None:
@@ -116,11 +148,18 @@ def _with_line(record: Record, kind: str, *words: str) -> Record:
         case "on" | "within":
             return replace(record, endpoints=(*record.endpoints, _endpoint(kind, *words)))
         case "port":
-            protocol, address, host_port, port = words
             last = record.endpoints[-1]
-            last = replace(last, ports=(*last.ports, Port(int(port), int(host_port), address, protocol)))
+            last = replace(last, ports=(*last.ports, _port(*words)))
             return replace(record, endpoints=(*record.endpoints[:-1], last))
+        case "closed":
+            return replace(record, closed=(*record.closed, _port(*words)))
+        case "holder":
+            return replace(record, holder=tuple(map(int, words)))
     return record
+
+
+def _port(protocol: str, address: str, host_port: str, port: str) -> Port:
+    return Port(int(port), int(host_port), address, protocol)
 
 
 def _endpoint(kind: str, *words: str) -> Endpoint:

@@ -2,7 +2,7 @@
 
 The sockets on descriptors 4 and up are in the host's network namespace, where they were opened;
 this process then moves to that of the container's bridge (descriptor 3), and there connects to the
-container. What comes in on one side goes out on the other, and a slow side holds back a fast one.
+container, whose record says each time where it is: it may have changed networks. What comes in on one side goes out on the other, and a slow side holds back a fast one.
 The container sees the bridge as the client. Bounded: connections and datagram clients above the
 limit wait, or push out the one that was silent longest.
 """
@@ -25,6 +25,7 @@ _BLOCK: Final = 1 << 16
 _MOST_CLIENTS: Final = 512
 _BACKLOG: Final = 128
 Target = tuple[str, int]
+Find = Callable[[], Target | None]
 Ready = Callable[[int], None]
 
 
@@ -135,35 +136,45 @@ def _events(reading: Half, writing: Half) -> int:
 
 
 class StreamPort:
-    """Takes connections, as many at a time as are allowed."""
+    """Takes connections, as many at a time as are allowed.
 
-    def __init__(self, loop: Loop, listener: socket.socket, target: Target) -> None:
-        self._loop, self._listener, self._target = loop, listener, target
+    The listener is told of once for each change, as others may shut it and open it again
+    (``listeners``): it would be told of without end meanwhile.
+    """
+
+    def __init__(self, loop: Loop, listener: socket.socket, find: Find) -> None:
+        self._loop, self._listener, self._find = loop, listener, find
         self._clients = 0
         listener.listen(_BACKLOG)
         listener.setblocking(False)
-        loop.watch(listener.fileno(), select.EPOLLIN, self._accept)
+        self._watch()
+
+    def _watch(self) -> None:
+        self._loop.watch(self._listener.fileno(), select.EPOLLIN | select.EPOLLET, self._accept)
 
     def _accept(self, _: int) -> None:
-        try:
-            client, _address = self._listener.accept()
-        except OSError:  # it went away again
-            return
-        self._clients += 1
-        if self._clients >= _MOST_CLIENTS:
-            self._loop.forget(self._listener.fileno())
-        Connection(self._loop, client, self._target, self._one_less)
+        while self._clients < _MOST_CLIENTS:
+            try:
+                client, _address = self._listener.accept()
+            except OSError:  # nobody more, or it is shut
+                return
+            if (target := self._find()) is None:
+                client.close()
+                continue
+            self._clients += 1
+            Connection(self._loop, client, target, self._one_less)
 
     def _one_less(self) -> None:
         self._clients -= 1
-        self._loop.watch(self._listener.fileno(), select.EPOLLIN, self._accept)
+        self._watch()
 
 
 class DatagramPort:
     """A socket towards the container for each client, so that answers find their way."""
 
-    def __init__(self, loop: Loop, outer: socket.socket, target: Target) -> None:
-        self._loop, self._outer, self._target = loop, outer, target
+    def __init__(self, loop: Loop, outer: socket.socket, find: Find) -> None:
+        self._loop, self._outer, self._find = loop, outer, find
+        self._target: Target | None = None
         self._inner: OrderedDict[object, socket.socket] = OrderedDict()
         outer.setblocking(False)
         loop.watch(outer.fileno(), select.EPOLLIN, self._take)
@@ -171,33 +182,74 @@ class DatagramPort:
     def _take(self, _: int) -> None:
         with suppress(OSError):
             data, client = self._outer.recvfrom(_BLOCK)
-            self._towards(client).send(data)
+            if (target := self._find()) != self._target:
+                while self._inner:
+                    self._end_oldest()
+                self._target = target
+            if target is not None:
+                self._towards(client, target).send(data)
 
-    def _towards(self, client: object) -> socket.socket:
+    def _towards(self, client: object, target: Target) -> socket.socket:
         if (known := self._inner.get(client)) is not None:
             self._inner.move_to_end(client)
             return known
         if len(self._inner) >= _MOST_CLIENTS:
-            _, oldest = self._inner.popitem(last=False)
-            self._loop.forget(oldest.fileno())
-            oldest.close()
+            self._end_oldest()
         inner = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        inner.connect(self._target)
+        inner.connect(target)
         self._inner[client] = inner
         self._loop.watch(inner.fileno(), select.EPOLLIN, lambda _: self._answer(inner, client))
         return inner
+
+    def _end_oldest(self) -> None:
+        _, oldest = self._inner.popitem(last=False)
+        self._loop.forget(oldest.fileno())
+        oldest.close()
 
     def _answer(self, inner: socket.socket, client: object) -> None:
         with suppress(OSError):
             self._outer.sendto(inner.recv(_BLOCK), client)  # type: ignore[call-overload]  # an address, as recvfrom gave it
 
 
-def main(targets: Sequence[str]) -> None:
-    """``PROTOCOL:ADDRESS:PORT`` for each descriptor from 4 on. Ends by a signal."""
+class Whereabouts:
+    """Where a published port of a container leads to now, by the container's record; see ``endpoints``."""
+
+    def __init__(self, directory: str, outer: socket.socket) -> None:
+        address, number = outer.getsockname()[:2]
+        protocol = "tcp" if outer.type == socket.SOCK_STREAM else "udp"
+        self._port = ["port", protocol, address, str(number)]
+        self._path = f"{directory}/network"
+        self._seen: tuple[int, int] | None = None
+        self._target: Target | None = None
+
+    def __call__(self) -> Target | None:
+        try:
+            with open(self._path) as file:
+                found = os.fstat(file.fileno())
+                if (found.st_ino, found.st_mtime_ns) != self._seen:
+                    self._target = self._look([line.split(" ") for line in file.read().splitlines()])
+                    self._seen = found.st_ino, found.st_mtime_ns
+        except OSError:  # the container has gone
+            return None
+        return self._target
+
+    def _look(self, lines: Sequence[Sequence[str]]) -> Target | None:
+        address = ""
+        for words in lines:
+            if words[0] in ("on", "within"):
+                address = words[5]
+            elif words[:4] == self._port:
+                return address, int(words[4])
+        return None
+
+
+def main(argv: Sequence[str]) -> None:
+    """The container's directory below the runtime directory; sockets on descriptors 4 and up. Ends by a signal."""
+    directory, count = argv
     processes.setns(_NAMESPACE, processes.CLONE_NEWNET)
     loop = Loop()
-    for fd, target in enumerate(targets, _FIRST):
-        protocol, address, port = target.split(":")
-        kind = StreamPort if protocol == "tcp" else DatagramPort
-        kind(loop, socket.socket(fileno=fd), (address, int(port)))
+    for fd in range(_FIRST, _FIRST + int(count)):
+        outer = socket.socket(fileno=fd)
+        kind = StreamPort if outer.type == socket.SOCK_STREAM else DatagramPort
+        kind(loop, outer, Whereabouts(directory, outer))
     loop.run()

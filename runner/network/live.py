@@ -12,13 +12,14 @@ from contextlib import suppress
 from image.errors import Conflict, NotFound
 from image.paths import Path
 from image.value import replace
-from runner.network import bridge, endpoints, files, firewall, link, namespace, resolver
+from runner.network import bridge, endpoints, files, firewall, link, listeners, namespace, resolver
 from runner.network.addresses import V4, V6, dotted, packed, spelled
 from runner.network.bridge import Attachment
 from runner.network.endpoints import Endpoint, Record
 from runner.network.namespace import where_bridges_are
 from runner.network.networks import Network
 from runner.runtime import rtnetlink, state
+from runner.runtime.user_namespace import entered
 
 
 def connect(root: Path, directory: Path, attachment: Attachment) -> list[str]:
@@ -39,20 +40,25 @@ def _connect(root: Path, directory: Path, attachment: Attachment) -> list[str]:
         network = attachment.network
         if record.on(network.id) is not None:
             raise Conflict(f"container {_name(directory, record)} is already on network {network.name}")
-        if not record.endpoints:
-            raise _without_bridges(_name(directory, record))
+        if not record.endpoints and not record.resolver and entered() is not None:
+            raise _without_bridges(_name(directory, record))  # an ordinary user's, elsewhere than the bridges
         try:
             network, endpoint, warnings = bridge.place(root, attachment, record)
-            endpoints.write(directory, replace(record, endpoints=(*record.endpoints, endpoint)))
+            changed = replace(record, endpoints=(*record.endpoints, endpoint)).with_ports
+            endpoints.write(directory, changed)
             known = _networks(root, record)
+            if record.closed:
+                listeners.open_alone(record.holder, changed.ports)
+                bridge.refresh(root, network)
             _plug(record.pid, network, endpoint, known)
         except BaseException:
             endpoints.write(directory, record)
+            listeners.open_alone(record.holder, record.ports)
             bridge.settle_locked(root)
             raise
         _add_host(directory, endpoint)
         if network.resolves and not any(one.resolves for one in known):
-            _ask_resolver(directory, record)
+            warnings += _ask_resolver(directory, record)
         return warnings
 
 
@@ -82,6 +88,8 @@ def _configure(endpoint: Endpoint, requests: Iterable[bytes]) -> None:
 def disconnect(root: Path, directory: Path, network: Network) -> None:
     """Take the container off the network; its published ports move to the next one that leads outside.
 
+    Without such a one they are closed, until it is on one again.
+
     Raises NotFound when it is not on it, KernelError.
     """
     if not where_bridges_are(root, lambda: _disconnect(root, directory, network)):
@@ -96,11 +104,10 @@ def _disconnect(root: Path, directory: Path, network: Network) -> bool:
             raise NotFound(f"container {_name(directory, record)} is not on network {network.name}")
         known = [one for one in _networks(root, record) if one.id != network.id]
         rest = [one for one in record.endpoints if one.network != network.id]
-        for at, one in enumerate(rest):
-            if endpoint.ports and not one.internal:
-                rest[at] = replace(one, ports=endpoint.ports)
-                break
-        endpoints.write(directory, replace(record, endpoints=tuple(rest)))
+        changed = replace(record, endpoints=tuple(rest), closed=(*record.closed, *endpoint.ports)).with_ports
+        endpoints.write(directory, changed)
+        if changed.closed:
+            listeners.open_alone(record.holder, changed.ports)
         requests = [rtnetlink.delete_link(endpoint.interface), *_other_ways(known, rest, network)]
         namespace.within(record.pid, lambda: link.request(*requests))
         _remove_host(directory, endpoint)
@@ -157,9 +164,14 @@ def _remove_host(directory: Path, endpoint: Endpoint) -> None:
     path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if not line.startswith(own)))
 
 
-def _ask_resolver(directory: Path, record: Record) -> None:
-    """From now on, as on every network that has names: it was on the default one alone, with the host's servers."""
-    if len(record.resolver) == 2:
-        namespace.within(record.pid, lambda: firewall.apply(resolver.redirection(*record.resolver)))
-        path = directory / "resolv.conf"
-        path.write_text(files.for_resolver(path.read_text(), files.Dns()))
+def _ask_resolver(directory: Path, record: Record) -> list[str]:
+    """From now on, as on every network that has names: it was on the default one alone, with the host's servers.
+
+    Warnings: one that started without any network has nobody who would answer.
+    """
+    if len(record.resolver) != 2:
+        return ["the container started without a network: it knows others by name after its next start"]
+    namespace.within(record.pid, lambda: firewall.apply(resolver.redirection(*record.resolver)))
+    path = directory / "resolv.conf"
+    path.write_text(files.for_resolver(path.read_text(), files.Dns()))
+    return []

@@ -15,7 +15,7 @@ from types import TracebackType
 
 from image.errors import InvalidInput
 from image.paths import Path
-from image.value import dataclass
+from image.value import dataclass, replace
 from runner.network import files
 from runner.network.files import Dns
 from runner.network.identity import WITHOUT_BRIDGE, default_id, id_without_bridge
@@ -125,6 +125,8 @@ class Connection:
         self._reservation = Reservation(ports, ipv6=bool(outside) and outside[0].ipv6)
         try:
             record = Record(self.networking.name, servers=self.networking.dns.servers)
+            if ports:
+                record = replace(record, holder=(os.getpid(), *self.descriptors))
             held, reserved = self._reservation.ports, self.networking.reserved
             self._places = self._inside(
                 lambda: bridge.Places(self._root, self._directory, wanted, record=record, ports=held, reserved=reserved)

@@ -151,7 +151,7 @@ class Reservation:
                 return self._hold_one(port, number)
             except OSError as error:
                 if number == last or error.errno != errno.EADDRINUSE:
-                    raise _refused(port, error) from error
+                    raise refused(port, error) from error
         raise AssertionError("a range has a last number")
 
     def _hold_one(self, port: Port, number: int) -> Port:
@@ -185,7 +185,8 @@ class Reservation:
         self._sockets = []
 
 
-def _refused(port: Port, error: OSError) -> PortInUse:
+def refused(port: Port, error: OSError) -> PortInUse:
+    """What to raise when a port can't be had."""
     numbers = f"{port.host_port}-{port.host_last}" if port.host_last else f"{port.host_port}"
     where = f"{port.host_address}:{numbers}/{port.protocol}"
     why = "is already in use" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0).lower()

@@ -16,7 +16,6 @@ from typing import Final, TypeVar
 
 from image.errors import NotPermitted
 from runner.network import outward
-from runner.network.addresses import dotted
 from runner.network.modes import Connection, NetworkMode
 from runner.network.networks import DEFAULT
 from runner.network.ports import Port, Reservation
@@ -80,10 +79,8 @@ class UserConnection(Connection):
     def _forward(self, shared: UserNetwork) -> None:
         if self._places is None or self._reservation is None or not self.ports:
             return
-        address = next(one.address for one in self._places.record.endpoints if one.ports)
-        targets = [f"{port.protocol}:{dotted(address)}:{port.container_port}" for port in self.ports]
         self._process = outward.Process(
-            bare_interpreter("runner.network.forwarder", *targets),
+            bare_interpreter("runner.network.forwarder", str(self._directory), str(len(self.ports))),
             self._directory / "forwarder.log",
             name="forwarder",
             descriptors=[shared.fd, *self._reservation.descriptors],

@@ -38,7 +38,10 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class NetworkOptions:
-    """As the user wrote them; ``networks`` in the order of the command line, ``hosts`` for /etc/hosts."""
+    """As the user wrote them; ``networks`` in the order of the command line, ``hosts`` for /etc/hosts.
+
+    ``emptied`` is a container that was taken off its last network.
+    """
 
     networks: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
@@ -47,6 +50,7 @@ class NetworkOptions:
     mac: str = ""
     dns: Dns = Dns()  # a frozen value
     hosts: tuple[tuple[str, str], ...] = ()
+    emptied: bool = False
 
     @property
     def mode(self) -> NetworkMode:
@@ -103,16 +107,17 @@ def network_names(options: NetworkOptions) -> tuple[str, ...]:
 
 def with_network(options: NetworkOptions, wish: Wish) -> NetworkOptions:
     """One more network, for the next start. Raises Conflict where it is there, or where none can be added."""
-    if options.mode is NetworkMode.NONE:
+    if options.mode is NetworkMode.NONE and not options.emptied:
         raise Conflict("a container on network none has no network of bridges that another could join")
-    if options.mode is not NetworkMode.BRIDGE:
+    if options.mode not in (NetworkMode.BRIDGE, NetworkMode.NONE):
         raise Conflict(f"a container on network {options.networks[0]} has no network of its own")
-    words = options.networks or (_DEFAULT,)
+    words = () if options.emptied else options.networks or (_DEFAULT,)
     if wish.name in map(_name_of, words):
         raise Conflict(f"the container is already on network {wish.name}")
     more = [f"alias={alias}" for alias in wish.aliases]
     more += [f"{key}={value}" for key, value in (("ip", wish.address), ("ip6", wish.address6)) if value]
-    return replace(options, networks=(*words, ",".join([f"name={wish.name}", *more]) if more else wish.name))
+    word = ",".join([f"name={wish.name}", *more]) if more else wish.name
+    return replace(options, networks=(*words, word), emptied=False)
 
 
 def without_network(options: NetworkOptions, name: str) -> NetworkOptions:
@@ -123,7 +128,7 @@ def without_network(options: NetworkOptions, name: str) -> NetworkOptions:
         raise NotFound(f"the container is not on network {name}")
     if _name_of(words[0]) == name:
         options = replace(options, aliases=(), address="", address6="", mac="")
-    return replace(options, networks=left or ("none",))
+    return replace(options, networks=left or ("none",), emptied=not left)
 
 
 def _name_of(word: str) -> str:

@@ -52,6 +52,7 @@ _NUMBERS = {
     "move_mount": 429,
     "close_range": 436,
     "openat2": 437,
+    "pidfd_getfd": 438,
     "mount_setattr": 442,
 }
 """Those that differ between architectures, and those from 424 on, which are the same everywhere."""

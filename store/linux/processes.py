@@ -87,6 +87,11 @@ def setdomainname(name: bytes) -> None:
         raise failure("setdomainname")
 
 
+def pidfd_getfd(pidfd: int, fd: int) -> int:
+    """pidfd_getfd(2): a descriptor of ours for what another process has open."""
+    return call("pidfd_getfd", pidfd, fd, 0)
+
+
 # --- what it may do -------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import socket
@@ -297,21 +298,35 @@ def test_networks_of_ones_own(either: OrdinaryUser) -> None:
         either(
             "run", "-d", "--name", "web", "--network", "name=front,alias=www", *published, "busybox", "sh", "-c", serve
         )
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
-            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            client.settimeout(10)
-            assert b"".join(iter(lambda: client.recv(4096), b"")).endswith(b"hello\n")
+        assert _get(port) == b"hello"
         ask = "wget -qO- http://web/ && wget -qO- http://www/"
         assert either("run", "--rm", "--network", "front", "busybox", "sh", "-c", ask).stdout == "hello\nhello\n"
         inner = ("run", "--rm", "--network", "back", "busybox", "wget", "-qO-", "http://web/")
         assert either.attempt(*inner).stdout == ""
         either("network", "connect", "back", "web")
         assert either(*inner).stdout == "hello\n"
+        either("network", "disconnect", "front", "web")
+        with socket.socket() as client:  # an internal network publishes nothing
+            assert client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
         either("network", "disconnect", "back", "web")
         assert either.attempt(*inner).stdout == ""
+        either("network", "create", "side")
+        either("network", "connect", "side", "web")
+        assert _get(port) == b"hello"
+        either("network", "connect", "front", "web")
+        either("network", "disconnect", "side", "web")
+        assert _get(port) == b"hello"
     finally:
         either("rm", "-f", "web")
-        either("network", "rm", "front", "back")
+        either.attempt("network", "rm", "front", "back", "side")
+
+
+def _get(port: int) -> bytes:
+    """The last line of what a web server says."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        client.settimeout(10)
+        return b"".join(iter(lambda: client.recv(4096), b"")).splitlines()[-1]
 
 
 def _fetch(port: int) -> bytes:

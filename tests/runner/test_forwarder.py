@@ -37,7 +37,7 @@ def forwarded(loop: Loop, port: type[StreamPort | DatagramPort], target: tuple[s
     kind = socket.SOCK_STREAM if port is StreamPort else socket.SOCK_DGRAM
     outer = socket.socket(socket.AF_INET, kind)
     outer.bind(ANY_PORT)
-    port(loop, outer, target)
+    port(loop, outer, lambda: target)
     threading.Thread(target=loop.run, daemon=True).start()
     address: tuple[str, int] = outer.getsockname()
     return address

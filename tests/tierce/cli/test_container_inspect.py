@@ -87,9 +87,13 @@ def test_put_on_and_taken_off_while_it_does_not_run(box: Tierce) -> None:
     box("network", "disconnect", "late", "web1")
     box("network", "rm", "late")
     box("start", "web1")
-    assert list(settings(box)["Networks"]) == ["none"]
-    box("rm", "-f", "web1")
+    assert settings(box)["Networks"] == {}
     box("network", "create", "late")
+    assert "knows others by name after its next start" in box("network", "connect", "late", "web1").stderr
+    assert box("exec", "web1", "ip", "-o", "route").stdout.startswith("default via ")
+    box("restart", "-t", "0", "web1")
+    assert box("exec", "web1", "ping", "-c", "1", "-W", "2", "web1.late").code == 0
+    box("rm", "-f", "web1")
     box("create", "--name", "web1", *SLEEP)
     box("network", "connect", "--alias", "www", "late", "web1")
     box("start", "web1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import time
@@ -287,6 +288,9 @@ class TestLive:
             box("network", "rm", "one")
             box("network", "disconnect", "two", "server")
             assert "is not on network two" in box.attempt("network", "disconnect", "two", "server").stderr
+            assert box("inspect", "--format", "{{json .NetworkSettings.Networks}}", "server").stdout == "{}\n"
+            box("network", "connect", "--alias", "db", "two", "server")  # the last one was taken off
+            assert box("run", "--rm", "--network", "two", "busybox", "sh", "-c", probe.format("db")).stdout == out
 
     def test_from_the_default_network_to_one_with_names(self, box: Tierce) -> None:
         box("network", "create", "web")
@@ -306,6 +310,15 @@ class TestLive:
             assert fetch(port) == b"hello\n"
             box("network", "disconnect", "one", "server")
             assert fetch(port) == b"hello\n"
+            box("network", "disconnect", "two", "server")
+            assert box("port", "server").stdout == ""
+            with socket.socket() as other:
+                assert other.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+            with socket.create_server(("127.0.0.1", port)):  # nobody has it now
+                assert "already in use" in box.attempt("network", "connect", "one", "server").stderr
+            box("network", "connect", "one", "server")
+            assert fetch(port) == b"hello\n"
+            assert box("port", "server").stdout == f"80/tcp -> 127.0.0.1:{port}\n"
 
     @pytest.mark.parametrize(
         ("flags", "message"),
