@@ -158,14 +158,14 @@ def _tell(*event: object) -> None:
 def _watch(orders: list[Any], extra: int) -> None:
     """Clone, follow the start, then wait for the end of the container or of the launcher.
 
-    A detached process that has started is left to whoever adopts orphans here.
+    A detached process that has started is left to whoever adopts orphans here, or waited for without the launcher.
     """
     names = [name for name, _, _ in orders]
     if b"stay_as_init" in names:
         import runner.runtime.child_init  # noqa: F401  # later its file can't be reached
     here = names.index(b"clone")
     read, write = posix.pipe2(posix.O_CLOEXEC)
-    flags, detached = orders[here][2]
+    flags, detached, reaped = orders[here][2]
     sandbox = Sandbox(write, extra, detached)
     if not _perform_outside(sandbox, orders[:here]):
         return
@@ -182,6 +182,10 @@ def _watch(orders: list[Any], extra: int) -> None:
         _tell(*outcome)
     if not (detached and outcome is not None and outcome[0] == "started"):
         _tell("exited", _wait_for_end(pid, pidfd))
+    elif reaped:
+        posix.closerange(CONTROL, 2**31 - 1)
+        posix.chdir("/")
+        posix.waitpid(pid, 0)
 
 
 def _perform_outside(sandbox: Sandbox, orders: list[Any]) -> bool:

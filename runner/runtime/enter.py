@@ -71,7 +71,7 @@ def enter(
     try:
         running.hold(cgroup.joined(privileges.cgroups, pid, subgroup))
         steps = tuple(plan_entry(process, seccomp, privileges, pid=pid, flags=_to_join(pid), container_id=container_id,
-                                 detached=running.detached))  # fmt: skip
+                                 detached=running.detached, reaped=running.reaped))  # fmt: skip
         for step in steps if trace is not None else ():
             trace(step)  # type: ignore[misc]  # not None, as the line above says
 
@@ -97,12 +97,13 @@ def plan_entry(
     flags: int,
     container_id: str = "",
     detached: bool = False,
+    reaped: bool = False,
 ) -> Iterator[Operation]:
     """The steps; ``flags`` are the namespaces (CLONE_NEW*) of ``pid`` that are not the caller's. Pure."""
     if process.terminal:
         yield operations.forget_stdio()
     yield operations.open_container(pid, flags & _FOR_CHILDREN)
-    yield operations.clone(0, detached=detached)
+    yield operations.clone(0, detached=detached, reaped=reaped)
     if process.oom_score_adj is not None:
         yield operations.set_oom_score(process.oom_score_adj)  # of the host's /proc: the container's may be anything
     yield operations.hide_process()

@@ -75,12 +75,12 @@ def join_namespace(path: str, flag: int) -> Operation:
     return _operation("join_namespace", "joining a namespace", f"nsenter {path}", path, flag)
 
 
-def clone(flags: int, *, detached: bool = False) -> Operation:
+def clone(flags: int, *, detached: bool = False, reaped: bool = False) -> Operation:
     """Fork into new namespaces (CLONE_NEW*): what comes before is done outside, what follows inside.
 
-    A ``detached`` process outlives its launcher once it has started.
+    A ``detached`` process outlives its launcher once it has started; where it is ``reaped`` so does its watcher.
     """
-    return _operation("clone", "new namespaces", f"unshare --fork 0x{flags:x}", flags, detached)
+    return _operation("clone", "new namespaces", f"unshare --fork 0x{flags:x}", flags, detached, reaped)
 
 
 def open_container(pid: int, flags: int) -> Operation:

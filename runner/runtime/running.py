@@ -61,6 +61,7 @@ class Running:
     def __init__(self, watcher: Watcher) -> None:
         self.pid = 0
         self.detached = watcher.detached
+        self.reaped = watcher.reaped
         self._started = False
         self.console: int | None = None
         self.warnings: list[str] = []
@@ -146,7 +147,8 @@ class Running:
                 if self.pid == 0 or self._code is None:
                     with suppress(OSError):
                         self._control.shutdown(_socket.SHUT_RDWR)  # the watcher sees it and kills
-            os.waitpid(self._watcher, 0)
+            if not (kept and self.reaped):
+                os.waitpid(self._watcher, 0)
             self._watcher = 0
             if self._supervision is not None and not kept:
                 self._supervision.end()

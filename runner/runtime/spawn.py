@@ -43,12 +43,19 @@ class Watcher:
     """The spawned process. As a context manager it ends with the block, unless it was taken over."""
 
     def __init__(
-        self, control: _socket.socket, pid: int, *, detached: bool = False, devices: tuple[DeviceRule, ...] = ()
+        self,
+        control: _socket.socket,
+        pid: int,
+        *,
+        detached: bool = False,
+        reaped: bool = False,
+        devices: tuple[DeviceRule, ...] = (),
     ) -> None:
         """``devices`` are the rules of the v1 group that it was born in, and its container will be."""
         self.control = control
         self.pid = pid
         self.detached = detached
+        self.reaped = reaped
         self.devices = devices
         self._taken = False
 
@@ -68,10 +75,11 @@ class Watcher:
             os.waitpid(self.pid, 0)
 
 
-def spawn(stdio: Stdio, lease_fd: int | None = None, *, detached: bool = False) -> Watcher:
+def spawn(stdio: Stdio, lease_fd: int | None = None, *, detached: bool = False, reaped: bool = False) -> Watcher:
     """A bare interpreter on ``child``, in a session of its own so that no key of the terminal reaches it.
 
-    It holds ``lease_fd`` open. Raises NotPermitted.
+    It holds ``lease_fd`` open. What it starts ``detached`` is its own to wait for where it is ``reaped``: until
+    then a pid namespace does not end, whose first process has. Raises NotPermitted.
     """
     ours, theirs = control_pair()
     try:
@@ -82,7 +90,7 @@ def spawn(stdio: Stdio, lease_fd: int | None = None, *, detached: bool = False) 
         raise
     finally:
         theirs.close()
-    return Watcher(ours, pid, detached=detached)
+    return Watcher(ours, pid, detached=detached, reaped=reaped)
 
 
 def control_pair() -> tuple[_socket.socket, _socket.socket]:

@@ -111,7 +111,7 @@ def _execute(records: Records, record: Record, *, interactive: bool, detach: boo
             given = held.enter_context(container_stdio(options, OWN_STDIO, relay))
             stdio = given.container
         signals = None if detach else held.enter_context(Signals())
-        watcher = held.enter_context(spawn(stdio, detached=detach))  # it gets ready while what it is to do is planned
+        watcher = held.enter_context(spawn(stdio, detached=detach, reaped=detach))  # gets ready as we plan
         running = held.enter_context(_enter(records, record, pidfd, watcher, privileged=privileged))
         if detach or given is None or signals is None:
             return 0

@@ -6,6 +6,8 @@ import fcntl
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -148,3 +150,26 @@ def test_a_killed_command_leaves_the_container_to_its_monitor(signal_number: int
         command.send_signal(signal_number)
         command.communicate(timeout=30)
     until(lambda: how_it_went(box) == "running 0")
+
+
+SUBREAPER = """
+import ctypes, subprocess, sys
+PR_SET_CHILD_SUBREAPER = 36
+assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1) == 0
+tierce = sys.argv[1:]
+subprocess.run([*tierce, "exec", "-d", "mm", "sleep", "1000"], check=True)
+subprocess.run([*tierce, "restart", "-t", "0", "mm"], check=True)
+"""
+
+
+def test_what_was_executed_detached_ends_where_nobody_waits_for_orphans(box: Tierce) -> None:
+    """A pid namespace ends once all its processes have been waited for, by whoever is their parent."""
+    box("run", "-d", *NAMED, "busybox", "sleep", "1000")
+    first = inspected(box, "{{.State.Pid}}")
+    done = subprocess.run(
+        [sys.executable, "-c", SUBREAPER, *box.argv()], check=False, env=box.env(), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert inspected(box, "{{.State.Status}}") == "running"
+    assert inspected(box, "{{.State.Pid}}") != first
+    assert "1000" in box("top", "mm").stdout
