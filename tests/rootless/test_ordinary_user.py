@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from runner.network.outward import find_program
+from tests.support.attempts import compile_static
 from tests.support.cli import Tierce
 from tests.support.layer_entries import layer_entries
 from tests.support.ordinary_user import OrdinaryUser, ordinary_user
@@ -327,6 +328,62 @@ def _get(port: int) -> bytes:
         client.sendall(b"GET / HTTP/1.0\r\n\r\n")
         client.settimeout(10)
         return b"".join(iter(lambda: client.recv(4096), b"")).splitlines()[-1]
+
+
+_ECHO = """
+#include <arpa/inet.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    static char data[65536];
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(7)}, from;
+    int is_stream = fork() > 0, fd = socket(AF_INET, is_stream ? SOCK_STREAM : SOCK_DGRAM, 0);
+    if (argc > 1) {  /* a client of the address, by datagrams */
+        at.sin_addr.s_addr = inet_addr(argv[1]);
+        return is_stream ? wait(0) < 0 : connect(fd, (void *)&at, sizeof at) || write(fd, "datagram\\n", 9) != 9
+            || write(1, data, read(fd, data, sizeof data)) != 9;
+    }
+    if (bind(fd, (void *)&at, sizeof at) || (is_stream && listen(fd, 9))) return 1;
+    if (!is_stream) write(1, "up\\n", 3);
+    for (;;) {
+        socklen_t size = sizeof from;
+        int client = is_stream ? accept(fd, 0, 0) : fd;
+        long length = recvfrom(client, data, sizeof data, 0, (void *)&from, &size);
+        sendto(client, data, length, 0, is_stream ? 0 : (void *)&from, is_stream ? 0 : size);
+        if (is_stream) close(client);
+    }
+}
+"""
+
+
+def test_streams_and_datagrams_on_ones_own_network(user: OrdinaryUser, tmp_path: Path) -> None:
+    """Between containers by name, and from outside through published ports of user protocol."""
+    need_a_way_out()
+    compile_static(tmp_path / "echo", _ECHO)
+    mounted = ("-v", f"{user.give(tmp_path / 'echo')}:/echo:ro")
+    user("network", "create", "own")
+    try:
+        user(
+            "run", "-d", "--name", "echo", "--network", "own", "-p", "127.0.0.1::7", "-p", "127.0.0.1::7/udp", *mounted,
+            "busybox", "/echo",
+        )  # fmt: skip
+        address = user("inspect", "-f", "{{.NetworkSettings.Networks.own.IPAddress}}", "echo").stdout.strip()
+        asked = ("sh", "-c", f"echo stream | nc -w 5 echo 7; /echo {address}")
+        assert user("run", "--rm", "--network", "own", *mounted, "busybox", *asked).stdout == "stream\ndatagram\n"
+        stream, datagrams = (int(user("port", "echo", which).stdout.rpartition(":")[2]) for which in ("7/tcp", "7/udp"))
+        with socket.create_connection(("127.0.0.1", stream), timeout=10) as client:
+            client.sendall(b"from outside")
+            assert client.recv(100) == b"from outside"
+        with ExitStack() as held:
+            clients = [held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(3)]
+            said = [bytes([number]) * 60_000 for number in range(3)]
+            for client, data in zip(clients, said, strict=True):
+                client.settimeout(10)
+                client.sendto(data, ("127.0.0.1", datagrams))
+            assert [client.recv(1 << 16) for client in clients] == said
+    finally:
+        user("rm", "-f", "echo")
+        user("network", "rm", "own")
 
 
 def _fetch(port: int) -> bytes:

@@ -17,14 +17,14 @@ _OUTSIDE = 'int main(void) { return write(1, "EXECUTED\\n", 9) != 9; }'
 def attempts_context(directory: Path) -> Path:
     """A build context whose image has the program as ``/attempts``."""
     directory.mkdir()
-    _compile(directory / "attempts", _SOURCE.read_text())
+    compile_static(directory / "attempts", _SOURCE.read_text())
     (directory / "Dockerfile").write_text("FROM busybox\nCOPY attempts /attempts\n")
     return directory
 
 
 def program_outside(path: Path) -> Path:
     """Says ``EXECUTED``; anybody may execute it."""
-    _compile(path, f"#include <unistd.h>\n{_OUTSIDE}")
+    compile_static(path, f"#include <unistd.h>\n{_OUTSIDE}")
     path.chmod(0o755)
     return path
 
@@ -39,6 +39,7 @@ def listening(name: str) -> Iterator[None]:
         yield
 
 
-def _compile(out: Path, text: str) -> None:
+def compile_static(out: Path, text: str) -> None:
+    """A C program that needs nothing of an image. Skips without a compiler."""
     command = [need("cc", package="gcc"), "-static", "-no-pie", "-pthread", "-w", "-x", "c", "-", "-o", str(out)]
     subprocess.run(command, input=text, text=True, check=True)
