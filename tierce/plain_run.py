@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Event
 
 from image.config import ContainerConfig
-from image.errors import InvalidInput
+from image.errors import InvalidInput, TierceError
+from image.value import replace
+from runner.containers.events import tell, tell_change
 from runner.containers.limits import Limits
+from runner.containers.names import random_name
 from runner.containers.options import RunOptions, Surroundings, container_spec
+from runner.containers.policy import Policy
+from runner.containers.records import Made, Record, State
 from runner.containers.security import Security
+from runner.containers.start import CLI_FAILED, exit_status
 from runner.isolation import step
 from runner.isolation.ladder import Isolation
 from runner.network.modes import NetworkMode
 from runner.runtime.spec import NamedUser, User
+from store.journal import Journal
 from store.store import Session
+from tierce.images import RunnableImage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
 
 
 def run(
@@ -27,8 +41,11 @@ def run(
     environ: Mapping[str, str],
     identity: str,
     cwd: str,
+    start: Callable[[], None],
 ) -> int:
     """Run to the end in the foreground, the caller's own streams being the command's.
+
+    ``start`` is called when nothing is left to do but that.
 
     Raises InvalidInput for an option that needs what this isolation lacks, and what
     ``runner.isolation.step.run`` raises.
@@ -46,7 +63,42 @@ def run(
     with session.store.layers.trees.rootfs(directories, workspace, covered) as rootfs:
         assert isinstance(rootfs, os.PathLike)
         stdin = 0 if options.interactive else None
+        start()
         return step.run(isolation.rung, rootfs, command, given, None, Event().is_set, stdin)
+
+
+class Told:
+    """What is told of such a container, which has no record, while the block lasts. ``code`` is its exit code."""
+
+    def __init__(
+        self, journal: Journal, identity: str, image: RunnableImage, options: RunOptions, policy: Policy,
+        image_name: str, name: str,
+    ) -> None:  # fmt: skip
+        made = Made(image_name, image.config.config, "", (), "", options, policy)
+        self._journal = journal
+        self._record = Record(identity, name or random_name(), str(image.target.digest), time.time(), made, State())
+        self.code = CLI_FAILED
+
+    def __enter__(self) -> Self:
+        for action in ("create", "attach"):
+            tell(self._journal, self._record, action)
+        return self
+
+    def start(self) -> None:
+        """The command is about to be executed."""
+        self._change(State("running", started_s=time.time()))
+
+    def _change(self, state: State) -> None:
+        tell_change(self._journal, self._record, state)
+        self._record = replace(self._record, state=state)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, TierceError):
+            self.code = exit_status(error)
+        self._change(replace(self._record.state, status="exited", code=self.code, finished_s=time.time()))
+        tell(self._journal, self._record, "destroy")
 
 
 # --init needs nothing here: the supervisor is what the kernel gives orphans to, and it reaps them.

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from image.errors import InvalidInput, ReferenceNotFound
+from image.errors import ContainerNotFound, InvalidInput, ReferenceNotFound
 from image.paths import Path
 from image.platform import Platform
 from image.reference import Reference
@@ -93,7 +93,7 @@ def run(
 
     privileges = probe(store.root)
     if isolation in {"chroot", "emulated"} or not privileges.contains:
-        return _run_plain(store, image, options, around, isolation)
+        return _run_plain(store, image, options, around, isolation, policy, image_name, name)
     privileges.require()
     records = Records(store)
     record, lock = create(
@@ -127,10 +127,18 @@ def _watched(
         )  # fmt: skip
         now.append(records.set(record, state))
 
+    def ended(container: Container, code: int) -> None:
+        with suppress(ContainerNotFound):  # its networks may have changed
+            now.append(records.unsettled(record.id))
+        state = replace(
+            now[-1].state, status="exited", code=code, finished_s=records.clock(), oom_killed=container.oom_killed
+        )
+        tell_change(records.journal, now[-1], state)  # nobody looks at the record any more
+
     now = [record]
     tell(records.journal, record, "attach")
     root = runtime_directory(around.environ, os.geteuid())
-    code = foreground.run(
+    return foreground.run(
         options,
         record.made.config,
         rootfs(records, record, volatile=True),
@@ -146,10 +154,8 @@ def _watched(
         stdio=around.stdio or OWN_STDIO,
         network=networking(records, record, root),
         started=started,
+        ended=ended,
     )
-    ended = replace(now[-1].state, status="exited", code=code, finished_s=records.clock())
-    tell_change(records.journal, now[-1], ended)  # nobody looks at the record any more
-    return code
 
 
 @contextmanager
@@ -171,7 +177,10 @@ def _mounted(
     remove_anonymous(points, volumes)
 
 
-def _run_plain(store: Store, image: RunnableImage, options: RunOptions, around: Surroundings, isolation: str) -> int:
+def _run_plain(
+    store: Store, image: RunnableImage, options: RunOptions, around: Surroundings, isolation: str, policy: Policy,
+    image_name: str, name: str,
+) -> int:  # fmt: skip
     """By a weaker isolation, because nothing else works here or because it was asked for."""
     import secrets
 
@@ -185,7 +194,11 @@ def _run_plain(store: Store, image: RunnableImage, options: RunOptions, around: 
         directories = unpacked(session, image)
         config = image.config.config
         identity = secrets.token_hex(32)
-        return plain_run.run(session, directories, config, options, chosen, around.environ, identity, around.cwd)
+        with plain_run.Told(store.journal, identity, image, options, policy, image_name, name) as told:
+            told.code = plain_run.run(
+                session, directories, config, options, chosen, around.environ, identity, around.cwd, told.start
+            )
+            return told.code
 
 
 def unpacked(session: Session, image: RunnableImage) -> list[str]:

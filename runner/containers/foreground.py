@@ -50,13 +50,15 @@ def run(
     trace: Callable[[Operation], None] | None = None,
     network: Networking | None = None,
     started: Callable[[Container], None] = lambda _: None,
+    ended: Callable[[Container, int], None] = lambda _, __: None,
 ) -> int:
     """Run the container to its end: its exit code, or 128 + the signal that ended it.
 
     ``rootfs`` and its upper directory are the caller's, to be thrown away or kept; so are the
     sources of ``mounts``. ``joined`` are the pids of containers whose namespaces are shared.
     ``root`` is the runtime directory; without ``network`` it is the kind that the options name;
-    ``warn`` gets each thing that could not be as docker has it, ``started`` the container. Only for
+    ``warn`` gets each thing that could not be as docker has it, ``started`` the container, ``ended``
+    the same and its exit code while its control groups are still there. Only for
     the main thread: signals that arrive meanwhile go to the container.
 
     Raises TierceError when it could not be started; ``start.exit_status`` has the number for that.
@@ -79,7 +81,9 @@ def run(
             warn(warning)
         if container.console is not None:
             held.enter_context(window(container, stdio, relay, interactive=options.interactive))
-        return _watch(container, relay, signals)
+        code = _watch(container, relay, signals)
+        ended(container, code)
+        return code
 
 
 def _surroundings(

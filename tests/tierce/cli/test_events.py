@@ -69,15 +69,16 @@ def test_what_is_done_to_a_container(box: Tierce) -> None:
 @root
 def test_memory_and_a_killed_monitor(box: Tierce) -> None:
     box.attempt("run", "--name", "big", "-m", "8m", *QUIET, "tail", "/dev/zero")
+    assert box.attempt("run", "--rm", "--name", "passing", "-m", "8m", *QUIET, "tail", "/dev/zero").code == 137
     assert box("inspect", "-f", "{{.State.OOMKilled}} {{.State.ExitCode}}", "big").stdout == "true 137\n"
     container = box("run", "-d", "--name", "gone", *QUIET, "sh", "-c", "echo up; exec sleep 60").stdout.strip()
     until(lambda: box("logs", "gone").stdout == "up\n")
     os.kill(monitor_of(box, container), signal.SIGKILL)
     assert box("wait", "gone").stdout == "137\n"
     form = '{{.Action}} {{index .Actor.Attributes "exitCode"}}'
-    assert [word.strip() for word in told(box, "--filter", "container=big", form=form)] == [
-        "create", "attach", "start", "oom", "die 137",
-    ]  # fmt: skip
+    died = ["create", "attach", "start", "oom", "die 137"]
+    assert [word.strip() for word in told(box, "--filter", "container=big", form=form)] == died
+    assert [word.strip() for word in told(box, "--filter", "container=passing", form=form)] == [*died, "destroy"]
     assert told(box, "--filter", "container=gone", "--filter", "event=die", form=form) == ["die 137"]
 
 
@@ -100,6 +101,17 @@ def test_health_and_backoff(box: Tierce) -> None:
     pauses = [after - before for before, after in zip(moments[1::2], moments[2::2], strict=False)]
     assert pauses[0] >= 0.1e9
     assert pauses[1] >= 0.2e9
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(("sh", "-c", "exit 3"), 3), (("/absent",), 127)], ids=["ends", "no program"]
+)
+def test_without_namespaces(words: tuple[str, ...], code: int, box: Tierce) -> None:
+    run = ("run", "--rm", "--isolation", "chroot", "--name", "pp", "--label", "a=b", "busybox")
+    assert box.attempt(*run, *words).code == code
+    form = '{{.Action}} {{index .Actor.Attributes "exitCode"}}'
+    events = [word.strip() for word in told(box, "--filter", "label=a=b", "--filter", "container=pp", form=form)]
+    assert events == ["create", "attach", "start", f"die {code}", "destroy"]
 
 
 @root
