@@ -45,6 +45,7 @@ def identity(*words: str) -> str:
 def define(defined: Networks, wanted: Network, root: Path) -> Network:
     """Record the network, with free subnets where the user chose none. Raises NameInUse, Conflict, StorageError."""
     with defined.changing():
+        bridge.drop_lingering(root)  # its subnet is free
         others = [*defined.all(), bridge.default_network(root)]
         network = replace(wanted, pools=(*_completed(wanted, others),))
         check_against(network, others)

@@ -26,10 +26,12 @@ from runner.network.addresses import V4, V6, Subnet, packed
 from runner.network.endpoints import Endpoint, Record
 from runner.network.firewall import Published
 from runner.network.identity import default_id
+from runner.network.lingering import linger
 from runner.network.networks import Network, Pool
 from runner.network.ports import Port
 from runner.network.removal import remove_beside
 from runner.runtime import rtnetlink, state
+from runner.runtime.user_namespace import entered
 
 _STANDARD_ROOT = Path("/run/tierce")
 _UP, _MAKING = "bridge-", ".bridge-"
@@ -258,7 +260,11 @@ def _bring_up(root: Path, network: Network, reserved: Iterable[Subnet]) -> Netwo
     if not network.pools:
         subnet = addresses.choose_subnet([*routes, *reserved])
         network = replace(network, pools=(Pool(subnet, subnet.gateway),))
-    check_routes(network, routes)
+    try:
+        check_routes(network, routes)
+    except Conflict:
+        drop_lingering_locked(root)  # perhaps it was in its way
+        check_routes(network, link.routes())
     text = networks.encode(network)
     (root / f"{_MAKING}{network.id}").write_text(text)
     firewall.apply(firewall.ruleset(network, _published(root, network)))
@@ -339,6 +345,26 @@ def _published(root: Path, network: Network) -> Iterator[Published]:
             yield Published(one.address, one.ports, one.address6)
 
 
+def drop_lingering(root: Path) -> None:
+    """Take the default network down now if it is up without a user. For root, whose bridges are here."""
+    if entered() is None:
+        with state.locked(root):
+            drop_lingering_locked(root)
+
+
+def drop_lingering_locked(root: Path) -> None:
+    """The same, for who holds the lock already."""
+    network = networks_up(root).get(default_id(root))
+    if network is not None:
+        take_down_unused(root, network)
+
+
+def take_down_unused(root: Path, network: Network) -> None:
+    """Unless somebody is on it. Call it while locked."""
+    if not users(root, network):
+        _take_down(root, network, None)
+
+
 def settle_locked(
     root: Path, changed: Sequence[str] | None = None, asked: Record | None = None, *, lock: int | None = None
 ) -> None:
@@ -346,15 +372,28 @@ def settle_locked(
 
     Rules are made anew for the networks in ``changed``, or for all of them; bridges that nobody
     is on are removed, of those that ``asked`` was on or of all; with the descriptor of the ``lock``
-    not at once, but before the lock is free.
+    not at once, but before the lock is free, and the default network some time later.
     """
     used = {one.network for _, record in endpoints.living(root) for one in record.endpoints}
     for network in networks_up(root, making=True).values():
         if network.id not in used:
             if asked is None or asked.on(network.id):
-                _take_down(root, network, lock)
+                _leave_alone(root, network, changed, lock)
         elif changed is None or network.id in changed:
             refresh(root, network)
+
+
+def _leave_alone(root: Path, network: Network, changed: Sequence[str] | None, lock: int | None) -> None:
+    """Of a network that nobody is on."""
+    if lock is None or not _lingers(root, network):
+        _take_down(root, network, lock)
+    elif changed is None or network.id in changed:
+        refresh(root, network)  # no port is open any more
+
+
+def _lingers(root: Path, network: Network) -> bool:
+    """An ordinary user's networks end with the namespace that they are in."""
+    return network.id == default_id(root) and entered() is None and linger(root / f"{_UP}{network.id}")
 
 
 def _take_down(root: Path, network: Network, lock: int | None) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from hypothesis import strategies as st
 from image.errors import Conflict, InvalidInput, PortInUse
 from runner.network import addresses, files, link
 from runner.network.addresses import Subnet, choose_address, choose_subnet, dotted, parse_address, parse_subnet
-from runner.network.bridge import bridge_name, default_network
+from runner.network.bridge import bridge_name, default_network, drop_lingering
 from runner.network.modes import NetworkMode, parse_mode
 from runner.network.ports import Port, Reservation, parse_publish
 from runner.runtime import state
@@ -142,6 +144,24 @@ def _tables() -> str:
     return subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
 
 
+def _lingering(root: Path) -> list[int]:
+    """Processes that wait before they take the default network down."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if any(b"network.lingering" in word for word in words) and any(bytes(root) in word for word in words):
+                found.append(int(path.parent.name))
+    return found
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 20
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
+
+
 def _fetch(address: str, port: int) -> bytes:
     """What a server that speaks first says; "" while it is not there yet."""
     for _ in range(100):
@@ -213,11 +233,33 @@ class TestBridge:
                 pass
             assert link.link_index(bridge_name(box.root)) is not None
             assert f"table inet {default_network(box.root).table}\n" in _tables()
-        with state.locked(box.root):  # it is held until the bridge has gone
-            assert link.link_index(bridge_name(box.root)) is None
-        assert f"table inet {default_network(box.root).table}\n" not in _tables()
+        assert link.link_index(bridge_name(box.root)) is not None  # a next one may follow at once
+        assert eventually(lambda: link.link_index(bridge_name(box.root)) is None)
+        with state.locked(box.root):  # it is held until all has gone
+            assert f"table inet {default_network(box.root).table}\n" not in _tables()
         assert [path.name for path in box.root.iterdir() if path.name != "containers"] == ["lock"]
         assert list((box.root / "containers").iterdir()) == []
+
+    def test_a_next_one_finds_the_network_up(self, box: Box) -> None:
+        indexes = []
+        for _ in range(2):
+            box.sh("true", network=NetworkMode.BRIDGE)
+            indexes.append(link.link_index(bridge_name(box.root)))
+        assert indexes[0] is not None
+        assert indexes[1] == indexes[0]
+        drop_lingering(box.root)
+        assert link.link_index(bridge_name(box.root)) is None
+
+    def test_what_waits_for_a_next_one_can_be_killed(self, box: Box) -> None:
+        box.sh("true", network=NetworkMode.BRIDGE)
+        for pid in _lingering(box.root):
+            os.kill(pid, signal.SIGKILL)
+        assert eventually(lambda: _lingering(box.root) == [])
+        assert link.link_index(bridge_name(box.root)) is not None
+        box.sh("true", network=NetworkMode.BRIDGE)
+        [pid] = _lingering(box.root)
+        os.kill(pid, signal.SIGTERM)  # it need not wait
+        assert eventually(lambda: link.link_index(bridge_name(box.root)) is None)
 
     def test_addresses_are_unique(self, box: Box) -> None:
         with (
@@ -251,6 +293,7 @@ _BESIDE_DOCKER = """
 import subprocess, sys
 from pathlib import Path
 from tests.support.boxes import Box
+from runner.network.bridge import drop_lingering
 from runner.network.modes import NetworkMode
 from runner.network.ports import Port
 from runner.runtime.privileges import probe
@@ -261,6 +304,7 @@ with box.started(server, network=NetworkMode.BRIDGE, ports=(Port(8000),)) as con
     gateway = ".".join((*container.address.split(".")[:3], "1"))
     script = f"for i in 1 2 3 4 5; do nc -w 5 {gateway} {container.ports[0].host_port} && exit; sleep 0.1; done"
     print(box.sh(script, network=NetworkMode.BRIDGE).out, end="")
+drop_lingering(box.root)
 print(subprocess.run(["iptables", "-S", "FORWARD"], capture_output=True, text=True, check=True).stdout, end="")
 """
 
