@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CONTROL = 3
 """The socket to the launcher."""
 
-_ENOENT, _ENOTDIR = 2, 20
+_ENOENT, _EBUSY, _ENOTDIR = 2, 16, 20
 _S_IFMT, _S_IFDIR, _S_IFCHR = 0o170000, 0o040000, 0o020000
 _IN_ROOT = paths.RESOLVE_IN_ROOT
 _NO_LINKS = paths.RESOLVE_IN_ROOT | paths.RESOLVE_NO_SYMLINKS
@@ -207,8 +207,11 @@ def mount_filesystem(
         posix.fchdir(place)  # "." is the one name of the place that cannot be a link
         mounts.mount(source, b".", fstype, flags, data or None)
     except OSError as error:
-        error.filename = target
-        raise
+        if fstype != b"cgroup2" or error.errno != _EBUSY:
+            error.filename = target
+            raise
+        # the host's /sys is shared, and has this very tree there: our group is its root
+        mounts.mount_setattr(place, set_=flags & mounts.MS_RDONLY)
     finally:
         posix.close(place)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,10 @@ from tests.support.cli import Result, Tierce
 from tests.support.ordinary_user import OrdinaryUser, ordinary_user
 from tests.tierce.build.test_isolation import ATTEMPTS, SAME, TOKEN
 
-pytestmark = pytest.mark.root
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.uname().machine != "x86_64", reason="needs x86-64, the one that the emulation knows"),
+]
 
 _RESTRICTED = """
 import os, sys

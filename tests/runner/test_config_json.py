@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from image.errors import InvalidInput, InvalidSpec
@@ -80,6 +80,7 @@ _specs = st.builds(
 )  # fmt: skip
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(spec=_specs)
 def test_there_and_back(spec: Spec) -> None:
     assert decode_spec(encode_spec(spec)) == spec

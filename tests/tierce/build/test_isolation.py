@@ -14,6 +14,10 @@ import pytest
 from tests.support.attempts import attempts_context, listening, program_outside
 from tests.support.cli import Tierce
 
+pytestmark = pytest.mark.skipif(
+    os.uname().machine != "x86_64", reason="needs x86-64, the one that the supervisor knows"
+)
+
 TOKEN = "hunter2-planted"
 ORPHAN = "sh -c 'sleep 0.1 & echo $! > /pid'; while kill -0 $(cat /pid) 2>/dev/null; do usleep 50000; done; echo reaped"
 SAME = """\
