@@ -314,7 +314,7 @@ def _setgroups_denied() -> bool:
 
 def execute(sandbox: Sandbox, args: tuple[bytes, ...], env: tuple[bytes, ...]) -> None:
     variables = dict(item.split(b"=", 1) for item in env if b"=" in item)
-    variables.setdefault(b"HOME", sandbox.home)
+    variables[b"HOME"] = variables.get(b"HOME") or sandbox.home
     program = find_program(args[0], variables.get(b"PATH", b""))
     if sandbox.detached:
         processes.prctl(processes.PR_SET_PDEATHSIG, 0)

@@ -50,8 +50,11 @@ def integer(node: Node, key: str) -> int | None:
 
 def unsigned(node: Node, key: str, default: int = 0, bits: int = 32) -> int:
     value = integer(node, key)
-    if value is None:
-        return default
+    return default if value is None else bounded(node.need(key), value, bits)
+
+
+def bounded(node: Node, value: int, bits: int = 32) -> int:
+    """``value``, which ``node`` holds. Raises InvalidSpec."""
     if not 0 <= value < 1 << bits:
-        raise node.need(key).fail(f"not an unsigned number of {bits} bits")
+        raise node.fail(f"not an unsigned number of {bits} bits")
     return value

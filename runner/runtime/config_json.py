@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from image.document import Node, decode
 from image.errors import InvalidSpec
-from runner.runtime.config_fields import each, flag, integer, optional, string_map, strings, unsigned
+from runner.runtime.config_fields import bounded, each, flag, integer, optional, string_map, strings, unsigned
 from runner.runtime.config_limits import resources, seccomp
 from runner.runtime.spec import (
     NAMESPACES,
@@ -61,7 +61,7 @@ def decode_spec(raw: bytes) -> Spec:
         seccomp=optional(linux, "seccomp", seccomp),
         resources=optional(linux, "resources", resources) or Resources(),
         cgroups_path=linux.maybe_string("cgroupsPath"),
-        rootfs_propagation=linux.maybe_string("rootfsPropagation"),
+        rootfs_propagation=_propagation(linux),
         uid_mappings=each(linux, "uidMappings", _id_mapping),
         gid_mappings=each(linux, "gidMappings", _id_mapping),
         annotations=string_map(document, "annotations"),
@@ -80,6 +80,13 @@ def decode_process(raw: bytes) -> Process:
 def decode_resources(raw: bytes) -> Resources:
     """The ``resources`` of a config.json by itself, as ``update --resources`` takes them. Raises InvalidSpec."""
     return resources(decode(raw, InvalidSpec))
+
+
+def _propagation(linux: Node) -> str:
+    word = linux.maybe_string("rootfsPropagation")
+    if word and word.removeprefix("r") not in ("shared", "slave", "private", "unbindable"):
+        raise linux.need("rootfsPropagation").fail("not one of shared, slave, private, unbindable, or these after an r")
+    return word
 
 
 def _time_offsets(linux: Node) -> Iterator[tuple[str, int, int]]:
@@ -123,13 +130,13 @@ def _process(node: Node) -> Process:
             raise member.fail("not supported by this runtime")
     return Process(
         args=strings(node, "args"),
-        env=strings(node, "env"),
+        env=_environment(node),
         cwd=cwd,
         user=optional(node, "user", _user) or User(),
         terminal=flag(node, "terminal"),
         console_size=(unsigned(size, "height", bits=16), unsigned(size, "width", bits=16)) if size else None,
         capabilities=optional(node, "capabilities", _capabilities) or Capabilities(),
-        rlimits=each(node, "rlimits", _rlimit),
+        rlimits=_rlimits(node),
         no_new_privileges=flag(node, "noNewPrivileges"),
         oom_score_adj=integer(node, "oomScoreAdj"),
         scheduler=optional(node, "scheduler", _scheduler),
@@ -154,19 +161,34 @@ def _io_priority(node: Node) -> IoPriority:
 
 
 def _user(node: Node) -> User:
-    umask = integer(node, "umask")
-    gids = node.get("additionalGids")
     return User(
         uid=unsigned(node, "uid"),
         gid=unsigned(node, "gid"),
-        umask=None if umask is None else umask & 0o777,
-        additional_gids=tuple(item.integer() & 0xFFFFFFFF for item in gids.items()) if gids else (),
+        umask=unsigned(node, "umask") & 0o777 if integer(node, "umask") is not None else None,
+        additional_gids=tuple(dict.fromkeys(each(node, "additionalGids", lambda item: bounded(item, item.integer())))),
     )
+
+
+def _environment(node: Node) -> tuple[str, ...]:
+    found = strings(node, "env")
+    wrong = next((entry for entry in found if entry.find("=") < 1), None)
+    if wrong is not None:
+        raise node.need("env").fail(f"{wrong!r} is not NAME=VALUE")
+    return found
 
 
 def _capabilities(node: Node) -> Capabilities:
     sets = ("bounding", "effective", "permitted", "inheritable", "ambient")
     return Capabilities(**{name: strings(node, name) for name in sets})
+
+
+def _rlimits(node: Node) -> tuple[Rlimit, ...]:
+    found = each(node, "rlimits", _rlimit)
+    types = [limit.type for limit in found]
+    twice = next((name for name in types if types.count(name) > 1), None)
+    if twice is not None:
+        raise node.need("rlimits").fail(f"{twice!r} occurs twice")
+    return found
 
 
 def _rlimit(node: Node) -> Rlimit:

@@ -115,7 +115,8 @@ def _check(spec: Spec) -> None:
     if bool(user) != bool(spec.uid_mappings) or bool(spec.uid_mappings) != bool(spec.gid_mappings):
         raise InvalidSpec("linux.uidMappings", "a user namespace and mappings of both kinds come together")
     for name in spec.sysctl:
-        wanted = next((kind for prefix, kind in _SYSCTL_NAMESPACES if name.startswith(prefix)), None)
+        dotted = _sysctl_path(name).replace("/", ".")
+        wanted = next((kind for prefix, kind in _SYSCTL_NAMESPACES if dotted.startswith(prefix)), None)
         if wanted is None or spec.namespace(wanted) is None:
             raise InvalidSpec(f"linux.sysctl.{name}", "does not belong to a namespace of the container")
 
@@ -355,9 +356,16 @@ def _names_and_sysctls(spec: Spec) -> Iterator[Operation]:
     if spec.domainname:
         yield operations.set_domainname(spec.domainname)
     for name, value in spec.sysctl.items():
-        if "/" in name or ".." in name:
-            raise InvalidSpec(f"linux.sysctl.{name}", "not a dotted name")
-        yield operations.write_sysctl(name.replace(".", "/"), value, required=name not in _OPTIONAL_SYSCTLS)
+        path = _sysctl_path(name)
+        if ".." in name or "//" in path:
+            raise InvalidSpec(f"linux.sysctl.{name}", "not the name of a sysctl")
+        yield operations.write_sysctl(path, value, required=path.replace("/", ".") not in _OPTIONAL_SYSCTLS)
+
+
+def _sysctl_path(name: str) -> str:
+    """As sysctl(8) reads it: the first separator is the one between parts, the other one belongs to a part."""
+    first = next((letter for letter in name if letter in "./"), ".")
+    return name.translate(str.maketrans("./", "/.")) if first == "." else name
 
 
 def _restrictions(spec: Spec) -> Iterator[Operation]:

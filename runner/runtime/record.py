@@ -78,9 +78,9 @@ class Record:
             return "creating" if not self.created else "stopped"
         if start_time(self.pid) != self.start_time:
             return "stopped"
-        if os.path.exists(f"{self.directory}/{FIFO}"):
-            return "created"
-        return "paused" if self.frozen else "running"
+        if self.frozen:
+            return "paused"
+        return "created" if os.path.exists(f"{self.directory}/{FIFO}") else "running"
 
     @property
     def frozen(self) -> bool:

@@ -42,13 +42,15 @@ _u32 = st.integers(0, 2**32 - 1)
 _processes = st.builds(
     Process,
     args=_texts,
-    env=_texts,
+    env=st.lists(_text.map("A={}".format), max_size=3).map(tuple),
     cwd=_text.map(lambda text: f"/{text}"),
     user=st.builds(User, uid=_u32, gid=_u32, umask=st.none() | st.integers(0, 0o777), additional_gids=st.just((5, 6))),
     terminal=st.booleans(),
     console_size=st.none() | st.tuples(st.integers(0, 999), st.integers(0, 999)),
     capabilities=st.builds(Capabilities, _texts, _texts, _texts, _texts, _texts),
-    rlimits=st.lists(st.builds(Rlimit, _text, _u32, st.integers(0, 2**64 - 1)), max_size=2).map(tuple),
+    rlimits=st.lists(
+        st.builds(Rlimit, _text, _u32, st.integers(0, 2**64 - 1)), max_size=2, unique_by=lambda limit: limit.type
+    ).map(tuple),
     no_new_privileges=st.booleans(),
     oom_score_adj=st.none() | st.integers(-1000, 1000),
 )
@@ -131,6 +133,12 @@ def _document(**changes: Any) -> bytes:
         (_document(process={"cwd": "/", "args": ["a\0b"]}), "process.args"),
         (_document(process={"cwd": "/", "user": {"uid": -1}}), "process.user.uid"),
         (_document(process={"cwd": "/", "user": {"uid": True}}), "process.user.uid"),
+        (_document(process={"cwd": "/", "user": {"umask": -1}}), "process.user.umask"),
+        (_document(process={"cwd": "/", "user": {"additionalGids": [5, -5]}}), "process.user.additionalGids[1]"),
+        (_document(process={"cwd": "/", "env": ["A=b", "WORD"]}), "process.env"),
+        (_document(process={"cwd": "/", "env": ["=b"]}), "process.env"),
+        (_document(process={"cwd": "/", "rlimits": [{"type": "RLIMIT_CORE"}] * 2}), "process.rlimits"),
+        (_document(linux={"rootfsPropagation": "moon"}), "linux.rootfsPropagation"),
         (_document(process={"cwd": "/", "selinuxLabel": "x"}), "process.selinuxLabel"),
         (_document(hooks={"prestart": [{"path": "true"}]}), "hooks.prestart[0].path"),
         (_document(hooks={"poststop": [{"path": "/bin/true", "timeout": 0}]}), "hooks.poststop[0].timeout"),

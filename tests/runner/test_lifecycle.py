@@ -122,6 +122,50 @@ class TestCreateAndStart:
         assert runtime.ok("list", "--quiet") == f"{name}\n"
         assert json.loads(runtime.ok("list", "--format=json"))[0]["id"] == name
 
+    def test_fields_of_a_process_and_its_surroundings(self, runtime: Runtime) -> None:
+        device = {"path": "/dev/sub/x", "type": "c", "major": 1, "minor": 3, "fileMode": 0o640, "uid": 5, "gid": 6}
+        sysctls = {"net/ipv4/ip_forward": "1", "kernel.msgmax": "9000"}
+        script = """umask; id -G; echo $HOME $A; cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax
+stat -c '%a %u %g %t %T' /dev/sub/x; cat /proc/self/oom_score_adj; pwd"""
+
+        def change(document: dict[str, Any]) -> None:
+            document["linux"] |= {"devices": [device], "sysctl": sysctls, "maskedPaths": ["/absent"]}
+            document["process"] |= {
+                "user": {"uid": 0, "gid": 0, "umask": 0o77, "additionalGids": [5, 6, 5]},
+                "env": ["PATH=/bin:/usr/bin", "HOME=", "A=first", "A=last"],
+                "oomScoreAdj": 100,
+                "cwd": "/made/deep",
+            }
+
+        runtime.configure(change)
+        runtime.process("sh", "-c", script)
+        out = runtime.ok("run", "--bundle", str(runtime.bundle), runtime.new_id())
+        expected = ["0077", "0 5 6", "/root last", "1", "9000", "640 5 6 1 3", "100", "/made/deep"]
+        assert out.splitlines() == expected
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"process": {"env": ["WORD"]}},
+            {"process": {"user": {"additionalGids": [-5]}}},
+            {"process": {"rlimits": [{"type": "RLIMIT_MOON", "soft": 1, "hard": 1}]}},
+            {"linux": {"rootfsPropagation": "moon"}},
+            {"linux": {"sysctl": {"vm.swappiness": "1"}}},
+            {"linux": {"sysctl": {"net/ipv4/absent": "1"}}},
+        ],
+        ids=lambda change: json.dumps(change)[:50],
+    )
+    def test_what_a_configuration_may_not_say(self, runtime: Runtime, change: dict[str, Any]) -> None:
+        def spoil(document: dict[str, Any]) -> None:
+            for part, fields in change.items():
+                document[part] |= fields
+
+        runtime.configure(spoil)
+        name = runtime.new_id()
+        done = runtime("create", "--bundle", str(runtime.bundle), name)
+        assert (done.returncode, done.stderr != b"", b"Traceback" in done.stderr) == (1, True, False)
+        assert runtime.ok("list", "--quiet") == ""
+
 
 class TestExec:
     def test_exit_code_and_streams(self, runtime: Runtime) -> None:
@@ -167,6 +211,18 @@ class TestGroups:
         runtime.ok("resume", name)
         assert runtime.state(name)["status"] == "running"
         runtime.ok("exec", name, "true")
+
+    def test_a_created_container_is_paused_and_goes_on(self, runtime: Runtime) -> None:
+        name = runtime.new_id()
+        runtime.process("sleep", "1000")
+        runtime.ok("create", "--bundle", str(runtime.bundle), name)
+        runtime.ok("pause", name)
+        assert runtime.state(name)["status"] == "paused"
+        assert runtime("start", name).returncode == 1
+        runtime.ok("resume", name)
+        assert runtime.state(name)["status"] == "created"
+        runtime.ok("kill", name, "0")
+        runtime.ok("start", name)
 
     def test_a_paused_container_is_deleted_by_force(self, runtime: Runtime) -> None:
         name = runtime.sleeping()

@@ -77,6 +77,7 @@ def _entered(call: Call, watcher: Watcher, found: Record, spec: Spec, process: P
 
 def wanted_process(own: Process, options: Options, args: tuple[str, ...]) -> Process:
     """The process of --process, or the container's own with what the options change. Raises InvalidInput."""
+    _check(options)
     if options.text("process"):
         from runner.runtime.bundle import read_file
         from runner.runtime.config_json import decode_process
@@ -106,6 +107,16 @@ def wanted_process(own: Process, options: Options, args: tuple[str, ...]) -> Pro
         capabilities=sets,
         no_new_privileges=own.no_new_privileges or options.flag("no-new-privs"),
     )
+
+
+def _check(options: Options) -> None:
+    """What would be dropped, or could be no variable. Raises InvalidInput."""
+    for name in ("apparmor", "process-label"):
+        if options.text(name) not in ("", "unconfined"):
+            raise InvalidInput(f"--{name} is not supported by this runtime")
+    for entry in options.every("env"):
+        if entry.find("=") < 1:
+            raise InvalidInput(f"--env {entry!r} is not NAME=VALUE")
 
 
 def _with(names: tuple[str, ...], added: tuple[str, ...]) -> tuple[str, ...]:

@@ -35,8 +35,8 @@ def run(call: Call) -> int:
 
 
 def parse_signal(text: str) -> int:
-    """A number, or a name with or without SIG. Raises InvalidInput."""
-    if text.isdigit() and 0 < int(text) <= signal.SIGRTMAX:
+    """A number, or a name with or without SIG; 0 only asks whether it runs. Raises InvalidInput."""
+    if text.isdigit() and int(text) <= signal.SIGRTMAX:
         return int(text)
     name = text.upper().removeprefix("SIG")
     base, separator, offset = name.partition("+")

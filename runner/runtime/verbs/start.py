@@ -16,7 +16,7 @@ def run(call: Call) -> int:
     found = call.container()
     status = found.status
     if status != "created":
-        why = "it has been started already" if status in ("running", "paused") else f"it is {status}"
+        why = "it has been started already" if status == "running" else f"it is {status}"
         raise Conflict(f"cannot start container {found.id}: {why}")
     open_fifo(found)
     after_start(call, found)
