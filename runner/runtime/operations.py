@@ -155,6 +155,12 @@ def mount_filesystem(
     return _operation("mount_filesystem", "mounts", text, fstype, source, target, flags, data, follow)
 
 
+def mount_own_group(target: str, flags: int, controllers: str) -> Operation:
+    """A hierarchy of v1 with the process's own group as its root, where no namespace says so. Single-threaded only."""
+    text = f"unshare --cgroup mount -t cgroup -o 0x{flags:x},{controllers} cgroup {target}"
+    return _operation("mount_own_group", "mounts", text, target, flags, controllers)
+
+
 def make_device(device: Device, kind: int) -> Operation:
     """A node; ``kind`` is S_IFCHR, S_IFBLK or S_IFIFO."""
     text = f"mknod -m {device.mode:o} {device.path} {device.type} {device.major} {device.minor}"

@@ -263,7 +263,7 @@ def _mounts(spec: Spec, privileges: Privileges) -> Iterator[Operation]:
             if not met:
                 yield from _meet_parent(spec)
                 met = True
-            yield from _cgroup_mounts(mount, options, privileges)
+            yield from _cgroup_mounts(mount, options, privileges, apart=spec.namespace(_CGROUP) is not None)
         else:
             yield from _filesystem(spec, mount, options)
 
@@ -312,8 +312,11 @@ def _maps(spec: Spec, gid: int) -> bool:
     return any(entry.container_id <= gid < entry.container_id + entry.size for entry in spec.gid_mappings)
 
 
-def _cgroup_mounts(mount: Mount, options: MountOptions, privileges: Privileges) -> Iterator[Operation]:
-    """One tree for v2; for v1 a directory with each controller, as programs expect it."""
+def _cgroup_mounts(mount: Mount, options: MountOptions, privileges: Privileges, *, apart: bool) -> Iterator[Operation]:
+    """One tree for v2; for v1 a directory with each controller, as programs expect it.
+
+    ``apart``: in a cgroup namespace, whose group a mount has as its root anyway.
+    """
     groups = privileges.cgroups
     if groups.layout == "v2":
         yield operations.mount_filesystem("cgroup2", _CGROUP, mount.destination, options.flags)
@@ -325,7 +328,11 @@ def _cgroup_mounts(mount: Mount, options: MountOptions, privileges: Privileges) 
             together.setdefault(place, []).append(controller)
         for controllers in together.values():
             target = f"{mount.destination}/{','.join(controllers)}"
-            yield operations.mount_filesystem(_CGROUP, _CGROUP, target, writable, ",".join(controllers))
+            words = ",".join(controllers)
+            if apart:
+                yield operations.mount_filesystem(_CGROUP, _CGROUP, target, writable, words)
+            else:
+                yield operations.mount_own_group(target, writable, words)
             if len(controllers) > 1:
                 for name in controllers:
                     yield operations.make_link(",".join(controllers), f"{mount.destination}/{name}")

@@ -125,6 +125,13 @@ def _holds(rule: Node, capabilities: frozenset[str], arches: frozenset[str]) -> 
     return not excludes or not (words(excludes, "arches") & arches or words(excludes, "caps") & capabilities)
 
 
+_ARCHITECTURES: Final = frozenset(
+    ("X86", "X86_64", "X32", "ARM", "AARCH64", "MIPS", "MIPS64", "MIPS64N32", "MIPSEL", "MIPSEL64", "MIPSEL64N32",
+     "PPC", "PPC64", "PPC64LE", "S390", "S390X", "PARISC", "PARISC64", "RISCV64", "LOONGARCH64", "M68K", "SH", "SHEB")
+)  # fmt: skip
+"""All that the specification knows; those of other machines say nothing here."""
+
+
 def compile_filter(seccomp: Seccomp, machine: str) -> bytes:
     """The program for ``machine`` (as ``uname -m`` says) and the architectures that the filter names.
 
@@ -139,6 +146,8 @@ def compile_filter(seccomp: Seccomp, machine: str) -> bytes:
     if machine not in _FAMILIES:
         raise InvalidSpec("linux.seccomp", f"no system call table for machine {machine}")
     named = {name.removeprefix("SCMP_ARCH_") for name in seccomp.architectures}
+    if unknown := named - _ARCHITECTURES:
+        raise InvalidSpec("linux.seccomp.architectures", f"SCMP_ARCH_{min(unknown)} is not an architecture")
     abis = [abi for abi in _FAMILIES[machine] if abi == machine or _OCI_NAMES[abi] in named]
     trees = {abi: _tree(_ranges(seccomp, abi)) for abi in abis}
     if "x32" in trees:  # shares the audit number of x86_64, and differs by a bit of the call number

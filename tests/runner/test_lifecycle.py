@@ -143,6 +143,23 @@ stat -c '%a %u %g %t %T' /dev/sub/x; cat /proc/self/oom_score_adj; pwd"""
         expected = ["0077", "0 5 6", "/root last", "1", "9000", "640 5 6 1 3", "100", "/made/deep"]
         assert out.splitlines() == expected
 
+    @pytest.mark.parametrize("owner", ["host", "user"])
+    def test_control_groups_are_the_containers_own(self, runtime: Runtime, owner: str) -> None:
+        """Without a namespace of groups too: what reads its limit there must not read the machine's."""
+        if not Path("/sys/fs/cgroup/memory").is_dir():
+            pytest.skip("needs the memory controller of cgroup v1")
+        own = [{"containerID": 0, "hostID": 0, "size": 10}]
+
+        def change(document: dict[str, Any]) -> None:
+            document["linux"]["resources"]["memory"] = {"limit": 64 << 20}
+            if owner == "user":
+                document["linux"] |= {"uidMappings": own, "gidMappings": own}
+                document["linux"]["namespaces"].append({"type": "user"})
+
+        runtime.configure(change)
+        runtime.process("cat", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+        assert runtime.ok("run", "--bundle", str(runtime.bundle), runtime.new_id()) == f"{64 << 20}\n"
+
     @pytest.mark.parametrize(
         "change",
         [
@@ -151,6 +168,7 @@ stat -c '%a %u %g %t %T' /dev/sub/x; cat /proc/self/oom_score_adj; pwd"""
             {"process": {"rlimits": [{"type": "RLIMIT_MOON", "soft": 1, "hard": 1}]}},
             {"linux": {"rootfsPropagation": "moon"}},
             {"linux": {"sysctl": {"vm.swappiness": "1"}}},
+            {"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["MOON"]}}},
             {"linux": {"sysctl": {"net/ipv4/absent": "1"}}},
         ],
         ids=lambda change: json.dumps(change)[:50],
