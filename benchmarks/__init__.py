@@ -8,5 +8,6 @@ All contenders of a benchmark take turns within one run on one machine, after on
 does not count; the table shows medians, and how many times longer than Tierce each took.
 Results, every single time and the facts of the machine go to .cache/benchmarks/ as JSON.
 
-Daemons are started privately (see ``tests.support``); nothing on the host is touched.
+Daemons are started privately (see ``tests.support``), and what they make of the host's network is taken
+back, also after Ctrl-C or SIGTERM; after a kill, by the next run (``scratch``).
 """

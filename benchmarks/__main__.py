@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from benchmarks import builds, caches, containers, machine, mirrors, runs, transfers
+from benchmarks import builds, caches, containers, machine, mirrors, rootless, runs, transfers
 from benchmarks.measure import Outcome, measure
 from benchmarks.peers import bench
 from benchmarks.report import table, write_json
@@ -24,6 +24,9 @@ BENCHMARKS = {
     "output": containers.output,
     "logs": containers.logs,
     "ps": containers.ps,
+    "ps-many": containers.ps_many,
+    "rootless": rootless.run_true,
+    "rootless-network": rootless.run_with_a_network,
     "runtime-run": runs.runtime_run,
     "runtime-exec": runs.runtime_exec,
     "cached-rebuild": builds.cached_rebuild,

@@ -27,12 +27,16 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """The same work for all contenders; ``note`` says what the figures do not."""
+    """The same work for all contenders; ``note`` says what the figures do not.
+
+    ``is_warm`` work needs no round that does not count.
+    """
 
     name: str
     work: str
     contenders: tuple[Contender, ...]
     note: str = ""
+    is_warm: bool = False
 
 
 @dataclass(slots=True)
@@ -49,12 +53,12 @@ class Outcome:
 
 
 def measure(benchmark: Benchmark, *, repeat: int, clock: Callable[[], float] = time.perf_counter) -> list[Outcome]:
-    """Times of ``repeat`` rounds, one list per contender; one more round first, not counted.
+    """Times of ``repeat`` rounds, one list per contender; one more round first, not counted, unless it is warm.
 
     A contender that fails is out from then on, and its outcome says why.
     """
     outcomes = {contender.name: Outcome(contender.name) for contender in benchmark.contenders}
-    for turn in range(repeat + 1):
+    for turn in range(1 if benchmark.is_warm else 0, repeat + 1):
         for contender in _rotated(benchmark.contenders, turn):
             outcome = outcomes[contender.name]
             if not outcome.failure:

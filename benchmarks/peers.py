@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -15,15 +14,14 @@ from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
+from benchmarks.scratch import end_processes, scratch_file_system
 from fixtures import busybox
 from tests.support.cli import Tierce
 from tests.support.dockerd import Docker, dockerd
 from tests.support.podman import Podman, podman
-from tests.support.process import command, unmount_below
 from tests.support.registry import Registry, registry
 
 T = TypeVar("T")
-_SIZE = 24 << 30
 
 
 @dataclass(slots=True)
@@ -50,7 +48,7 @@ class FreshRegistry:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Bench:
     """Tools and places. All have busybox:latest."""
 
@@ -68,6 +66,10 @@ class Bench:
         """Do this when all benchmarks are done."""
         self._stack.callback(task)
 
+    def keep(self, manager: AbstractContextManager[T]) -> T:
+        """Enter it, until all benchmarks are done."""
+        return self._stack.enter_context(manager)
+
     def unique(self) -> str:
         """A word that was not used before: for fresh names, roots and cache keys."""
         return f"n{next(self._serial)}"
@@ -82,33 +84,13 @@ def installed_tierce(root: Path) -> Tierce:
 @contextmanager
 def bench() -> Iterator[Bench]:
     """Everything set up, and gone at the end of the block."""
-    with (
-        tempfile.TemporaryDirectory(prefix="tierce-bench-") as directory,
-        _fresh_file_system(Path(directory)) as scratch,
-        ExitStack() as stack,
-    ):
+    with scratch_file_system(_forget_killed) as scratch, ExitStack() as stack:
         yield _set_up(scratch, stack)
 
 
-@contextmanager
-def _fresh_file_system(directory: Path) -> Iterator[Path]:
-    """An empty ext4 for all tools, in a sparse file.
-
-    Making a tree where one was just deleted can take ten times as long on ext4, which looks
-    through recently freed inodes: figures from a used file system say more of its past than
-    of the tools.
-    """
-    image, scratch = directory / "ext4", directory / "scratch"
-    scratch.mkdir()
-    with image.open("wb") as file:
-        file.truncate(_SIZE)
-    try:
-        command(["mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(image)])
-        command(["mount", "-o", "loop", str(image), str(scratch)])
-        yield scratch
-    finally:
-        unmount_below(scratch)
-        image.unlink()
+def _forget_killed(scratch: Path) -> None:
+    """Any command takes back what killed containers have of the host: groups, bridges, tables."""
+    installed_tierce(scratch / "tierce").attempt("ps")
 
 
 def _set_up(scratch: Path, stack: ExitStack) -> Bench:
@@ -119,6 +101,8 @@ def _set_up(scratch: Path, stack: ExitStack) -> Bench:
     tierce = installed_tierce(scratch / "tierce")
     docker = start("dockerd", dockerd(scratch / "docker"))
     podman_here = start("podman", podman(scratch / "podman"))
+    if podman_here:
+        stack.callback(end_processes, podman_here.directory)  # of an interrupted command, whose groups are removed next
     fresh = FreshRegistry(scratch / "registry") if shutil.which("docker-registry") else None
     if fresh:
         stack.callback(fresh.close)

@@ -34,6 +34,12 @@ def test_contenders_take_turns_and_the_first_round_does_not_count() -> None:
     assert [outcome.seconds for outcome in outcomes] == [[1.0, 1.0], [1.0, 1.0]]
 
 
+def test_warm_work_needs_no_round_that_does_not_count() -> None:
+    rounds: list[str] = []
+    benchmark = Benchmark("b", "work", (Contender("x", lambda: rounds.append("x")),), is_warm=True)
+    assert len(measure(benchmark, repeat=2)[0].seconds) == len(rounds) == 2
+
+
 def test_who_fails_is_out_and_says_why() -> None:
     def fail() -> None:
         raise AssertionError("tool: exit code 1\nno such flag")

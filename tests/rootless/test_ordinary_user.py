@@ -360,7 +360,7 @@ int main(int argc, char **argv) {
 
 
 def test_streams_and_datagrams_on_ones_own_network(user: OrdinaryUser, tmp_path: Path) -> None:
-    """Between containers by name, and from outside through published ports of user protocol."""
+    """Between containers by name, and from outside through published ports of either protocol."""
     need_a_way_out()
     compile_static(tmp_path / "echo", _ECHO)
     mounted = ("-v", f"{user.give(tmp_path / 'echo')}:/echo:ro")

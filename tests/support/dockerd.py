@@ -19,7 +19,7 @@ from tests.support.process import command, daemon, need, remove_cgroups, unmount
 
 OUR_RUNTIME = Path(sys.executable).with_name("tierce-runtime")
 """Known to the daemon as ``--runtime tierce``."""
-_CGROUP = "tierce-peer-docker"
+CGROUP = "tierce-peer-docker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +59,14 @@ def dockerd(directory: Path) -> Iterator[Docker]:
     docker = Docker(client, _environment(socket, directory / "client"))
     argv: list[str | Path] = [program, "--host", f"unix://{socket}", "--pidfile", directory / "pid",
             "--data-root", directory / "data", "--exec-root", directory / "exec",
-            "--cgroup-parent", f"/{_CGROUP}", "--bridge=none", "--iptables=false", "--ip6tables=false",
+            "--cgroup-parent", f"/{CGROUP}", "--bridge=none", "--iptables=false", "--ip6tables=false",
             "--add-runtime", f"tierce={OUR_RUNTIME}"]  # fmt: skip
     try:
         with daemon(argv, log=directory / "log", ready=lambda: _answers(docker)):
             yield docker
     finally:
         unmount_below(directory)
-        remove_cgroups(_CGROUP)
+        remove_cgroups(CGROUP)
         shutil.rmtree(directory)
 
 

@@ -79,7 +79,7 @@ class OrdinaryUser:
 
 
 @contextmanager
-def ordinary_user(*, ranges: bool) -> Iterator[OrdinaryUser]:
+def ordinary_user(*, ranges: bool, home_in: Path | None = None) -> Iterator[OrdinaryUser]:
     """With or without lines in /etc/subuid and /etc/subgid; all is as it was afterwards."""
     need("useradd")
     need("setpriv")
@@ -88,10 +88,10 @@ def ordinary_user(*, ranges: bool) -> Iterator[OrdinaryUser]:
     with ExitStack() as after:
         for path in _SUBORDINATE:
             _restored(path, after)
-        home = Path(tempfile.mkdtemp(prefix="tierce-fixtures-"))
+        home = Path(tempfile.mkdtemp(prefix="tierce-fixtures-", dir=home_in))
         after.callback(shutil.rmtree, home)
         subprocess.run(["useradd", "--home-dir", home, "--no-create-home", name], check=True)
-        after.callback(_remove, name)
+        after.callback(remove, name)
         uid = int(subprocess.run(["id", "-u", name], check=True, capture_output=True, text=True).stdout)
         os.chown(home, uid, -1)
         for path in _SUBORDINATE:
@@ -121,7 +121,8 @@ def _restored(path: Path, after: ExitStack) -> None:
     path.touch()
 
 
-def _remove(name: str) -> None:
+def remove(name: str) -> None:
+    """With the ranges, which userdel takes back where it knows of them."""
     subprocess.run(["userdel", name], check=True)
 
 

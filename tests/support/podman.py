@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.support.process import command, need, remove_cgroups, unmount_below
 
-_CGROUP = "tierce-peer-podman"
+CGROUP = "tierce-peer-podman"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Podman:
 
     def run_options(self) -> tuple[str, ...]:
         """What ``podman run`` needs on such a machine."""
-        return (*(word for limit in _modest_limits() for word in ("--ulimit", limit)), "--cgroup-parent", f"/{_CGROUP}")
+        return (*(word for limit in modest_limits() for word in ("--ulimit", limit)), "--cgroup-parent", f"/{CGROUP}")
 
     def _storage(self) -> tuple[str | Path, ...]:
         own = self.directory
@@ -79,11 +79,11 @@ def podman(directory: Path) -> Iterator[Podman]:
         yield Podman(directory, os.environ | {"REGISTRY_AUTH_FILE": str(credentials)})
     finally:
         unmount_below(directory)
-        remove_cgroups(_CGROUP)
+        remove_cgroups(CGROUP)
         shutil.rmtree(directory)
 
 
-def _modest_limits() -> list[str]:
+def modest_limits() -> list[str]:
     """Limits below those of the caller: podman's defaults are above, and it first lowers its own."""
     kinds = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
     hard = {name: resource.getrlimit(kind)[1] for name, kind in kinds.items()}
