@@ -35,7 +35,7 @@ _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TUN: Final = Path("/dev/net/tun")
 _TABLES: Final = ("ip filter", "ip nat", "ip6 filter", "ip6 nat")
 """Which iptables makes, for podman's networks here."""
-_FILES: Final = (("/var/lib/cni", "networks/podman/*"), ("/var/lib/cni", "results/*"), ("/run/netns", "cni-*"))
+_FILES: Final = (("/var/lib/cni", "networks/podman/*"), ("/var/lib/cni", "results/*"), ("/run/netns", "netns-*"))
 _LASTING_S: Final = 10.0
 LastLook = Callable[[Path], object]
 
@@ -202,11 +202,23 @@ def _restore(before: dict[str, list[str]]) -> None:
             _quietly("ip", "link", "delete", link)
     for table in {*after["tables"]} - {*before["tables"]}:
         _quietly("nft", "delete", "table", *table.split())
+    lived_in = _network_namespaces()
     for path in {*after["files"]} - {*before["files"]}:
+        if os.stat(path).st_ino in lived_in:  # somebody else's, begun meanwhile
+            continue
         _quietly("umount", "--lazy", path)
         Path(path).unlink(missing_ok=True)
     for mode in before["tun"]:
         _TUN.chmod(int(mode))
+
+
+def _network_namespaces() -> set[int]:
+    """Inodes of those that a process is in."""
+    found = set()
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            found.add((process / "ns/net").stat().st_ino)
+    return found
 
 
 def _quietly(*argv: str) -> None:
