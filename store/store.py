@@ -145,7 +145,7 @@ class Store:
             known = None if record is None else self._image(record.target.digest)
             done = self.metadata.remove_name(name)
         if known is not None and done:
-            self.journal.write("image", "untag", known.config, {"name": Reference.parse(name).familiar})
+            self.journal.write("image", "untag", known.config, {"name": known.config})  # as docker tells it
         return done
 
     def remove_image(self, target: Digest) -> bool:
@@ -154,8 +154,8 @@ class Store:
             known = self._image(target)
             done = self.metadata.remove_image(target)
         if known is not None and done:
-            for name in known.names:
-                self.journal.write("image", "untag", known.config, {"name": Reference.parse(name).familiar})
+            for _ in known.names:
+                self.journal.write("image", "untag", known.config, {"name": known.config})
             self.journal.write("image", "delete", known.config, {"name": known.config})
         return done
 

@@ -15,6 +15,7 @@ from tierce.cli.output import echo
 from tierce.cli.terminal import is_terminal
 from tierce.cli.transfer import copy_options, log_format_option, transfer_view
 from tierce.host_platform import host_platform
+from tierce.images import find
 
 
 @command(
@@ -39,7 +40,8 @@ def save(settings: Settings, words: Sequence[str], output: str, platform: str | 
     with settings.store() as store, transfer_view(settings, quiet=quiet or output == "-") as view:
         save_images(words, output, store, copy_options(platform), view)
         for word in words:
-            store.journal.write("image", "save", word, {"name": word})
+            config = find(store.metadata, word).record.config
+            store.journal.write("image", "save", config, {"name": config})
 
 
 @command(

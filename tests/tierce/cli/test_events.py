@@ -129,15 +129,16 @@ def test_followed_until_interrupted(box: Tierce) -> None:
 def test_images(tierce: Tierce, busybox_archive: str) -> None:
     tierce("load", "-q", "-i", busybox_archive)
     tierce("tag", "busybox", "other:1")
+    tierce("save", "-o", tierce.root.with_name("saved.tar"), "busybox")
     tierce("rmi", "other:1")
     tierce("rmi", "busybox")
     names = told(tierce, form="{{.Action}} {{.Actor.Attributes.name}}")
     identity = names[-1].removeprefix("delete ")
     assert names == [
-        "tag busybox:latest", f"load {identity}", "tag other:1", "untag other:1", "untag busybox:latest",
-        f"delete {identity}",
+        "tag busybox:latest", f"load {identity}", "tag other:1", f"save {identity}", f"untag {identity}",
+        f"untag {identity}", f"delete {identity}",
     ]  # fmt: skip
-    assert told(tierce, "--filter", "image=other") == ["image tag", "image untag"]
+    assert told(tierce, "--filter", "image=other") == ["image tag"]
 
 
 EVENT = Event(
