@@ -67,7 +67,7 @@ def test_reasons_are_given_for_commands_that_there_are() -> None:
         (("run", "--link", "db", "busybox"), 125, "flag --link is not supported: put both containers on a network"),
         (("container", "run", "--storage-opt", "size=1g", "x"), 125, "--storage-opt is not supported: layers have no quota"),
         (("network", "create", "--config-only", "x"), 125, "--config-only is not supported"),
-        (("stop", "--all"), 125, "--all is not supported: name the containers"),
+        (("port", "--all"), 125, "--all is not supported: name the containers"),
         (("pull", "--disable-content-trust=false", "x"), 1, "content trust is not supported"),
         (("run", "--gpus", "all", "busybox"), 125, "--gpus is not supported"),
         (("search", "busybox"), 1, "unknown command: tierce search: only Docker Hub has it"),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 from image.errors import InvalidInput
+from tierce.cli.chosen import latest_option, name_argument, single
 from tierce.cli.command import Settings, binary
 from tierce.cli.containers import containers
 from tierce.cli.declare import WrongUsage, argument, command, option
@@ -21,14 +22,15 @@ from tierce.cli.written import written
     short_help="List what a container has changed in its image's files",
     examples="tierce diff web",
 )
-@argument("word", metavar="CONTAINER")
-def diff(settings: Settings, word: str) -> None:
+@name_argument
+@latest_option
+def diff(settings: Settings, word: str, latest: bool) -> None:
     """List the files that a container has added (A), changed (C) and deleted (D), outside volumes."""
     from runner.containers.rootfs import STUBS, held
     from store.changes import changes
     from store.layers import mounted
 
-    with containers(settings) as over, held(over.records, word) as record:
+    with containers(settings) as over, held(over.records, single(over, word, latest=latest)) as record:
         layers = over.records.store.layers
         with mounted(layers.overlay(record.made.layers)) as below:
             found = changes(layers.base / record.made.directory / "diff", below, stubs=STUBS)

@@ -10,8 +10,9 @@ from contextlib import suppress
 from image.errors import InvalidInput, NotFound
 from runner.containers.control import Control
 from runner.containers.records import Record
+from tierce.cli.chosen import first_and_rest, latest_option, several, single
 from tierce.cli.command import Settings, format_option
-from tierce.cli.containers import containers, each, names_argument
+from tierce.cli.containers import containers, each
 from tierce.cli.declare import RAW, argument, command, option
 from tierce.cli.output import echo
 from tierce.cli.run_flags import limit_flags, read_changeable
@@ -39,15 +40,16 @@ _INTERVAL_S: Final = 1.0
     short_help="List the processes of a container",
     examples="tierce top web\ntierce top web -o pid,rss,args",
 )
-@argument("word", metavar="CONTAINER")
-@argument("arguments", nargs=-1, type=RAW, metavar="[PS OPTIONS]")
-def top(settings: Settings, word: str, arguments: Sequence[str]) -> None:
+@argument("words", nargs=-1, type=RAW, metavar="CONTAINER [PS OPTIONS]")
+@latest_option
+def top(settings: Settings, words: Sequence[str], latest: bool) -> None:
     """List the processes of a container as this machine's ps sees them, with -ef unless told otherwise."""
     from runner.containers.members import members
     from runner.runtime.processes import listed
 
     with containers(settings) as over:
-        record = over.records.running(word)
+        word, arguments = first_and_rest(words, latest=latest)
+        record = over.records.running(single(over, word, latest=latest))
         over.tell(record, "top")
         header, lines = listed(members(record.state.pid, over.groups(record)), arguments)
     width = len(header.split())
@@ -66,17 +68,19 @@ tierce stats --no-stream --format '{{.Name}}: {{.CPUPerc}} {{.MemUsage}}'
 )
 @argument("words", nargs=-1, metavar="[CONTAINER...]")
 @option("-a", "--all", "everything", is_flag=True, help="Those that do not run too")
+@latest_option
 @option("--no-stream", is_flag=True, help="Once, after a second")
 @option("--no-trunc", is_flag=True, help="Whole ids")
 @format_option
 def stats(
-    settings: Settings, words: Sequence[str], everything: bool, no_stream: bool, no_trunc: bool, form: str
+    settings: Settings, words: Sequence[str], everything: bool, latest: bool, no_stream: bool, no_trunc: bool, form: str
 ) -> None:
     """Show processor time, memory, network and disk traffic of running containers, every second.
 
     Processor time is that of the last second, 100 % for each processor.
     """
     with containers(settings) as over:
+        words = several(over, words, latest=True) if latest else words
         chosen = _chosen(over, words, everything=everything)
         before = _samples(over, chosen)
         with LiveBlock(sys.stdout) as block:
@@ -151,7 +155,7 @@ tierce update --restart unless-stopped web db
 tierce update --pids-limit -1 web
 """,
 )
-@names_argument
+@argument("words", nargs=-1, required=True, metavar="CONTAINER [CONTAINER...]")
 @limit_flags
 @option("--restart", default="", metavar="POLICY", help="no, always, unless-stopped, on-failure[:N]")
 def update(settings: Settings, /, words: Sequence[str], restart: str, **flags: Any) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from image.errors import Cancelled, Conflict, InvalidInput, NotFound, TierceError
 from runner.containers import policy as policies
 from runner.containers.control import Control
-from runner.containers.records import Record, Records
+from runner.containers.records import Record, Records, State
 from runner.runtime.state import runtime_directory, stale
+from tierce.cli.chosen import choose, choosing, latest_option, name_argument, names_argument, several, single
 from tierce.cli.command import Settings, confirm
 from tierce.cli.declare import Ended, argument, command, option
 from tierce.cli.filters import filter_option, parse_filters, passes_labels
@@ -19,6 +20,7 @@ from tierce.cli.output import echo
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from typing import Any
 
     from runner.containers.attach import UserStdio
 
@@ -62,9 +64,6 @@ def exit_unless_found(look: Callable[[], object]) -> None:
         look()
     except NotFound:
         raise Ended(1) from None
-
-
-names_argument = argument("words", nargs=-1, required=True, metavar="CONTAINER [CONTAINER...]")
 
 
 def follow(
@@ -114,19 +113,20 @@ def follow(
 @command(
     "start", short_help="Start one or more stopped containers", examples="tierce start web\ntierce start -ai shell"
 )
-@names_argument
+@choosing("l", "f")
 @option("-a", "--attach", is_flag=True, help="Follow its output, and exit with its exit code")
 @option("-i", "--interactive", is_flag=True, help="Pass standard input on")
 @option("--detach-keys", default="", metavar="KEYS", help="Keys that leave it running  [ctrl-p,ctrl-q]")
 @option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on  [on]")
 def start(
-    settings: Settings, words: Sequence[str], attach: bool, interactive: bool, detach_keys: str, sig_proxy: bool
+    settings: Settings, /, attach: bool, interactive: bool, detach_keys: str, sig_proxy: bool, **choice: Any
 ) -> None:
     """Start containers that were created, or have ended."""
     attached = attach or interactive
-    if attached and len(words) > 1:
-        raise InvalidInput("you cannot start and attach multiple containers at once")
     with containers(settings) as over:
+        words = choose(over, choice, lambda state: not _is_up(state))
+        if attached and len(words) > 1:
+            raise InvalidInput("you cannot start and attach multiple containers at once")
         code = 0
 
         def act(word: str) -> str | None:
@@ -147,15 +147,27 @@ def start(
     raise Ended(code)
 
 
-def _on_each(settings: Settings, words: Sequence[str], act: Callable[[Control, Record], object]) -> None:
-    """Act on every container, print how the user named it, and go on after failures."""
+def _any(_: State) -> bool:
+    return True
+
+
+def _is_up(state: State) -> bool:
+    """Whether there is something to stop."""
+    return state.is_running or state.status == "restarting"
+
+
+def _on_each(
+    settings: Settings, choice: Mapping[str, Any], act: Callable[[Control, Record], object],
+    fitting: Callable[[State], bool],
+) -> None:  # fmt: skip
+    """Act on every container, print how the user named it, or its id, and go on after failures."""
     with containers(settings) as over:
 
         def done(word: str) -> str:
             act(over, over.records.get(word))
             return word
 
-        each(words, done)
+        each(choose(over, choice, fitting), done)
 
 
 _timeout = option("-t", "--time", "--timeout", "timeout", type=int, metavar="SECONDS", help="Seconds until KILL")
@@ -163,19 +175,20 @@ _signal = option("-s", "--signal", "name", default="", metavar="SIGNAL", help="S
 
 
 @command("stop", short_help="Stop one or more running containers", examples="tierce stop web\ntierce stop -t 2 web db")
-@names_argument
+@choosing("a", "l", "f")
 @_timeout
 @_signal
-def stop(settings: Settings, words: Sequence[str], timeout: int | None, name: str) -> None:
+def stop(settings: Settings, /, timeout: int | None, name: str, **choice: Any) -> None:
     """Send the stop signal, wait, and kill what has not ended."""
-    _on_each(settings, words, lambda o, r: o.stop(r, timeout_s=timeout, signal_name=name))
+    _on_each(settings, choice, lambda o, r: o.stop(r, timeout_s=timeout, signal_name=name), _is_up)
 
 
 @command("restart", short_help="Restart one or more containers", examples="tierce restart web")
-@names_argument
+@choosing("a", "l", "f")
+@option("--running", is_flag=True, help="All that run")
 @_timeout
 @_signal
-def restart(settings: Settings, words: Sequence[str], timeout: int | None, name: str) -> None:
+def restart(settings: Settings, /, timeout: int | None, name: str, running: bool, **choice: Any) -> None:
     """Stop containers and start them again."""
 
     def act(over: Control, record: Record) -> None:
@@ -184,20 +197,22 @@ def restart(settings: Settings, words: Sequence[str], timeout: int | None, name:
         follow(over.start(again, attached=False), over, again, attached=False)
         over.tell(again, "restart")
 
-    _on_each(settings, words, act)
+    choice["everything"] = choice["everything"] or running
+    _on_each(settings, choice, act, _is_up if running else _any)
 
 
 @command("kill", short_help="Kill one or more running containers", examples="tierce kill -s HUP web")
-@names_argument
+@choosing("a", "l")
 @option("-s", "--signal", "name", default="KILL", metavar="SIGNAL", help="Signal to send  [KILL]")
-def kill(settings: Settings, words: Sequence[str], name: str) -> None:
+def kill(settings: Settings, /, name: str, **choice: Any) -> None:
     """Send a signal to the first process of containers."""
     number = policies.signal_number(name)
-    _on_each(settings, words, lambda o, r: o.kill(r, number))
+    _on_each(settings, choice, lambda o, r: o.kill(r, number), lambda state: state.is_running)
 
 
 @command("wait", short_help="Wait until containers stop, then print their exit codes", examples="tierce wait web")
 @names_argument
+@latest_option
 @option(
     "--condition",
     "conditions",
@@ -206,14 +221,15 @@ def kill(settings: Settings, words: Sequence[str], name: str) -> None:
     help="not-running, next-exit, removed, or a state such as running or healthy  [not-running]",
 )
 @option("-i", "--interval", hidden=True, expose_value=False)
-def wait(settings: Settings, words: Sequence[str], conditions: Sequence[str]) -> None:
+def wait(settings: Settings, words: Sequence[str], latest: bool, conditions: Sequence[str]) -> None:
     """Print the exit code of each container when it has ended, or when one of the conditions holds."""
     from runner.containers.conditions import check_conditions, wait_for
 
     wanted = [name for word in conditions for name in word.split(",")]
     check_conditions(wanted)
     with containers(settings) as over:
-        each(words, lambda word: str(wait_for(over, over.records.get(word), wanted)))
+        chosen = several(over, words, latest=latest)
+        each(chosen, lambda word: str(wait_for(over, over.records.get(word), wanted)))
 
 
 @command(
@@ -228,27 +244,31 @@ def exists(settings: Settings, word: str) -> None:
 
 
 @command("pause", short_help="Freeze all processes of containers", examples="tierce pause web")
-@names_argument
-def pause(settings: Settings, words: Sequence[str]) -> None:
+@choosing("a", "l", "f")
+def pause(settings: Settings, /, **choice: Any) -> None:
     """Freeze all processes of containers."""
-    _on_each(settings, words, lambda o, r: o.pause(r))
+    _on_each(settings, choice, lambda o, r: o.pause(r), lambda state: state.status == "running")
 
 
 @command("unpause", short_help="Thaw paused containers", examples="tierce unpause web")
-@names_argument
-def unpause(settings: Settings, words: Sequence[str]) -> None:
+@choosing("a", "l", "f")
+def unpause(settings: Settings, /, **choice: Any) -> None:
     """Let paused containers go on."""
-    _on_each(settings, words, lambda o, r: o.unpause(r))
+    _on_each(settings, choice, lambda o, r: o.unpause(r), lambda state: state.status == "paused")
 
 
 @command(
     "port", short_help="List the published ports of a container", examples="tierce port web\ntierce port web 80/tcp"
 )
-@argument("word", metavar="CONTAINER")
+@name_argument
 @argument("wanted", required=False, default="", metavar="[PORT[/PROTO]]")
-def port(settings: Settings, word: str, wanted: str) -> None:
+@latest_option
+def port(settings: Settings, word: str, wanted: str, latest: bool) -> None:
     """Show where the ports of a running container are published."""
+    if latest and not wanted:
+        word, wanted = "", word
     with containers(settings) as over:
+        word = single(over, word, latest=latest)
         pairs = [text.rpartition("->") for text in over.records.get(word).state.ports]
     if not wanted:
         echo("".join(f"{inner} -> {outer}\n" for outer, _, inner in pairs), nl=False)
@@ -273,11 +293,11 @@ def rename(settings: Settings, word: str, name: str) -> None:
 
 
 @command("rm", short_help="Remove one or more containers", examples="tierce rm web\ntierce rm -fv $(tierce ps -aq)")
-@names_argument
+@choosing("a")
 @option("-f", "--force", is_flag=True, help="Kill those that run; what is absent is no error")
 @option("-v", "--volumes", is_flag=True, help="Their anonymous volumes too")
 @option("-l", "--link", is_flag=True, hidden=True)
-def rm(settings: Settings, words: Sequence[str], force: bool, volumes: bool, link: bool) -> None:
+def rm(settings: Settings, /, force: bool, volumes: bool, link: bool, **choice: Any) -> None:
     """Remove containers, with all that they wrote outside volumes."""
     if link:
         raise InvalidInput("--link is not supported: there are no links")
@@ -291,7 +311,7 @@ def rm(settings: Settings, words: Sequence[str], force: bool, volumes: bool, lin
         return word
 
     with containers(settings) as over:
-        each(words, act)
+        each(choose(over, choice, _any), act)
 
 
 def remove_one(over: Control, record: Record, *, force: bool, volumes: bool) -> None:

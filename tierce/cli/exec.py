@@ -10,9 +10,10 @@ from image.errors import InvalidInput, TierceError
 from image.value import replace
 from runner.containers.control import Control
 from runner.containers.records import Record, Records
+from tierce.cli.chosen import first_and_rest, latest_option, single
 from tierce.cli.command import ExitCode, Settings
 from tierce.cli.containers import containers
-from tierce.cli.declare import RAW, Ended, argument, command, option
+from tierce.cli.declare import RAW, Ended, WrongUsage, argument, command, option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ tierce exec -it web sh
 tierce exec -u nobody -w /tmp -e A=1 web env
 """,
 )
-@argument("word", metavar="CONTAINER")
-@argument("words", nargs=-1, required=True, type=RAW, metavar="COMMAND [ARG...]")
+@argument("words", nargs=-1, type=RAW, metavar="CONTAINER COMMAND [ARG...]")
+@latest_option
 @option("-i", "--interactive", is_flag=True, help="Pass standard input on")
 @option("-t", "--tty", is_flag=True, help="Give it a terminal")
 @option("-d", "--detach", is_flag=True, help="Let it run in the background")
@@ -43,8 +44,8 @@ tierce exec -u nobody -w /tmp -e A=1 web env
 @option("--detach-keys", default="", hidden=True)
 def exec_(
     settings: Settings,
-    word: str,
     words: Sequence[str],
+    latest: bool,
     interactive: bool,
     tty: bool,
     detach: bool,
@@ -59,9 +60,13 @@ def exec_(
     from runner.containers.options import given_environment
     from tierce.run import read_env_file
 
+    word, words = first_and_rest(words, latest=latest)
+    if not words:
+        raise WrongUsage(f"missing argument '{'COMMAND [ARG...]' if word or latest else 'CONTAINER'}'")
     lines = [line for path in env_files for line in read_env_file(path)]
     try:
         with containers(settings) as over:
+            word = single(over, word, latest=latest)
             record = over.records.running(word)
             if record.state.status == "paused":
                 raise InvalidInput(f"container {word} is paused, unpause the container before exec")

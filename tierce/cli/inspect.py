@@ -8,6 +8,7 @@ from pathlib import Path
 
 from image.errors import ContainerNotFound, TierceError
 from image.platform import Platform
+from tierce.cli.chosen import latest_of, latest_option
 from tierce.cli.command import Settings, format_option
 from tierce.cli.declare import PATH, Choice, Ended, WrongUsage, command, image_argument, option
 from tierce.cli.output import echo
@@ -49,7 +50,8 @@ tierce inspect --raw docker://busybox      # its manifest or index, byte for byt
 tierce inspect --config oci:/tmp/layout:app
 """,
 )
-@image_argument("words", nargs=-1, required=True, metavar="IMAGE [IMAGE...]")
+@image_argument("words", nargs=-1, metavar="IMAGE [IMAGE...]")
+@latest_option
 @option("-f", "--format", "form", default="", metavar="FORMAT", help="'json' or a Go TEMPLATE such as '{{.Id}}'")
 @option("--type", "kind", type=Choice(("container", "image")), help="Only objects of this type")
 @option("-s", "--size", "sized", is_flag=True, help="How large a container's own files are, and with its image")
@@ -61,7 +63,7 @@ tierce inspect --config oci:/tmp/layout:app
 @platform_option
 @login_options
 def inspect(
-    settings: Settings, /, words: Sequence[str], form: str, kind: str | None, sized: bool, platform: str | None, raw: bool,
+    settings: Settings, /, words: Sequence[str], latest: bool, form: str, kind: str | None, sized: bool, platform: str | None, raw: bool,
     config: bool, no_tags: bool, daemon_host: str | None, shared_blob_dir: Path | None, **flags: Any,
 ) -> None:  # fmt: skip
     """Show everything about containers and images, as a JSON array or through a template.
@@ -71,6 +73,8 @@ def inspect(
     """
     from tierce.cli.remote_inspect import inspect_elsewhere, is_elsewhere
 
+    if not words and not latest:
+        raise WrongUsage("missing argument 'IMAGE [IMAGE...]'")
     wanted = Platform.parse(platform, host_platform()) if platform else None
     if raw or config or any(map(is_elsewhere, words)):
         if len(words) > 1:
@@ -81,6 +85,10 @@ def inspect(
         )  # fmt: skip
     documents, problems = [], []
     with settings.store() as store:
+        if latest:
+            from runner.containers.records import Records
+
+            words, kind = [*words, latest_of(Records(store))], "container"
         for word in words:
             try:
                 documents.append(_document(settings, store, word, kind, wanted, sized=sized))

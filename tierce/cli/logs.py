@@ -7,9 +7,10 @@ from itertools import groupby
 from operator import itemgetter
 
 from image.errors import InvalidInput
+from tierce.cli.chosen import latest_option, name_argument, single
 from tierce.cli.command import Settings, binary
 from tierce.cli.containers import containers, follow
-from tierce.cli.declare import Ended, argument, command, option
+from tierce.cli.declare import Ended, command, option
 from tierce.cli.units import parse_until
 
 TYPE_CHECKING = False
@@ -26,7 +27,8 @@ tierce logs -f --tail 20 web
 tierce logs --since 10m -t web
 """,
 )
-@argument("word", metavar="CONTAINER")
+@name_argument
+@latest_option
 @option("-f", "--follow", "more", is_flag=True, help="Go on until it ends")
 @option("-n", "--tail", default="all", metavar="N", help="Only the last N lines")
 @option("-t", "--timestamps", is_flag=True, help="With the time of each line")
@@ -34,7 +36,7 @@ tierce logs --since 10m -t web
 @option("--until", default="", metavar="TIME", help="Up to a time, or a duration ago")
 @option("--details", is_flag=True, hidden=True)
 def logs(
-    settings: Settings, word: str, more: bool, tail: str, timestamps: bool, since: str, until: str, details: bool  # noqa: ARG001  (no driver has any)
+    settings: Settings, word: str, latest: bool, more: bool, tail: str, timestamps: bool, since: str, until: str, details: bool  # noqa: ARG001  (no driver has any)
 ) -> None:  # fmt: skip
     """Show what a container has written to its standard output and error."""
     from runner.containers.log import timestamp
@@ -46,7 +48,7 @@ def logs(
     begin = timestamp(_microseconds(since, settings.clock()) * 1000) if since else ""
     end = timestamp(_microseconds(until, settings.clock()) * 1000 + 999) if until else ""
     with containers(settings) as over:
-        record = over.records.get(word)
+        record = over.records.get(single(over, word, latest=latest))
         if record.made.policy.log_driver == "none":
             raise InvalidInput("configured logging driver does not support reading: it is none")
 
@@ -76,16 +78,17 @@ def _show(block: Block, end: str, *, timestamps: bool) -> None:
 
 
 @command("attach", short_help="Attach to a running container", examples="tierce attach web")
-@argument("word", metavar="CONTAINER")
+@name_argument
+@latest_option
 @option("--no-stdin", is_flag=True, help="Do not pass standard input on")
 @option("--detach-keys", default="", metavar="KEYS", help="Keys that leave it running  [ctrl-p,ctrl-q]")
 @option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on  [on]")
-def attach(settings: Settings, word: str, no_stdin: bool, detach_keys: str, sig_proxy: bool) -> None:
+def attach(settings: Settings, word: str, latest: bool, no_stdin: bool, detach_keys: str, sig_proxy: bool) -> None:
     """Follow a running container's output, and pass input and signals on; exit with its exit code."""
     from runner.containers import wire
 
     with containers(settings) as over:
-        record = over.records.running(word)
+        record = over.records.running(single(over, word, latest=latest))
         if record.state.status == "paused":
             raise InvalidInput("you cannot attach to a paused container, unpause it first")
         connection = over.connect(record)

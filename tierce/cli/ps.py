@@ -25,7 +25,7 @@ HEADERS: Final = {
     "Mounts": "MOUNTS", "LocalVolumes": "LOCAL VOLUMES", "Size": "SIZE",
 }  # fmt: skip
 _COLUMNS: Final = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
-_FILTERS: Final = (
+FILTERS: Final = (
     "ancestor", "before", "exited", "expose", "health", "id", "label", "name", "network", "publish", "since", "status",
     "volume",
 )  # fmt: skip
@@ -48,14 +48,14 @@ tierce ps --format '{{.Names}}: {{.Status}}'
 @option("-n", "--last", type=int, default=-1, metavar="N", help="The last N that were created")
 @option("-s", "--size", "sized", is_flag=True, help="How large their own files are, and with those of the image")
 @option("-l", "--latest", is_flag=True, help="The last that was created")
-@filter_option(", ".join(_FILTERS), "-f")
+@filter_option(", ".join(FILTERS), "-f")
 @format_option
 def ps(
     settings: Settings, everything: bool, quiet: bool, no_trunc: bool, last: int, sized: bool, latest: bool,
     filters: Sequence[str], form: str,
 ) -> None:  # fmt: skip
     """List containers, newest first."""
-    wanted = parse_filters(filters, _FILTERS)
+    wanted = parse_filters(filters, FILTERS)
     count = 1 if latest else last
     with containers(settings) as over:
         records = select(over.records, wanted)

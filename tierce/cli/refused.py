@@ -64,14 +64,11 @@ _CREATE: Final = {
     "--umask": "start the program with a shell's umask",
 }
 _EACH: Final = {
-    "-a --all -l --latest --cidfile --running": _NAMED,
-    "-f --filter": _NAMED,
+    "--cidfile": _NAMED,
     "-i --ignore --depend": "check with tierce container exists",
+    "-t --time": "use tierce stop -t first",
 }
-_CHOSEN: Final = {"-l --latest": "name the container, tierce ps -lq finds the last"}
-_ACTED_ON: Final = {**_EACH, "-t --time": "use tierce stop -t first"}
 _ONE: Final = {
-    **_CHOSEN,
     "--format": "the list is plain text",
     "--preserve-fds": _WATCH,
     "--color --names": "the lines are those of one container",
@@ -113,7 +110,7 @@ _FLAGS: Final[Mapping[str, Mapping[str, str]]] = {
     "run": _CREATE,
     "create": _CREATE,
     "start": {"--checkpoint --checkpoint-dir": "there are no checkpoints", **_EACH},
-    **dict.fromkeys(("kill", "pause", "restart", "rm", "stop", "unpause"), _ACTED_ON),
+    **dict.fromkeys(("kill", "pause", "restart", "rm", "stop", "unpause"), _EACH),
     **dict.fromkeys(("attach", "diff", "exec", "inspect", "logs", "port", "stats", "top", "wait"), _ONE),
     "commit": {"--format -f": _COMPRESSION, "--iidfile -q --quiet": "standard output is the id",
                "--include-volumes": "copy the files with tierce cp", "-s --squash": _SQUASH},

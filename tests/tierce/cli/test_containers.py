@@ -402,3 +402,61 @@ def test_an_attended_container_goes_with_its_killed_command(delay_s: float, box:
     assert box("volume", "prune", "-a", "-f").stderr == ""
     assert box("volume", "ls", "-q").stdout == ""
     until(lambda: box("ps", "-aq").code == 0 and not any(Path("/sys/fs/cgroup").glob("*/tierce/*/")))
+
+
+def test_chosen_by_what_they_are(box: Tierce) -> None:
+    """podman's --all, --filter and --latest in place of names."""
+    script = "echo $0; trap 'exit 3' TERM; while :; do sleep 0.05; done"
+
+    def names(*flags: str) -> list[str]:
+        return sorted(box("ps", "-a", "--format", "{{.Names}}", *flags).stdout.split())
+
+    ids = [
+        box(*DETACHED, "--name", name, "--label", f"app={name}", "busybox", "sh", "-c", script, name).stdout.strip()
+        for name in ("aa", "bb", "cc")
+    ]
+    until(lambda: box("logs", "-l").stdout == "cc\n")
+    assert box("pause", "--all").stdout.split() == ids[::-1]
+    assert box("unpause", "--filter", "label=app=bb").stdout.split() == [ids[1]]
+    assert box("unpause", "-a").stdout.split() == [ids[2], ids[0]]
+    assert box("exec", "-l", "hostname").stdout.strip() == ids[2][:12]
+    assert box("inspect", "-l", "-f", "{{.Name}}").stdout == "/cc\n"
+    assert "while :" in box("top", "-l", "-o", "pid,args").stdout
+    assert box("stop", "-f", "name=a").stdout.split() == [ids[0]]
+    assert names("--filter", "status=exited") == ["aa"]
+    assert box("restart", "-t", "1", "--running").stdout.split() == [ids[2], ids[1]]
+    assert box("stop", "--latest").stdout.split() == [ids[2]]
+    assert box("wait", "-l").stdout == "3\n"
+    assert box("diff", "-l").stdout == ""
+    assert box("kill", "-a").stdout.split() == [ids[1]]
+    box("wait", "bb")
+    assert sorted(box("start", "--all").stdout.split()) == sorted(ids)
+    assert box("stop", "-t", "1", "--all").stdout.split() == ids[::-1]
+    assert box("rm", "--filter", "label=app=cc").stdout.split() == [ids[2]]
+    assert box("rm", "-a").stdout.split() == [ids[1], ids[0]]
+    assert names() == []
+    for words in (("stop", "-a"), ("rm", "-fa"), ("start", "--filter", "name=a")):
+        assert box(*words).stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("stop",), 1, "missing argument 'CONTAINER [CONTAINER...]'"),
+        (("stop", "-a", "xx"), 125, "--all chooses the containers: name none"),
+        (("rm", "--all", "--latest"), 125, "--all and --latest exclude each other"),
+        (("kill", "--filter", "nonsense=1"), 1, "filter 'nonsense' is not known"),
+        (("wait", "--latest"), 1, "no such container: there is none"),
+        (("logs",), 1, "missing argument 'CONTAINER'"),
+        (("logs", "-l", "xx"), 125, "--latest chooses the container: name none"),
+        (("exec", "-l"), 1, "missing argument 'COMMAND [ARG...]'"),
+        (("exec",), 1, "missing argument 'CONTAINER'"),
+        (("exec", "xx"), 1, "missing argument 'COMMAND [ARG...]'"),
+        (("inspect",), 1, "missing argument 'IMAGE [IMAGE...]'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_choice_that_cannot_be_made(words: tuple[str, ...], code: int, message: str, tierce: Tierce) -> None:
+    refused = tierce.attempt(*words)
+    assert message in refused.stderr
+    assert refused.code == code
