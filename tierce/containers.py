@@ -35,6 +35,7 @@ def create(
     environ: Mapping[str, str],
     cwd: str,
     attended: bool = False,
+    container_id: str = "",
 ) -> tuple[Record, int]:
     """A container that has not been started: all that it needs is held from now on.
 
@@ -46,7 +47,7 @@ def create(
     if name:
         check_name(name)
     records = Records(store)
-    container_id = os.urandom(_ID_BYTES).hex()
+    container_id = container_id or os.urandom(_ID_BYTES).hex()
     wanted = merge(
         options.mounts, inherited=inherited(records, options.volumes_from), image=image.config.config.volumes
     )

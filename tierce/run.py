@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from runner.containers.attach import UserStdio
     from runner.containers.policy import Policy
+    from runner.containers.ready import Ready
     from runner.containers.records import Record, Records
     from runner.containers.start import Container
     from runner.runtime.operations import Operation
@@ -80,6 +81,7 @@ def run(
     image_name: str,
     name: str = "",
     isolation: str = "auto",
+    ready: Ready | None = None,
 ) -> int:
     """Run a container that is removed at its end: its exit code, or 128 + the signal that ended it.
 
@@ -98,11 +100,11 @@ def run(
     records = Records(store)
     record, lock = create(
         store, image, options, policy, image_name=image_name, name=name, environ=around.environ, cwd=around.cwd,
-        attended=True,
+        attended=True, container_id=ready.container_id if ready is not None else "",
     )  # fmt: skip
     try:
         with _mounted(store, options, image, record.made.layers) as points:
-            return _watched(records, record, options, around, privileges, tuple(point.mount for point in points))
+            return _watched(records, record, options, around, privileges, tuple(point.mount for point in points), ready)
     finally:
         records.forget(record)
         os.close(lock)
@@ -111,7 +113,7 @@ def run(
 
 def _watched(
     records: Records, record: Record, options: RunOptions, around: Surroundings, privileges: Privileges,
-    mounts: tuple[Mount, ...],
+    mounts: tuple[Mount, ...], ready: Ready | None,
 ) -> int:  # fmt: skip
     """From its start to its end, by this process."""
     from runner.containers import foreground  # after the image is there: a pull does not need it
@@ -155,6 +157,7 @@ def _watched(
         network=networking(records, record, root),
         started=started,
         ended=ended,
+        ready=ready,
     )
 
 

@@ -29,6 +29,7 @@ from runner.runtime.spec import Mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from runner.containers.ready import Ready
     from runner.containers.security import Shared
     from store.layers import OverlayMount
 
@@ -51,6 +52,7 @@ def run(
     network: Networking | None = None,
     started: Callable[[Container], None] = lambda _: None,
     ended: Callable[[Container, int], None] = lambda _, __: None,
+    ready: Ready | None = None,
 ) -> int:
     """Run the container to its end: its exit code, or 128 + the signal that ended it.
 
@@ -58,7 +60,8 @@ def run(
     sources of ``mounts``. ``joined`` are the pids of containers whose namespaces are shared.
     ``root`` is the runtime directory; without ``network`` it is the kind that the options name;
     ``warn`` gets each thing that could not be as docker has it, ``started`` the container, ``ended``
-    the same and its exit code while its control groups are still there. Only for
+    the same and its exit code while its control groups are still there. What is ``ready`` is used
+    if it has the right descriptors. Only for
     the main thread: signals that arrive meanwhile go to the container.
 
     Raises TierceError when it could not be started; ``start.exit_status`` has the number for that.
@@ -73,6 +76,7 @@ def run(
                 container_spec(options, config, found), rootfs, container_id=container_id, root=root,
                 privileges=privileges, network=network or options.network.mode, ports=options.ports(config),
                 extra_hosts=options.network.hosts, stdio=given.container, trace=trace,
+                ready=ready if ready is not None and ready.stdio == given.container else None,
             )
         )  # fmt: skip
         given.close_container_side()

@@ -63,8 +63,9 @@ class Signals:
             container.kill(number)
 
     def _received(self, number: int, _frame: FrameType | None) -> None:
-        if self._container is None:
-            self._waiting.append(number)
-            return
         self._asked += number in (signals.SIGINT, signals.SIGTERM)
-        self._container.kill(signals.SIGKILL if self._asked >= _PATIENCE else number)
+        wanted = signals.SIGKILL if self._asked >= _PATIENCE else number
+        if self._container is None:
+            self._waiting.append(wanted)
+        else:
+            self._container.kill(wanted)

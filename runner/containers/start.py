@@ -34,6 +34,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final, Self
 
+    from runner.containers.ready import Ready
     from store.layers import OverlayMount
 
 
@@ -126,12 +127,14 @@ def start(
     stdio: Stdio = Stdio(),  # a frozen value
     trace: Callable[[Operation], None] | None = None,
     spawn: Callable[[Stdio, int], Watcher] = spawn,
+    ready: Ready | None = None,
 ) -> Container:
     """Start ``spec`` on this network, after sweeping up what killed processes left.
 
     ``root`` is the runtime directory. The spec has a network namespace unless the mode is
     host; /etc/hosts, /etc/hostname and /etc/resolv.conf are added, except where the spec
-    already mounts something there. ``spawn`` makes the process that becomes the container.
+    already mounts something there. ``spawn`` makes the process that becomes the container, unless it is
+    ``ready``; then the container has that one's id and descriptors.
     Safe from several threads at once.
 
     Raises what ``launch`` and ``Connection`` raise; nothing is left behind then.
@@ -144,9 +147,9 @@ def start(
         return ControlGroups(groups_of(privileges.cgroups, container_id, path))
 
     with ExitStack() as held:
-        lease = state.acquire(root, container_id)
+        lease = state.acquire(root, container_id) if ready is None else ready.lease
         held.callback(lease.release)
-        watcher = held.enter_context(spawn(stdio, lease.fd))  # it gets ready while the network does
+        watcher = held.enter_context(spawn(stdio, lease.fd) if ready is None else ready.watcher)
         if _needs_group(spec, privileges):
             processes = [
                 watcher.pid,

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from image.paths import Path
 from runner.containers.groups import remembered
+from runner.network.lingering import is_abandoned
 from runner.runtime import cgroup, state
 from runner.runtime.privileges import Cgroups
+
+
+def is_due(root: Path) -> bool:
+    """Whether there is something to clean up, at a glance."""
+    return bool(state.stale(root)) or (not state.live(root) and is_abandoned(root))
 
 
 def sweep(root: Path, cgroups: Cgroups) -> tuple[str, ...]:
@@ -15,7 +21,7 @@ def sweep(root: Path, cgroups: Cgroups) -> tuple[str, ...]:
     and a container whose launcher has just been killed counts as living until its watcher has
     killed it too.
     """
-    if not state.stale(root):
+    if not is_due(root):
         return ()
     from store.directories import discard_tree
 

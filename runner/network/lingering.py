@@ -5,7 +5,8 @@ the last container leaves the network to a process, which takes it down when nob
 seconds. That process holds the file of the network that is up locked from its birth on, so there
 is one; containers that come and go meanwhile only touch the file. A signal ends the wait.
 
-When it is killed, the network stays up for the next container, whose end starts the process anew.
+When it is killed, the network stays up for the next container, whose end starts the process anew, or
+until a command cleans up.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import time
 from contextlib import nullcontext, suppress
 
 from image.paths import Path
+from runner.network.identity import default_id
 from runner.runtime import state
+from store.locks import is_held
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +49,12 @@ def linger(file: Path) -> bool:
         return False
     finally:
         os.close(fd)
+
+
+def is_abandoned(root: Path) -> bool:
+    """Whether the default network is up and nobody waits to take it down. For a moment when no container lives."""
+    file = root / f"bridge-{default_id(root)}"
+    return file.exists() and not is_held(file)
 
 
 def _lock(fd: int) -> bool:

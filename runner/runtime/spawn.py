@@ -71,6 +71,7 @@ class Watcher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if not self._taken:
+            self._taken = True
             self.control.close()  # it ends when it hears that there are no orders
             os.waitpid(self.pid, 0)
 

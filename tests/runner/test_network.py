@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from image.errors import Conflict, InvalidInput, PortInUse
+from runner.containers.sweep import is_due
 from runner.network import addresses, files, link
 from runner.network.addresses import Subnet, choose_address, choose_subnet, dotted, parse_address, parse_subnet
 from runner.network.bridge import bridge_name, default_network, drop_lingering
@@ -260,6 +261,16 @@ class TestBridge:
         [pid] = _lingering(box.root)
         os.kill(pid, signal.SIGTERM)  # it need not wait
         assert eventually(lambda: link.link_index(bridge_name(box.root)) is None)
+
+    def test_a_command_takes_down_what_nobody_waits_for(self, box: Box) -> None:
+        box.sh("true", network=NetworkMode.BRIDGE)
+        assert not is_due(box.root)
+        for pid in _lingering(box.root):
+            os.kill(pid, signal.SIGKILL)
+        assert eventually(lambda: is_due(box.root))
+        assert box.sh("true").code == 0
+        assert link.link_index(bridge_name(box.root)) is None
+        assert not is_due(box.root)
 
     def test_addresses_are_unique(self, box: Box) -> None:
         with (

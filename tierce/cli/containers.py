@@ -10,7 +10,8 @@ from image.errors import Cancelled, Conflict, InvalidInput, NotFound, TierceErro
 from runner.containers import policy as policies
 from runner.containers.control import Control
 from runner.containers.records import Record, Records, State
-from runner.runtime.state import runtime_directory, stale
+from runner.containers.sweep import is_due, sweep
+from runner.runtime.state import runtime_directory
 from tierce.cli.chosen import choose, choosing, latest_option, name_argument, names_argument, several, single
 from tierce.cli.command import Settings, confirm
 from tierce.cli.declare import Ended, argument, command, option
@@ -30,8 +31,7 @@ def containers(settings: Settings) -> Iterator[Control]:
     """What every command here works with, after killed processes were cleaned up after."""
     with settings.store() as store:
         over = control(settings, Records(store, clock=settings.clock))
-        if stale(over.root):
-            from runner.containers.sweep import sweep
+        if is_due(over.root):
             from runner.runtime.privileges import probe
 
             sweep(over.root, probe().cgroups)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from runner.containers.attach import UserStdio
     from runner.containers.options import RunOptions
     from runner.containers.policy import Policy
+    from runner.containers.ready import Ready
     from runner.containers.records import Record
     from runner.containers.summons import Summoned
     from runner.runtime.operations import Operation
@@ -70,7 +71,12 @@ def run(
     is no such command.
     """
     try:
-        with settings.store() as store, _monitor(wanted=detach or not flags["remove"]) as monitor:
+        watched = detach or not flags["remove"]
+        with (
+            _ready(settings, flags, wanted=not (watched or streams or detach_keys)) as ready,
+            settings.store() as store,
+            _monitor(wanted=watched) as monitor,
+        ):
             options, policy = read_options(words, flags), read_policy(flags)
             shown = _shown(streams, detach=detach)
             chosen = _chosen(settings, store, image, flags)
@@ -79,7 +85,7 @@ def run(
 
                 code = run_here(
                     store, chosen, options, surroundings(settings, shown), policy=policy, image_name=image,
-                    name=flags["name"], isolation=flags["isolation"],
+                    name=flags["name"], isolation=flags["isolation"], ready=ready,
                 )  # fmt: skip
             else:
                 code = _run_watched(
@@ -175,6 +181,20 @@ def _run_watched(
             over.settle(record)
             remove(over.records, record, volumes=True)
         raise
+
+
+def _ready(settings: Settings, flags: Mapping[str, Any], *, wanted: bool) -> AbstractContextManager[Ready | None]:
+    """The container's process, which gets ready while this one finds out what to run: for root, away from a terminal."""
+    watched_here = flags["isolation"] not in {"chroot", "emulated"} and not (flags["tty"] or flags["cidfile"])
+    if not wanted or not watched_here or os.geteuid() != 0:
+        return nullcontext()
+    from runner.containers.ready import Ready, own_stdio
+
+    stdio = own_stdio(interactive=flags["interactive"])
+    try:
+        return nullcontext() if stdio is None else Ready(settings.environ, stdio)
+    except TierceError:
+        return nullcontext()  # where nothing can be contained there are other ways
 
 
 def _monitor(*, wanted: bool) -> AbstractContextManager[Summoned | None]:
