@@ -36,7 +36,10 @@ class Setting:
 
 
 def settings(resources: Resources, cgroups: Cgroups) -> tuple[Setting, ...]:
-    """What to write for these limits on this layout. Pure."""
+    """What to write for these limits on this layout. Pure. Raises InvalidInput."""
+    memory, together = resources.memory_limit or 0, resources.memory_swap or 0
+    if 0 < together < memory:
+        raise InvalidInput(f"the limit of memory and swap together, {together}, is below that of memory, {memory}")
     if cgroups.layout == "v2":
         return tuple(_v2_settings(resources))
     return tuple(_v1_settings(resources))
@@ -54,7 +57,7 @@ def _v1_settings(resources: Resources) -> Iterator[Setting]:
         ("cpu", "cpu.cfs_quota_us", resources.cpu_quota_us),
     )
     for controller, file, value in numbers:
-        if value is not None and not (value == 0 and controller == "cpu"):
+        if value:  # 0 is no wish, as for runc
             # swap accounting is a boot option of v1: docker only warns, since the user rarely asks for it
             yield Setting(controller, file, str(value), asked="memsw" not in file)
     if resources.cpuset_cpus:
@@ -86,8 +89,8 @@ def _v2_settings(resources: Resources) -> Iterator[Setting]:
     if swap is not None and memory is not None:
         only_swap = swap - memory if swap > 0 else -1
         yield Setting("", "memory.swap.max", "0" if only_swap == 0 else _limit(only_swap), asked=False)
-    if resources.memory_reservation is not None:
-        yield Setting("", "memory.low", str(resources.memory_reservation), asked=True)
+    if resources.memory_reservation:
+        yield Setting("", "memory.low", _limit(resources.memory_reservation), asked=True)
     if resources.cpu_shares:
         yield Setting("", "cpu.weight", str(weight(resources.cpu_shares)), asked=True)
     if resources.cpu_quota_us:

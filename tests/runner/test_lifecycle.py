@@ -168,6 +168,7 @@ stat -c '%a %u %g %t %T' /dev/sub/x; cat /proc/self/oom_score_adj; pwd"""
             {"process": {"rlimits": [{"type": "RLIMIT_MOON", "soft": 1, "hard": 1}]}},
             {"linux": {"rootfsPropagation": "moon"}},
             {"linux": {"sysctl": {"vm.swappiness": "1"}}},
+            {"linux": {"resources": {"memory": {"limit": 64 << 20, "swap": 32 << 20}}}},
             {"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["MOON"]}}},
             {"linux": {"sysctl": {"net/ipv4/absent": "1"}}},
         ],
@@ -208,6 +209,13 @@ class TestExec:
         assert pid in json.loads(runtime.ok("ps", "--format", "json", name))
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)  # as the shim that adopted it
+
+    @pytest.mark.parametrize(
+        "words", [["--env", "WORD"], ["--cwd", "tmp"], ["--user", "name"], ["--apparmor", "x"]], ids=" ".join
+    )
+    def test_options_that_cannot_be(self, runtime: Runtime, words: list[str]) -> None:
+        done = runtime("exec", *words, runtime.sleeping(), "true")
+        assert (done.returncode, done.stderr != b"", b"Traceback" in done.stderr) == (255, True, False)
 
     @pytest.mark.parametrize("command", ["absent", "/etc"])
     def test_what_cannot_be_executed(self, runtime: Runtime, command: str) -> None:
@@ -253,6 +261,8 @@ class TestGroups:
         runtime.ok("update", "--memory", "64m", "--pids-limit", "33", name)
         (tmp_path / "resources").write_text(json.dumps({"cpu": {"quota": 50000, "period": 100000}}))
         runtime.ok("update", "--resources", str(tmp_path / "resources"), name)
+        assert runtime("update", "--memory", "64m", "--memory-swap", "32m", name).returncode == 1
+        runtime.ok("update", "--memory", "0", name)  # no wish
         data = json.loads(runtime.ok("events", "--stats", name))["data"]
         assert (data["memory"]["usage"]["limit"], data["pids"]["limit"]) == (64 << 20, 33)
         assert data["pids"]["current"] == 1

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from image.errors import InvalidSpec
+from image.errors import InvalidInput, InvalidSpec
 from runner.runtime import capabilities, child, defaults, operations
+from runner.runtime.cgroup_settings import settings
 from runner.runtime.operations import Operation
 from runner.runtime.plan import plan
 from runner.runtime.privileges import Cgroups, Privileges, parse_cgroups
-from runner.runtime.spec import IdMapping, Mount, NamedUser, Namespace, Process, Rlimit, Spec
+from runner.runtime.spec import IdMapping, Mount, NamedUser, Namespace, Process, Resources, Rlimit, Spec
 from store.layers import OverlayMount
 from store.linux import processes
 
@@ -161,3 +162,15 @@ def test_the_child_loads_almost_nothing() -> None:
         "store.linux.foreign", "store.linux.mounts", "store.linux.paths", "store.linux.processes", "store.linux.routes",
         "store.linux.seccomp",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("privileges", [V1, V2], ids=["v1", "v2"])
+def test_limits_that_say_nothing_or_too_little(privileges: Privileges) -> None:
+    assert settings(Resources(memory_reservation=0, memory_swap=0, cpu_shares=0), privileges.cgroups) == ()
+    with pytest.raises(InvalidInput, match="below that of memory"):
+        settings(Resources(memory_limit=64 << 20, memory_swap=32 << 20), privileges.cgroups)
+
+
+def test_no_reservation_in_v2() -> None:
+    found = settings(Resources(memory_reservation=-1), V2.cgroups)
+    assert [(setting.file, setting.value) for setting in found] == [("memory.low", "max")]

@@ -114,6 +114,8 @@ def _check(options: Options) -> None:
     for name in ("apparmor", "process-label"):
         if options.text(name) not in ("", "unconfined"):
             raise InvalidInput(f"--{name} is not supported by this runtime")
+    if options.text("cwd") and not options.text("cwd").startswith("/"):
+        raise InvalidInput(f"--cwd {options.text('cwd')!r} is not an absolute path")
     for entry in options.every("env"):
         if entry.find("=") < 1:
             raise InvalidInput(f"--env {entry!r} is not NAME=VALUE")
