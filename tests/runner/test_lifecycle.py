@@ -347,6 +347,14 @@ class TestHooks:
         assert (done.returncode, b"hook" in done.stderr) == (1, True)
         assert runtime("state", name).returncode == 1
 
+    def test_one_that_takes_too_long(self, runtime: Runtime) -> None:
+        hook = {"path": "/bin/sleep", "args": ["sleep", "1000"], "timeout": 1}
+        runtime.configure(lambda document: document.update(hooks={"createRuntime": [hook]}))
+        name = runtime.new_id()
+        done = runtime("create", "--bundle", str(runtime.bundle), name)
+        assert (done.returncode, b"hook" in done.stderr) == (1, True)
+        assert runtime("state", name).returncode == 1
+
     def test_failure_after_the_end_only_warns(self, runtime: Runtime) -> None:
         self.hooks(runtime, fail="poststop")
         name = runtime.sleeping()
