@@ -267,7 +267,7 @@ def _bring_up(root: Path, network: Network, reserved: Iterable[Subnet]) -> Netwo
         check_routes(network, link.routes())
     text = networks.encode(network)
     (root / f"{_MAKING}{network.id}").write_text(text)
-    firewall.apply(firewall.ruleset(network, _published(root, network)))
+    firewall.establish(network, _published(root, network))
     _make_bridge(network)
     (root / f"{_MAKING}{network.id}").rename(root / f"{_UP}{network.id}")
     return network

@@ -39,14 +39,14 @@ class Published:
     address6: int = 0
 
 
-def ruleset(network: Network, containers: Iterable[Published]) -> str:
-    """Commands that replace the network's table. Pure."""
+def ruleset(network: Network, containers: Iterable[Published], *, fresh: bool = False) -> str:
+    """Commands that replace the network's table, or with ``fresh`` make it and fail when it is there. Pure."""
     containers = list(containers)
     redirects = [line for container in containers for line in _redirects(container)]
     bridge = network.bridge
+    start = "create" if fresh else f"table inet {network.table}\ndelete"
     return f"""\
-table inet {network.table}
-delete table inet {network.table}
+{start} table inet {network.table}
 table inet {network.table} {{
   chain guard {{
     type filter hook prerouting priority raw;
@@ -135,6 +135,18 @@ def apply(commands: str) -> None:
         raise TierceError(f"cannot set up address translation: nft: {problem.splitlines()[0]}")
 
 
+def establish(network: Network, containers: Iterable[Published]) -> None:
+    """The table of a network that comes up; one that was left of it is replaced. Raises TierceError.
+
+    To delete a table, even one that is not there, has the kernel wait ten milliseconds when all is done.
+    """
+    containers = list(containers)
+    try:
+        apply(ruleset(network, containers, fresh=True))
+    except TierceError:
+        apply(ruleset(network, containers))
+
+
 def remove(table: str) -> None:
     """Remove the table; nothing happens when it is absent."""
     apply(f"table inet {table}\ndelete table inet {table}\n")
@@ -209,7 +221,7 @@ def _programs(*, ipv6: bool) -> list[str]:
 
 
 def _has_forward(family: str) -> bool:
-    if nftables.run_nftables(f"list chain {family} filter FORWARD".encode()) == "":
+    if nftables.has_chain(family, "filter", "FORWARD"):
         return True
     try:
         with open(f"/proc/net/{family}_tables_names") as file:

@@ -251,6 +251,15 @@ class TestBridge:
         drop_lingering(box.root)
         assert link.link_index(bridge_name(box.root)) is None
 
+    def test_a_table_that_was_left_is_replaced(self, box: Box) -> None:
+        table = default_network(box.root).table
+        stale = f"table inet {table} {{\nchain stale {{\n}}\n}}\n"
+        subprocess.run(["nft", "-f", "-"], input=stale, text=True, check=True)
+        box.sh("true", network=NetworkMode.BRIDGE)
+        listed = subprocess.run(["nft", "list", "table", "inet", table], capture_output=True, text=True, check=True)
+        assert "chain leaving" in listed.stdout
+        assert "stale" not in listed.stdout
+
     def test_what_waits_for_a_next_one_can_be_killed(self, box: Box) -> None:
         box.sh("true", network=NetworkMode.BRIDGE)
         for pid in _lingering(box.root):

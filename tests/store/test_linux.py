@@ -141,3 +141,20 @@ def test_nftables_runs_commands_as_one_transaction() -> None:
         "tierce_test_linux"
         not in subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
     )
+
+
+@pytest.mark.root
+def test_a_chain_of_nftables_is_found() -> None:
+    """In a network namespace of its own."""
+    program = """
+import subprocess
+from store.linux.nftables import has_chain
+print(has_chain("ip", "filter", "FORWARD"))
+for line in ("table ip filter", "chain ip filter FORWARD", "table ip6 filter"):
+    subprocess.run(["nft", "add", *line.split()], check=True)
+print(has_chain("ip", "filter", "FORWARD"), has_chain("ip", "filter", "INPUT"), has_chain("ip6", "filter", "FORWARD"))
+"""
+    done = subprocess.run(
+        ["unshare", "--net", sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("False\nTrue False False\n", "")
