@@ -15,7 +15,7 @@ from benchmarks.measure import Benchmark, Contender
 from benchmarks.peers import Bench
 from fixtures import busybox
 from runner.network.outward import find_program
-from tests.support.ordinary_user import OrdinaryUser, ordinary_user
+from tests.support.ordinary_user import OrdinaryUser, ordinary_user, unreadable
 from tests.support.podman import modest_limits
 
 _NEEDED = ("useradd", "userdel", "setpriv", "newuidmap")
@@ -69,6 +69,8 @@ def run_with_a_network(bench: Bench) -> Benchmark:
 
 
 def _benchmark(bench: Bench, name: str, work: str, ours: str, theirs: str, note: str = "") -> Benchmark:
+    if path := unreadable():
+        return Benchmark(name, work, (), f"needs {path} open to other users (chmod o+x)")
     as_user = _rootless(bench) if all(map(shutil.which, _NEEDED)) else None
     found: list[Contender] = []
     if as_user:

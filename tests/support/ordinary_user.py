@@ -14,8 +14,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from tests.support.cli import Result
 from tests.support.process import need
 
@@ -128,9 +126,16 @@ def remove(name: str) -> None:
 
 def _need_readable() -> None:
     """Another user can reach the interpreter and the sources, or a skip that says what is in the way."""
-    for path in _with_parents(Path(sys.executable).resolve(), Path(sys.prefix).resolve(), _PACKAGE):
-        if not path.stat().st_mode & 0o001:
-            pytest.skip(f"needs {path} open to other users (chmod o+x)")
+    if path := unreadable():
+        import pytest  # here, because the benchmarks have ordinary users too
+
+        pytest.skip(f"needs {path} open to other users (chmod o+x)")
+
+
+def unreadable() -> Path | None:
+    """What keeps other users from the interpreter and the sources."""
+    found = _with_parents(Path(sys.executable).resolve(), Path(sys.prefix).resolve(), _PACKAGE)
+    return next((path for path in found if not path.stat().st_mode & 0o001), None)
 
 
 def _with_parents(*paths: Path) -> Sequence[Path]:
