@@ -76,7 +76,7 @@ def run(
                 container_spec(options, config, found), rootfs, container_id=container_id, root=root,
                 privileges=privileges, network=network or options.network.mode, ports=options.ports(config),
                 extra_hosts=options.network.hosts, stdio=given.container, trace=trace,
-                ready=ready if ready is not None and ready.stdio == given.container else None,
+                ready=ready if ready is not None and ready.watcher.stdio == given.container else None,
             )
         )  # fmt: skip
         given.close_container_side()

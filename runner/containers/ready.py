@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from image.errors import NotPermitted
 from runner.runtime import state
 from runner.runtime.spawn import Stdio, Watcher, spawn
 
@@ -28,7 +29,6 @@ class Ready:
     def __init__(self, environ: Mapping[str, str], stdio: Stdio) -> None:
         """Raises NotPermitted."""
         self.container_id = os.urandom(_ID_BYTES).hex()
-        self.stdio = stdio
         root = state.runtime_directory(environ, os.geteuid())
         self.lease: Lease = state.acquire(root, self.container_id)
         try:
@@ -45,6 +45,17 @@ class Ready:
     ) -> None:
         self.watcher.__exit__(kind, error, trace)
         self.lease.release()
+
+
+def watcher_ahead(*, interactive: bool) -> Watcher | None:
+    """A process to enter a container with. None for an ordinary user, on a terminal, and where there can be none."""
+    stdio = own_stdio(interactive=interactive)
+    if stdio is None or os.geteuid() != 0:
+        return None
+    try:
+        return spawn(stdio)
+    except NotPermitted:
+        return None  # who tries again will say why
 
 
 def own_stdio(*, interactive: bool) -> Stdio | None:

@@ -50,13 +50,15 @@ class Watcher:
         detached: bool = False,
         reaped: bool = False,
         devices: tuple[DeviceRule, ...] = (),
+        stdio: Stdio | None = None,
     ) -> None:
-        """``devices`` are the rules of the v1 group that it was born in, and its container will be."""
+        """``stdio`` is what it was given, ``devices`` are the rules of the v1 group that it was born in, and its container will be."""
         self.control = control
         self.pid = pid
         self.detached = detached
         self.reaped = reaped
         self.devices = devices
+        self.stdio = stdio
         self._taken = False
 
     def taken(self) -> Self:
@@ -91,7 +93,7 @@ def spawn(stdio: Stdio, lease_fd: int | None = None, *, detached: bool = False, 
         raise
     finally:
         theirs.close()
-    return Watcher(ours, pid, detached=detached, reaped=reaped)
+    return Watcher(ours, pid, detached=detached, reaped=reaped, stdio=stdio)
 
 
 def control_pair() -> tuple[_socket.socket, _socket.socket]:

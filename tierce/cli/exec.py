@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 from image.errors import InvalidInput, TierceError
 from image.value import replace
-from runner.containers.control import Control
-from runner.containers.records import Record, Records
 from tierce.cli.chosen import first_and_rest, latest_option, single
 from tierce.cli.command import ExitCode, Settings
-from tierce.cli.containers import containers
 from tierce.cli.declare import RAW, Ended, WrongUsage, argument, command, option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
+    from runner.containers.control import Control
+    from runner.containers.records import Record, Records
     from runner.runtime.running import Running
     from runner.runtime.spawn import Watcher
 
@@ -57,26 +58,17 @@ def exec_(
     detach_keys: str,  # noqa: ARG001  (an exec ends with its client)
 ) -> None:
     """Run a command in a running container, and exit with its exit code."""
-    from runner.containers.options import given_environment
-    from tierce.run import read_env_file
-
     word, words = first_and_rest(words, latest=latest)
     if not words:
         raise WrongUsage(f"missing argument '{'COMMAND [ARG...]' if word or latest else 'CONTAINER'}'")
-    lines = [line for path in env_files for line in read_env_file(path)]
+    given = {"env": env, "env_files": env_files, "user": user, "workdir": workdir, "tty": tty}
     try:
-        with containers(settings) as over:
-            word = single(over, word, latest=latest)
-            record = over.records.running(word)
-            if record.state.status == "paused":
-                raise InvalidInput(f"container {word} is paused, unpause the container before exec")
-            changed = replace(
-                record.made.options, args=tuple(words), entrypoint="", tty=tty,
-                env=(*record.made.options.env, *given_environment((*lines, *env), settings.environ)),
-                user=user or record.made.options.user, workdir=workdir or record.made.options.workdir,
-            )  # fmt: skip
-            wanted = replace(record, made=replace(record.made, options=changed))
-            code = _told(over, wanted, interactive=interactive, detach=detach, privileged=privileged)
+        with _ahead(wanted=not (tty or detach), interactive=interactive) as watcher:
+            from tierce.cli.containers import containers
+
+            with containers(settings) as over:
+                record = _wanted(over, single(over, word, latest=latest), words, settings, given)
+                code = _told(over, record, watcher, interactive=interactive, detach=detach, privileged=privileged)
     except TierceError as error:
         from runner.containers.start import CLI_FAILED, exit_status
 
@@ -85,18 +77,49 @@ def exec_(
     raise Ended(code)
 
 
-def _told(over: Control, record: Record, *, interactive: bool, detach: bool, privileged: bool) -> int:
+def _ahead(*, wanted: bool, interactive: bool) -> AbstractContextManager[Watcher | None]:
+    """The process, which gets ready while this one finds out where it is to go."""
+    if not wanted:
+        return nullcontext()
+    from runner.containers.ready import watcher_ahead
+
+    return watcher_ahead(interactive=interactive) or nullcontext()
+
+
+def _wanted(over: Control, word: str, words: Sequence[str], settings: Settings, given: Mapping[str, Any]) -> Record:
+    """The container's record as if it were made for this process. Raises InvalidInput, ContainerNotFound."""
+    from runner.containers.options import given_environment
+    from tierce.run import read_env_file
+
+    lines = [line for path in given["env_files"] for line in read_env_file(path)]
+    record = over.records.running(word)
+    if record.state.status == "paused":
+        raise InvalidInput(f"container {word} is paused, unpause the container before exec")
+    made = record.made.options
+    changed = replace(
+        made, args=tuple(words), entrypoint="", tty=given["tty"],
+        env=(*made.env, *given_environment((*lines, *given["env"]), settings.environ)),
+        user=given["user"] or made.user, workdir=given["workdir"] or made.workdir,
+    )  # fmt: skip
+    return replace(record, made=replace(record.made, options=changed))
+
+
+def _told(
+    over: Control, record: Record, watcher: Watcher | None, *, interactive: bool, detach: bool, privileged: bool
+) -> int:  # fmt: skip
     """Run it, and let those know who follow events."""
     identity, words = os.urandom(32).hex(), " ".join(record.made.options.args)
     for action in ("exec_create", "exec_start"):
         over.tell(record, f"{action}: {words}", execID=identity)
-    code = _execute(over.records, record, interactive=interactive, detach=detach, privileged=privileged)
+    code = _execute(over.records, record, watcher, interactive=interactive, detach=detach, privileged=privileged)
     if not detach:
         over.tell(record, "exec_die", execID=identity, exitCode=str(code))
     return code
 
 
-def _execute(records: Records, record: Record, *, interactive: bool, detach: bool, privileged: bool) -> int:
+def _execute(
+    records: Records, record: Record, watcher: Watcher | None, *, interactive: bool, detach: bool, privileged: bool
+) -> int:  # fmt: skip
     from runner.containers.attach import OWN_STDIO, window
     from runner.containers.relay import Relay
     from runner.containers.signals import Signals
@@ -116,7 +139,8 @@ def _execute(records: Records, record: Record, *, interactive: bool, detach: boo
             given = held.enter_context(container_stdio(options, OWN_STDIO, relay))
             stdio = given.container
         signals = None if detach else held.enter_context(Signals())
-        watcher = held.enter_context(spawn(stdio, detached=detach, reaped=detach))  # gets ready as we plan
+        if watcher is None or watcher.stdio != stdio:
+            watcher = held.enter_context(spawn(stdio, detached=detach, reaped=detach))  # gets ready as we plan
         running = held.enter_context(_enter(records, record, pidfd, watcher, privileged=privileged))
         if detach or given is None or signals is None:
             return 0
