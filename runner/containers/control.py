@@ -73,9 +73,11 @@ class Control:
         if record.state.status == "restarting":
             with suppress(ContainerNotFound), self.connect(record) as connection:
                 connection.sendall(wire.frame(wire.STOP))
-            self.settle(record)
-            return
         if not record.state.is_running:
+            if (now := self._next_state(record)) is not None:
+                self.stop(now, timeout_s=timeout_s, signal_name=signal_name)
+            elif record.state.status == "restarting":
+                self.settle(record)
             return
         if record.state.status == "paused":
             self.unpause(record)
@@ -100,6 +102,18 @@ class Control:
                 _signal_process(record, signal.SIGKILL)
         self.settle(record)
         self.tell(record, "stop")
+
+    def _next_state(self, record: Record) -> Record | None:
+        """Of one that has just ended and may start again: how it goes on. None when it does not."""
+        deadline = time.monotonic() + _SETTLE_S
+        while record.made.policy.restart != "no" and self.records.is_watched(record.id):
+            now = self.records.get(record.id)
+            if now.state != record.state:
+                return now
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.005)
+        return None
 
     def wait(self, record: Record) -> int:
         """Until it does not run: its exit code."""

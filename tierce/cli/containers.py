@@ -318,16 +318,15 @@ def remove_one(over: Control, record: Record, *, force: bool, volumes: bool) -> 
     """Raises Conflict for a running one without ``force``."""
     from runner.containers.remove import remove
 
-    if record.state.is_running or record.state.status == "restarting":
-        if not force:
-            raise Conflict(
-                f"cannot remove container {record.name}: container is {record.state.status}: "
-                "stop the container before removing or force remove"
-            )
-        if record.state.is_running:
-            over.kill(record, 9)
-        else:
-            over.stop(record, timeout_s=0)
+    if (record.state.is_running or record.state.status == "restarting") and not force:
+        raise Conflict(
+            f"cannot remove container {record.name}: container is {record.state.status}: "
+            "stop the container before removing or force remove"
+        )
+    if record.state.is_running:
+        over.kill(record, 9)
+    elif force:
+        over.stop(record, timeout_s=0)  # it may start again
     over.settle(record)
     remove(over.records, record, volumes=volumes)
 
