@@ -65,11 +65,15 @@ def chroot_filter(*, supervisor: int, builder: int, landlock_abi: int) -> bytes:
     actions |= dict.fromkeys(_UNKNOWN_TO_US, errno(38)) | dict.fromkeys(_REFUSED, errno(1))
     first: list[Instruction] = []
     if landlock_abi < 6:
-        for number in (62, 200):
-            for pid in (supervisor, builder, 1, -1, -builder, -supervisor):
-                first += argument_is(number, 0, pid, errno(1))
+        first = _no_signals(supervisor, builder)
         actions[424] = actions[434] = errno(1)
     return program(actions, first=first)
+
+
+def _no_signals(supervisor: int, builder: int) -> list[Instruction]:
+    """None by kill, rt_sigqueueinfo, tkill, tgkill and rt_tgsigqueueinfo to our processes, nor to all at once."""
+    pids = (supervisor, builder, 1, -1, -builder, -supervisor)
+    return [line for call in (62, 129, 200, 234, 297) for pid in pids for line in argument_is(call, 0, pid, errno(1))]
 
 
 # Calls that the emulation answers; in emulation.py each has a method of this name.
@@ -94,10 +98,10 @@ _NEVER: Final = (153, 167, 168, 163, 134, 313, 175, 176, 169, 170, 171, 424, 434
 _LAST_KNOWN: Final = 462
 
 
-def emulated_filter(*, is_root: bool) -> bytes:
+def emulated_filter(*, is_root: bool, supervisor: int, builder: int, landlock_abi: int) -> bytes:
     """For steps whose root is emulated. A call with a number that we do not know is refused.
 
-    ``is_root`` lets ids be answered by the filter itself.
+    ``is_root`` lets ids be answered by the filter itself. Signals are refused as in a chroot.
     """
     actions = dict.fromkeys(EMULATED, NOTIFY) | {EXECVE: TRACE, CHDIR: TRACE}
     actions |= dict.fromkeys(_GET_IDS, errno(0) if is_root else NOTIFY)
@@ -107,6 +111,7 @@ def emulated_filter(*, is_root: bool) -> bytes:
     actions |= dict.fromkeys((*_REFUSED, *_NEVER), errno(1))
     first = argument_is(SOCKET, 0, 1, errno(97))  # AF_UNIX: landlock does not see a connect() by path
     first += argument_is(53, 0, 0xFFFF, errno(97))
+    first += _no_signals(supervisor, builder) if landlock_abi < 6 else []
     first += [(_LOAD, 0, 0, _NR), (0x25, 0, 1, _LAST_KNOWN), (_RETURN, 0, 0, errno(38))]
     return program(actions, first=first)
 

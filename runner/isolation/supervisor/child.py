@@ -40,7 +40,7 @@ def become_step(request: StepRequest, control: socket.socket, *, supervisor: int
         if request.rung == "emulated":
             from runner.isolation.supervisor.emulated_child import become_emulated
 
-            become_emulated(request, control)
+            become_emulated(request, control, supervisor, builder)
         _become_chrooted(request, control, supervisor, builder)
     except CommandRefused as error:
         control.send(f"command {error.status} {error.why}".encode())

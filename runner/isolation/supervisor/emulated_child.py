@@ -11,10 +11,10 @@ from runner.isolation.request import StepRequest
 from runner.isolation.supervisor.paths import open_inside
 from runner.isolation.supervisor.procfs import DEVICES
 from store.linux import processes, seccomp
-from store.linux.confine import Allowed, landlock
+from store.linux.confine import Allowed, landlock, landlock_abi
 
 
-def become_emulated(request: StepRequest, control: socket.socket) -> NoReturn:
+def become_emulated(request: StepRequest, control: socket.socket, supervisor: int, builder: int) -> NoReturn:
     """Go on when the supervisor traces this process; then confine it and execute."""
     from runner.isolation.supervisor.child import execute
 
@@ -26,7 +26,10 @@ def become_emulated(request: StepRequest, control: socket.socket) -> NoReturn:
     _enter(request)
     devices = [Allowed(f"/dev/{name}", "file") for name in sorted(DEVICES)]
     landlock([Allowed(request.root, "rw"), Allowed(request.cache, "rx"), *devices])
-    listener = seccomp.load_seccomp_listener(filters.emulated_filter(is_root=not (request.uid or request.gid)))
+    program = filters.emulated_filter(
+        is_root=not (request.uid or request.gid), supervisor=supervisor, builder=builder, landlock_abi=landlock_abi()
+    )
+    listener = seccomp.load_seccomp_listener(program)
     socket.send_fds(control, [b"listener"], [listener])
     os.close(listener)
     execute(request)
