@@ -64,6 +64,10 @@ class Control:
                 if number == signal.SIGKILL:
                     _ended_within(connection, _SETTLE_S)
         except ContainerNotFound:
+            now = self.records.get(record.id)
+            if number == signal.SIGKILL and now.state != record.state:  # it ended, and starts again perhaps
+                self.stop(now, timeout_s=0)
+                return
             _signal_process(record, number)
         if number == signal.SIGKILL:
             self.settle(record)

@@ -152,6 +152,7 @@ class Monitor:
         self._clients.listener = wire.listen(self._records.directory(self._record.id)).detach()
         self._serve_until(time.monotonic() + delay_s)
         self._clients.stop_listening()
+        self._serve(0)  # who came last has not been heard
         if self._stopped:
             self._record = self._records.set(self._record, replace(self._record.state, status="exited"))
             return False
@@ -163,10 +164,13 @@ class Monitor:
 
     def _serve_until(self, deadline_s: float) -> None:
         while (left_s := deadline_s - time.monotonic()) > 0 and not self._stopped:
-            poller = select.poll()
-            for fd, mask in self._clients.interests(hear=True).items():
-                poller.register(fd, mask)
-            self._clients.serve(dict(poller.poll(max(1, int(left_s * 1000)))), self._obey)
+            self._serve(max(1, int(left_s * 1000)))
+
+    def _serve(self, wait_ms: int) -> None:
+        poller = select.poll()
+        for fd, mask in self._clients.interests(hear=True).items():
+            poller.register(fd, mask)
+        self._clients.serve(dict(poller.poll(wait_ms)), self._obey)
 
     def _obey(self, client: Client, kind: bytes, _body: bytes) -> None:
         if kind == wire.ATTACH:

@@ -257,6 +257,20 @@ def test_exec_between_two_starts(box: Tierce) -> None:
     until(lambda: "is restarting, wait until it is running" in box.attempt("exec", "between", "true").stderr)
 
 
+@pytest.mark.parametrize("how", [("stop",), ("kill",), ("rm", "-f")], ids=lambda how: how[0])
+def test_what_always_restarts_ends_when_it_is_told(box: Tierce, how: tuple[str, ...]) -> None:
+    """Whether it runs just then, has just ended or waits: it lives for less than a command takes."""
+    for number in range(4):
+        name = f"again{number}"
+        box(*DETACHED, "--name", name, "--restart", "always", "busybox", "sleep", f"0.0{number * 3}")
+        done = box.attempt(*how, name)
+        if how == ("kill",) and done.code:
+            assert "is not running" in done.stderr
+            box("stop", name)
+        box("rm", "-fv", name)
+        assert box("ps", "-aq", "--filter", f"name={name}").stdout == ""
+
+
 def test_a_manual_stop_is_the_end(box: Tierce) -> None:
     box(*DETACHED, "--name", "always", "--restart", "always", "busybox", "sh", "-c", "echo go; sleep 0.05")
     until(lambda: box("logs", "always").stdout.count("go") >= 3)
