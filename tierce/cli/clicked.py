@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,14 +61,8 @@ class ClickCommand(click.Command, _Help):
         self.examples = declared.examples
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        try:
+        with _explained(ctx):
             return self._parse(ctx, list(args))
-        except click.NoSuchOption as error:
-            if why := _refusal(error, ctx):
-                raise why from error
-            raise
-        except WrongUsage as error:
-            raise _of_command(error, ctx) from None
 
     def _parse(self, ctx: click.Context, args: list[str]) -> list[str]:
         """With the options of other tools, once one is seen that is not known."""
@@ -82,18 +77,25 @@ class ClickCommand(click.Command, _Help):
             return super().parse_args(ctx, spell_out_flags(self, args))
 
     def invoke(self, ctx: click.Context) -> None:
-        try:
+        with _explained(ctx):
             self.declared.function(ctx if self.declared.for_click else ctx.obj, **ctx.params)
-        except WrongUsage as error:
-            raise _of_command(error, ctx) from None
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  (click's)
         self.write_examples(formatter)
 
 
-def _of_command(error: WrongUsage, context: click.Context) -> WrongUsage:
-    error.path = error.path or context.command_path
-    return error
+@contextmanager
+def _explained(context: click.Context) -> Iterator[None]:
+    """Mistakes in there tell which command they are about, and why docker's or podman's flag is not there."""
+    try:
+        yield
+    except click.NoSuchOption as error:
+        if why := _refusal(error, context):
+            raise why from error
+        raise
+    except WrongUsage as error:
+        error.path = error.path or context.command_path
+        raise
 
 
 class ClickGroup(click.Group, _Help):
@@ -109,14 +111,8 @@ class ClickGroup(click.Group, _Help):
         self._settings = settings
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        try:
+        with _explained(ctx):
             return super().parse_args(ctx, spell_out_flags(self, args))
-        except click.NoSuchOption as error:
-            if why := _refusal(error, ctx):
-                raise why from error
-            raise
-        except WrongUsage as error:
-            raise _of_command(error, ctx) from None
 
     def invoke(self, ctx: click.Context) -> None:
         if self._settings is not None:
