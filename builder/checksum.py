@@ -8,7 +8,6 @@ Spec: dockerfile.md 4, "Content checksum".
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,7 +41,7 @@ def fingerprint(changes: Iterable[Change]) -> str:
     """One word for the state of a tree, from metadata alone; the same whatever the order of ``changes``."""
     import marshal
 
-    return hashlib.sha256(marshal.dumps(sorted(changes), 2)).hexdigest()
+    return Digest.of(marshal.dumps(sorted(changes), 2)).encoded
 
 
 def settled(changes: Iterable[Change], now_ns: int) -> bool:
@@ -59,7 +58,9 @@ def content_checksum(
     ``with_top`` the directory ``root`` itself does not count, only what is in it: COPY
     merges a directory's contents and ignores its metadata. Hardlinks count as files.
     """
-    total = hashlib.sha256()
+    from hashlib import sha256  # a build of which nothing changed looks at no content
+
+    total = sha256()
     skip = len(root) + 1 if root else 0
     for entry in entries:
         name = entry.path[skip:]
@@ -124,7 +125,9 @@ def _directory_digests(tree: Tree, directories: Mapping[FileKey, str]) -> dict[F
 
 
 def _with_attributes(digest: bytes, attributes: Iterable[tuple[str, bytes]]) -> bytes:
-    total = hashlib.sha256(digest)
+    from hashlib import sha256
+
+    total = sha256(digest)
     for name, value in attributes:
         total.update(b"%s\0%d\0%s" % (os.fsencode(name), len(value), value))
     return total.digest()
@@ -198,9 +201,11 @@ def _hash_all(
 
 
 def _hash_file(descent: Descent, key: FileKey, path: str, go_on: Stop) -> tuple[bytes, bool]:
+    from hashlib import sha256
+
     fd = descent.open(path)
     try:
-        digest = hashlib.sha256()
+        digest = sha256()
         wanted = min(_BLOCK, key.size + 1)
         while block := os.read(fd, wanted):
             digest.update(block)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from builder.dockerfile.ignore import MAX_SIZE, NOTHING, IgnoreRules, ignore_file_names
 from builder.tree import Tree
 from image.errors import InvalidInput
+from image.paths import Path
 from image.value import dataclass
 
 

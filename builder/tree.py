@@ -13,7 +13,6 @@ import os
 import stat
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from builder.descent import Descent
@@ -21,6 +20,7 @@ from builder.dockerfile.glob import clean, has_wildcard, segment, unescaped
 from builder.dockerfile.ignore import NOTHING, IgnoreRules
 from builder.entries import Change, Entry, EntryKind, FileKey, Source
 from image.errors import InvalidInput, SourceNotFound
+from image.paths import Path
 from store.owners import recorded_metadata, records, seen
 
 _MAX_LINKS = 255

@@ -78,6 +78,9 @@ else:
         def parent(self):
             return Path(os.path.dirname(self._text) or (self._text if self._text == "/" else "."))
 
+        def with_name(self, name):
+            return self.parent / name
+
         def absolute(self):
             return self if self._text.startswith("/") else Path(os.getcwd(), self._text)
 
@@ -86,6 +89,9 @@ else:
 
         def is_dir(self):
             return os.path.isdir(self._text)
+
+        def is_file(self):
+            return os.path.isfile(self._text)
 
         def stat(self, *, follow_symlinks=True):
             return os.stat(self._text, follow_symlinks=follow_symlinks)

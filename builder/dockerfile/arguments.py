@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterable
 from functools import cache
 
-from builder.dockerfile.words import SPACE, SPACES, quoted
+from builder.dockerfile.blanks import SPACE, SPACES
+from builder.dockerfile.words import quoted
 
 _BLANKS = re.compile(r"[\t\v\f\r ]+")
 # An array of strings without escapes, which is nearly every one: it saves importing json.

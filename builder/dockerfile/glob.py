@@ -2,15 +2,20 @@
 
 COPY's sources follow ``filepath.Match``; ignore files add ``**``. Both share the syntax
 inside a path segment: ``*``, ``?``, ``[a-z]``, ``[^a]`` and ``\\`` to escape.
+
+A build of which nothing changed compiles none, so ``re`` is imported by who does.
 """
 
 from __future__ import annotations
 
 import posixpath
-import re
 from functools import lru_cache
 
-_WILDCARD = re.compile(r"(?:\\.|[^*?[\\])*[*?[]", re.DOTALL)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
+
+_WILDCARD = r"(?s)(?:\\.|[^*?[\\])*[*?[]"
 _MAX_STARS = 8
 
 
@@ -22,17 +27,23 @@ def clean(path: str) -> str:
 
 def has_wildcard(pattern: str) -> bool:
     """Whether a pattern can match more than one path."""
-    return _WILDCARD.match(pattern) is not None
+    import re
+
+    return re.match(_WILDCARD, pattern) is not None
 
 
 def unescaped(pattern: str) -> str:
     """The one path that a pattern without wildcards matches."""
+    import re
+
     return re.sub(r"(?s)\\(.)", r"\1", pattern)
 
 
 @lru_cache(maxsize=256)
 def segment(pattern: str) -> re.Pattern[str]:
     """A whole-name matcher for one path segment. Raises ValueError for bad syntax."""
+    import re
+
     return re.compile(_segment(pattern) + r"\Z", re.DOTALL)
 
 
@@ -93,6 +104,8 @@ def _single(pattern: str, char: str, position: int) -> tuple[str, int]:
         return _class(pattern, position)
     if char == "\\":
         char, position = _take(pattern, position)
+    import re
+
     return re.escape(char), position
 
 
@@ -104,6 +117,8 @@ def _mixed(pattern: str) -> str:
     if pattern.count("*") > _MAX_STARS:
         raise ValueError(f'more than {_MAX_STARS} stars in a pattern that has "**" inside a name')
     if pattern.startswith("**") and not has_wildcard(pattern[2:]) and "\\" not in pattern:
+        import re
+
         return ".*" + re.escape(pattern[2:])  # matched against the end of the whole path
     out: list[str] = []
     position = 0
@@ -122,6 +137,8 @@ def _mixed(pattern: str) -> str:
 
 def _class(pattern: str, position: int) -> tuple[str, int]:
     """A bracket expression, from just behind its ``[``. It never matches a slash."""
+    import re
+
     negated = pattern.startswith("^", position)
     position += negated
     ranges: list[str] = []

@@ -8,13 +8,16 @@ Spec: dockerfile.md 2, ".dockerignore"; moby's patternmatcher, ``MatchesOrParent
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
+from builder.dockerfile.blanks import SPACES
 from builder.dockerfile.glob import clean, path_expression, segment
-from builder.dockerfile.words import SPACES
 from image.errors import InvalidInput
 from image.value import dataclass, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
 
 MAX_SIZE = 10 * 1024 * 1024
 """Bytes in one ignore file."""
@@ -107,6 +110,8 @@ def _runs(patterns: Sequence[Pattern], file: str) -> Iterable[tuple[re.Pattern[s
 
     The last match decides, so within a run the order does not matter.
     """
+    import re  # most contexts have no such file
+
     run: list[str] = []
     for index in range(len(patterns) - 1, -1, -1):
         pattern = patterns[index]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypedDict
 
 from builder.dockerfile import arguments
+from builder.dockerfile.blanks import SPACE, SPACES
 from builder.dockerfile.flags import FlagKind, Flags, read_flags
 from builder.dockerfile.instructions import (
     Add,
@@ -37,7 +38,7 @@ from builder.dockerfile.instructions import (
     Workdir,
 )
 from builder.dockerfile.parse import Document, Node, heredoc_operator, parse, syntax_error
-from builder.dockerfile.words import SPACE, SPACES, quoted
+from builder.dockerfile.words import quoted
 from image.config import Healthcheck as HealthcheckConfig
 from image.errors import DockerfileError
 from image.span import Span

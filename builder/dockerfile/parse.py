@@ -13,7 +13,8 @@ import re
 from typing import NoReturn
 
 from builder.dockerfile.arguments import json_strings, split_keyword
-from builder.dockerfile.words import SPACE, SPACES, shell_words
+from builder.dockerfile.blanks import SPACE, SPACES
+from builder.dockerfile.words import shell_words
 from image.errors import DockerfileError
 from image.span import Span
 from image.value import dataclass

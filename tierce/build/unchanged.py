@@ -13,22 +13,23 @@ outputs, no cache, warnings that must be shown again) is not asked.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
 from builder.checksum import fingerprint, settled
 from builder.context import Context, ignore_candidates
+from image.bare import dumps, loads
 from image.descriptor import Descriptor
 from image.digest import Digest
 from image.errors import InvalidInput, NotFound
+from image.paths import Path
 from image.reference import Reference
 from image.value import dataclass
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from builder.graph import Graph
     from builder.progress import Event, Progress
     from store.store import Store
@@ -78,7 +79,7 @@ def ask(flags: BuildFlags, environ: Mapping[str, str], now_ns: int) -> Question 
     except (InvalidInput, NotFound, OSError):
         return None  # the usual way says what is wrong
     files = [_file_state(path) for path in (dockerfile, *ignore_candidates(root, dockerfile))]
-    state = hashlib.sha256(repr((files, fingerprint(changes))).encode()).hexdigest()
+    state = Digest.of(repr((files, fingerprint(changes))).encode()).encoded
     young = [("", *file) for file in files if file is not None]
     return Question(_key(flags, root, dockerfile, environ), state, settled([*changes, *young], now_ns))
 
@@ -104,7 +105,7 @@ def _key(flags: BuildFlags, root: Path, dockerfile: Path, environ: Mapping[str, 
     named = {word for word in flags.build_arg if "=" not in word} | {"SOURCE_DATE_EPOCH"}
     seen = sorted((k, v) for k, v in environ.items() if k in named or k.lower().endswith("_proxy"))
     words = (flags, os.path.realpath(root), os.path.realpath(dockerfile), seen, os.uname().machine)
-    return hashlib.sha256(repr(words).encode("utf-8", "surrogateescape")).hexdigest()
+    return Digest.of(repr(words).encode("utf-8", "surrogateescape")).encoded
 
 
 def _file_state(path: Path) -> tuple[int, int, int, int, int] | None:
@@ -120,7 +121,7 @@ def look_up(store: Store, question: Question) -> Answer | None:
     remembered = store.metadata.built(question.key)
     if remembered is None or remembered[0] != question.state:
         return None
-    fields = json.loads(remembered[1])
+    fields = loads(remembered[1])
     image = Descriptor(fields["media_type"], Digest(fields["digest"]), fields["size"])
     answer = Answer(image, fields["id"], tuple(fields["steps"]), fields["bases"])
     names = {name: store.metadata.name(name) for name in answer.bases}
@@ -160,7 +161,7 @@ def remember(store: Store, question: Question, graph: Graph, image: Descriptor, 
             "media_type": image.media_type, "digest": str(image.digest), "size": image.size,
             "id": image_id, "steps": shown, "bases": bases,
         }  # fmt: skip
-        store.metadata.set_built(question.key, question.state, json.dumps(answer))
+        store.metadata.set_built(question.key, question.state, dumps(answer))
 
 
 class Watch:

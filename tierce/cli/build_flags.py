@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from image.errors import InvalidInput, NotFound
+from image.paths import Path
 from image.value import dataclass, replace
 
 TYPE_CHECKING = False

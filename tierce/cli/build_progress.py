@@ -6,11 +6,9 @@ lines of a step that failed are shown at the end.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Final, Protocol, Self, TextIO
 
 from builder.progress import (
@@ -24,7 +22,6 @@ from builder.progress import (
     Warned,
 )
 from image.errors import InvalidInput
-from image.value import dataclass, field
 from tierce.cli.terminal import Animation, LiveBlock, cells, clip, is_live, printable
 
 if TYPE_CHECKING:
@@ -62,18 +59,18 @@ def make_view(mode: str, stream: TextIO, environ: Mapping[str, str], clock: Call
             raise InvalidInput(f"invalid progress mode {mode!r}: want auto, plain, tty, quiet, rawjson or none")
 
 
-@dataclass(slots=True)
 class _Shown:
     """What a view knows of a step."""
 
-    number: int
-    name: str
-    started_s: float
-    ended_s: float | None = None
-    outcome: str = ""
-    announced: bool = False
-    partial: str = ""
-    lines: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES))
+    def __init__(self, number: int, name: str, started_s: float) -> None:
+        self.number = number
+        self.name = name
+        self.started_s = started_s
+        self.ended_s: float | None = None
+        self.outcome = ""
+        self.announced = False
+        self.partial = ""
+        self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
 
     def take(self, event: StepOutput) -> list[str]:
         """The lines that this output completes, each with its time since the start."""
@@ -218,6 +215,9 @@ class JsonView(_Base):
     """One JSON object an event."""
 
     def __call__(self, event: Event) -> None:
+        import json
+        from dataclasses import asdict  # takes as long to import as a build of which nothing changed
+
         kind = type(event).__name__
         document = asdict(event) if not isinstance(event, StepFailed) else {
             "step": event.step, "name": event.name, "error": str(event.error), "at": event.at,

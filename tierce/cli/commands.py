@@ -90,7 +90,8 @@ _BUILDER: Final = {
 }
 
 
-def _version(_settings: object, _name: str, wanted: bool) -> None:
+def say_version(_settings: object, _name: str, wanted: bool) -> None:
+    """For ``--version``. Raises Ended."""
     if wanted:
         echo(f"tierce version {VERSION}")
         raise Ended(0)
@@ -233,7 +234,7 @@ tierce rmi --help                # more about one command
         *(option(name, hidden=True, expose_value=False, callback=_refuse) for name in _SKOPEO_S),
         option("--insecure-policy", is_flag=True, hidden=True, expose_value=False),
         option("--debug", is_flag=True, help="On an error, show all of it"),
-        option("-v", "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version"),
+        option("-v", "--version", is_flag=True, is_eager=True, expose_value=False, callback=say_version, help="Show the version"),
     ),
 )  # fmt: skip
 

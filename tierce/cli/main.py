@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from image.bare import signals
 from tierce.cli import quick
-from tierce.cli.commands import COMMANDS, settings_of
+from tierce.cli.commands import COMMANDS, say_version, settings_of
 from tierce.cli.declare import Ended, WrongUsage
 
 TYPE_CHECKING = False
@@ -100,6 +100,8 @@ def _invoke(arguments: list[str]) -> int:
 
 def _call(arguments: list[str]) -> None:
     """The command that they mean, with or without click."""
+    if arguments in (["--version"], ["-v"]):  # scripts ask for it before they do anything else
+        say_version(None, arguments[0], True)
     call = quick.read(COMMANDS, arguments)
     if call is None:
         from tierce.cli import less_inspect
