@@ -11,13 +11,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
 
 from builder.descent import Descent, kept_xattrs
 from builder.entries import Change, Entry, EntryKind, FileKey, Stop, never
 from builder.tree import Tree
 from image.digest import Digest
 from image.errors import Cancelled
+from image.value import Protocol
 
 _BLOCK = 1024 * 1024
 _BATCH = 64

@@ -6,10 +6,13 @@ import errno
 import os
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
 
 from image.errors import InvalidInput
 from store.owners import RECORDS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
 
 _MAX_DEPTH = 400
 """Directories on the way to a file: each holds a descriptor, and a process has 1024 by default."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import NamedTuple
 
-from image.value import dataclass
+from image.value import NamedTuple, dataclass
 
 Stop = Callable[[], None]
 """Called again and again in long work: raises Cancelled once nobody wants its result."""

@@ -6,11 +6,14 @@ Times are seconds of the solver's clock.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 from image.errors import TierceError
 from image.span import Span
 from image.value import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)

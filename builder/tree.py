@@ -13,7 +13,6 @@ import os
 import stat
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, NoReturn
 
 from builder.descent import Descent
 from builder.dockerfile.glob import clean, has_wildcard, segment, unescaped
@@ -21,7 +20,12 @@ from builder.dockerfile.ignore import NOTHING, IgnoreRules
 from builder.entries import Change, Entry, EntryKind, FileKey, Source
 from image.errors import InvalidInput, SourceNotFound
 from image.paths import Path
+from image.value import NamedTuple
 from store.owners import recorded_metadata, records, seen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _MAX_LINKS = 255
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import repeat
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from builder.checksum import ChecksumCache, content_checksum, file_digests, fingerprint, settled
 from builder.dockerfile.ignore import NOTHING, IgnoreRules
@@ -30,6 +30,7 @@ from builder.steps.tree import ROOT, Owner, lstat, make_directories
 from builder.steps.write import write_file
 from builder.tree import Tree
 from image.errors import InvalidInput
+from image.value import Protocol
 from store.content import storage_errors
 from store.inside import resolve
 from store.layers import LayerStore, Workspace

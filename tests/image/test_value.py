@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from image.value import changed, dataclass, field, replace
+from image.value import NamedTuple, changed, dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,3 +172,25 @@ def test_identity_where_equality_is_off() -> None:
     assert value == value
     assert value != Identity(1)
     assert len({value, Identity(1)}) == 2
+
+
+class Pair(NamedTuple):
+    """Two."""
+
+    left: int
+    right: str = "r"
+
+    @property
+    def both(self) -> str:
+        return f"{self.left}{self.right}"
+
+
+def test_named_tuples_are_the_standard_librarys_in_all_but_their_making() -> None:
+    pair = Pair(1)
+    assert pair == (1, "r") == Pair(left=1, right="r")
+    assert (repr(pair), pair.both, Pair.__doc__) == ("Pair(left=1, right='r')", "1r", "Two.")
+    assert pair._replace(right="x")._asdict() == {"left": 1, "right": "x"}
+    assert pickle.loads(pickle.dumps(pair)) == pair
+    assert Pair._fields == ("left", "right")
+    with pytest.raises(TypeError):
+        Pair()  # type: ignore[call-arg]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Protocol, Self, TextIO
 
 from builder.progress import (
     Event,
@@ -22,10 +21,13 @@ from builder.progress import (
     Warned,
 )
 from image.errors import InvalidInput
+from image.value import Protocol
 from tierce.cli.terminal import Animation, LiveBlock, cells, clip, is_live, printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Final, Self, TextIO
 
 _KEPT_LINES: Final = 100
 _SHOWN_LINES: Final = 6
