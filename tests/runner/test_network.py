@@ -156,6 +156,19 @@ def _lingering(root: Path) -> list[int]:
     return found
 
 
+def _waiting(root: Path) -> int:
+    """The one process of these. For an instant after its start it has no words."""
+    assert eventually(lambda: len(_lingering(root)) == 1)
+    [pid] = _lingering(root)
+    return pid
+
+
+def _kill_lingering(root: Path) -> None:
+    pid = _waiting(root)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)  # its lock is free then, and not when its words are gone
+
+
 def eventually(condition: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + 20
     while not condition() and time.monotonic() < deadline:
@@ -262,21 +275,17 @@ class TestBridge:
 
     def test_what_waits_for_a_next_one_can_be_killed(self, box: Box) -> None:
         box.sh("true", network=NetworkMode.BRIDGE)
-        for pid in _lingering(box.root):
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)  # its lock is free then, and not when its words are gone
+        _kill_lingering(box.root)
         assert link.link_index(bridge_name(box.root)) is not None
         box.sh("true", network=NetworkMode.BRIDGE)
-        [pid] = _lingering(box.root)
-        os.kill(pid, signal.SIGTERM)  # it need not wait
+        os.kill(_waiting(box.root), signal.SIGTERM)  # it need not wait
         assert eventually(lambda: link.link_index(bridge_name(box.root)) is None)
 
     def test_a_command_takes_down_what_nobody_waits_for(self, box: Box) -> None:
         box.sh("true", network=NetworkMode.BRIDGE)
         assert not is_due(box.root)
-        for pid in _lingering(box.root):
-            os.kill(pid, signal.SIGKILL)
-        assert eventually(lambda: is_due(box.root))
+        _kill_lingering(box.root)
+        assert is_due(box.root)
         assert box.sh("true").code == 0
         assert link.link_index(bridge_name(box.root)) is None
         assert not is_due(box.root)
