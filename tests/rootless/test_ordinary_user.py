@@ -326,11 +326,17 @@ def test_networks_of_ones_own(either: OrdinaryUser) -> None:
 
 
 def _get(port: int) -> bytes:
-    """The last line of what a web server says."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
-        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        client.settimeout(10)
-        return b"".join(iter(lambda: client.recv(4096), b"")).splitlines()[-1]
+    """The last line of what a web server says, which may have to start yet: then there is nobody to forward to."""
+    until = time.monotonic() + 10
+    while True:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+                client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                return b"".join(iter(lambda: client.recv(4096), b"")).splitlines()[-1]
+        except ConnectionError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
 
 
 _ECHO = """
